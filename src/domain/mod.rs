@@ -1,6 +1,13 @@
 //! The rules of the waiting room. Pure: no I/O, no clock, no randomness; `now` is always an argument.
 
+pub mod budget;
+pub mod calling;
+pub mod gate;
+pub mod lane;
+pub mod line;
 pub mod names;
 pub mod paths;
+pub mod presence;
 pub mod rate;
+pub mod tickets;
 pub mod time;

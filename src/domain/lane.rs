@@ -1,0 +1,248 @@
+//! One lane of a room: who has which number, who is there, who has been called, who stands at the gate.
+//!
+//! The next called is always the lowest-numbered present, uncalled ticket, except that returns (tickets the calls have
+//! already passed) take at most a quarter of the calls while others wait.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::calling::CallingLoop;
+use super::gate::{Came, Gate};
+use super::tickets::{Number, PresenceTime, State, Tickets, Told};
+use super::time::Mono;
+
+/// Fresh calls that must go before one return: at most a quarter are returns.
+const FRESH_PER_RETURN: u32 = 3;
+
+/// How often a turn can be extended.
+const EXTENSIONS: u8 = 10;
+
+/// Numbers that moved in one tick, for the store and for those who wait for the news.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Called now; each holds a turn.
+    pub called: Vec<Number>,
+    /// Their turn lapsed; they keep the number.
+    pub lapsed: Vec<Number>,
+    /// Passed over because they were absent.
+    pub passed_over: Vec<Number>,
+}
+
+/// A turn's time, on the claim clock.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    ends: Duration,
+    called_at: Option<Mono>,
+    extended: u8,
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub struct Lane {
+    /// The records.
+    pub(super) tickets: Tickets,
+    /// Called visitors who ask to enter.
+    pub(super) gate: Gate,
+    /// How many to call.
+    pub(super) calling: CallingLoop,
+    claims: BTreeMap<Number, Claim>,
+    claims_by_end: BTreeSet<(Duration, Number)>,
+    now_serving: Number,
+    return_credit: u32,
+    in_doubt: VecDeque<RangeInclusive<Number>>,
+    passed: Vec<Number>,
+}
+
+impl Lane {
+    /// The highest number called so far; 0 when nobody was.
+    pub fn now_serving(&self) -> Number {
+        self.now_serving
+    }
+
+    /// How many are present and uncalled.
+    pub fn waiting(&self) -> u64 {
+        self.tickets.present()
+    }
+
+    /// How many stand at the gate.
+    pub fn at_gate(&self) -> usize {
+        self.gate.len()
+    }
+
+    /// How many hold a turn that they have not used.
+    pub fn claims(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Calls up to what is due, in order.
+    pub(super) fn call(&mut self, clock: PresenceTime, now: Mono, claim_ends: Duration, moved: &mut Moved) {
+        loop {
+            let Some(next) = self.next_to_call(clock) else {
+                self.call_in_doubt_below(Number::MAX, now, claim_ends, moved);
+                self.calling.nobody_left();
+                break;
+            };
+            self.call_in_doubt_below(next, now, claim_ends, moved);
+            if !self.calling.take() {
+                break;
+            }
+            self.count_against_returns(next);
+            self.note_passed_over(next, moved);
+            self.give_turn(next, Some(now), claim_ends);
+            moved.called.push(next);
+        }
+        moved.passed_over.append(&mut self.passed);
+    }
+
+    fn next_to_call(&mut self, clock: PresenceTime) -> Option<Number> {
+        let passed = self.now_serving;
+        let mut gone = Vec::new();
+        let returned =
+            self.tickets.lowest_present(1, clock, &mut |number| gone.push(number)).filter(|number| *number <= passed);
+        let fresh = match returned {
+            None => self.tickets.lowest_present(passed + 1, clock, &mut |number| gone.push(number)),
+            Some(_) if self.return_credit >= FRESH_PER_RETURN => None,
+            Some(_) => self.tickets.lowest_present(passed + 1, clock, &mut |number| gone.push(number)),
+        };
+        self.passed.extend(gone.into_iter().filter(|number| *number <= passed));
+        fresh.or(returned)
+    }
+
+    fn count_against_returns(&mut self, called: Number) {
+        self.return_credit = if called <= self.now_serving {
+            self.return_credit.saturating_sub(FRESH_PER_RETURN)
+        } else {
+            (self.return_credit + 1).min(FRESH_PER_RETURN)
+        };
+    }
+
+    /// Tickets drawn in the last moments before a crash may or may not exist; they are called free of charge when
+    /// their number is reached, so that nobody who holds one is overtaken.
+    fn call_in_doubt_below(&mut self, limit: Number, now: Mono, claim_ends: Duration, moved: &mut Moved) {
+        while let Some(range) = self.in_doubt.front().cloned() {
+            if *range.start() >= limit {
+                return;
+            }
+            let last = (*range.end()).min(limit - 1);
+            for number in *range.start()..=last {
+                if self.tickets.state(number) == State::InDoubt {
+                    self.give_turn(number, Some(now), claim_ends);
+                    moved.called.push(number);
+                }
+            }
+            self.in_doubt.pop_front();
+            if last < *range.end() {
+                self.in_doubt.push_front(last + 1..=*range.end());
+            }
+        }
+    }
+
+    fn note_passed_over(&mut self, called: Number, moved: &mut Moved) {
+        let skipped = (self.now_serving + 1..called).filter(|number| self.tickets.state(*number) == State::Absent);
+        moved.passed_over.extend(skipped);
+    }
+
+    /// Gives the ticket a turn.
+    pub(super) fn give_turn(&mut self, number: Number, called_at: Option<Mono>, claim_ends: Duration) {
+        self.tickets.set(number, State::Called);
+        self.now_serving = self.now_serving.max(number);
+        self.claims.insert(number, Claim { ends: claim_ends, called_at, extended: 0 });
+        self.claims_by_end.insert((claim_ends, number));
+    }
+
+    /// When the ticket's turn ends, on the claim clock.
+    pub(super) fn claim_ends(&self, number: Number) -> Option<Duration> {
+        self.claims.get(&number).map(|claim| claim.ends)
+    }
+
+    /// Gives the turn its whole window again, ten times at most.
+    pub(super) fn extend_claim(&mut self, number: Number, ends: Duration) -> Extended {
+        let Some(claim) = self.claims.get_mut(&number) else { return Extended::NoTurn };
+        if claim.extended >= EXTENSIONS {
+            return Extended::TooOften;
+        }
+        claim.extended += 1;
+        self.claims_by_end.remove(&(claim.ends, number));
+        claim.ends = ends;
+        self.claims_by_end.insert((ends, number));
+        Extended::Yes
+    }
+
+    /// Ends the turns whose time is over, except of those who stand at the gate.
+    pub(super) fn lapse_claims(&mut self, claim_clock: Duration, moved: &mut Moved) {
+        while let Some((ends, number)) = self.claims_by_end.first().copied() {
+            if ends > claim_clock {
+                break;
+            }
+            self.claims_by_end.pop_first();
+            if self.gate.holds(number) {
+                let later = claim_clock + super::gate::KEPT;
+                self.claims_by_end.insert((later, number));
+                if let Some(claim) = self.claims.get_mut(&number) {
+                    claim.ends = later;
+                }
+                continue;
+            }
+            self.claims.remove(&number);
+            self.tickets.set(number, State::Absent);
+            moved.lapsed.push(number);
+        }
+    }
+
+    /// A request under a turn arrives at the gate.
+    pub(super) fn arrive(&mut self, number: Number, came: Came, now: Mono) {
+        if !self.gate.holds(number)
+            && came == Came::Called
+            && let Some(called_at) = self.claims.get_mut(&number).and_then(|claim| claim.called_at.take())
+        {
+            self.calling.arrived(now.since(called_at));
+        }
+        self.gate.open(number, came, now);
+    }
+
+    /// The ticket went in.
+    pub(super) fn entered(&mut self, number: Number) -> Option<Mono> {
+        self.end(number, State::Entered)
+    }
+
+    /// The ticket gave up its place.
+    pub(super) fn left(&mut self, number: Number) {
+        self.end(number, State::Left);
+    }
+
+    fn end(&mut self, number: Number, state: State) -> Option<Mono> {
+        if let Some(claim) = self.claims.remove(&number) {
+            self.claims_by_end.remove(&(claim.ends, number));
+        }
+        self.tickets.set(number, state);
+        self.gate.remove(number)
+    }
+
+    /// Restores a ticket from the store.
+    pub(super) fn restore(&mut self, number: Number, state: State, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        self.tickets.put(number, state, told, clock, unix_seconds);
+        if matches!(state, State::Called | State::Entered) {
+            self.now_serving = self.now_serving.max(number);
+        }
+    }
+
+    /// Restores what is not known of the tickets `range`: they may have been drawn just before a crash.
+    pub(super) fn restore_in_doubt(&mut self, range: RangeInclusive<Number>, clock: PresenceTime) {
+        for number in range.clone() {
+            self.tickets.put(number, State::InDoubt, Told::Sixty, clock, 0);
+        }
+        self.in_doubt.push_back(range);
+    }
+}
+
+/// Whether a turn got more time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It did.
+    Yes,
+    /// It was extended ten times already.
+    TooOften,
+    /// There is no such turn.
+    NoTurn,
+}

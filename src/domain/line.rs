@@ -1,0 +1,511 @@
+//! The line of one room: its lanes, its budget, its clocks. A state machine that is told facts and says what follows.
+//!
+//! The shell keeps it under a lock, tells it of requests as they come and ticks it ten times a second. Nothing here
+//! reads a clock, draws a random number or touches a socket.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::budget::{Budget, Spent, TICK, WHOLE};
+use super::calling::{CanEnter, target};
+use super::gate::Came;
+use super::lane::{Extended, Lane, Moved};
+use super::names::ClassId;
+use super::presence::PresenceClock;
+use super::rate::Rate;
+use super::tickets::{Number, State, Told};
+use super::time::{Mono, Now};
+
+/// Ticks for one walk through the whole line in search of absent visitors.
+const REFRESH_TICKS: usize = 20;
+
+/// A ticket the counter has not reached lifts it only if it is at most this far beyond.
+const LIFT_AT_MOST: u64 = 1_000_000;
+
+/// What the operator configured, as far as the line needs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// Entries at the portal.
+    pub rate: Rate,
+    /// How long a turn is kept.
+    pub claim_window: Duration,
+    /// How long a silent ticket is remembered.
+    pub ticket_lifetime: Duration,
+}
+
+/// Why nobody enters, most important first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Standstill {
+    /// The operator holds the room.
+    OperatorHold,
+    /// The portal does not answer.
+    PortalUnhealthy,
+    /// The store cannot be reached.
+    StoreUnreachable,
+    /// All seats are taken.
+    RoomFull,
+}
+
+/// What the shell sees around the line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conditions {
+    /// The operator's hold, the portal's or the store's failure.
+    pub standstill: Option<Standstill>,
+    /// Thousandths of the rate in force while the portal recovers; [`WHOLE`] otherwise.
+    pub ramp: u32,
+    /// Free seats; `None` when the room has no cap.
+    pub seats_free: Option<u64>,
+    /// Seats freed since the last tick.
+    pub seats_freed: u32,
+}
+
+impl Conditions {
+    /// Everything works.
+    pub const FINE: Conditions = Conditions { standstill: None, ramp: WHOLE, seats_free: None, seats_freed: 0 };
+}
+
+/// What a visitor who asks is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Waits; so many present visitors stand before.
+    Waiting {
+        /// Present, uncalled visitors with a lower number.
+        ahead: u64,
+        /// When to ask again.
+        told: Told,
+        /// Whether the answer is worth holding back because the call is near.
+        near: Near,
+    },
+    /// May enter.
+    YourTurn {
+        /// So many stand at the gate before this one; `None` when this one does not stand there.
+        ahead_at_gate: Option<u64>,
+        /// How much is left of the turn; stands still while nobody can enter.
+        left: Duration,
+    },
+    /// Went in.
+    Entered,
+    /// Gave up the place.
+    Left,
+    /// This line knows no such ticket (any more).
+    Unknown,
+}
+
+/// Whether the call is near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Near {
+    /// In the last stretch: the poll is held open.
+    Hold,
+    /// Further back: the answer goes out at once.
+    AnswerNow,
+}
+
+/// How a visitor asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// By script, as often as told.
+    Scripted,
+    /// By hand, from a page without script.
+    ByHand,
+}
+
+/// Whether the ticket was heard of after having been counted absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It was present all along.
+    Again,
+    /// It was absent, and the calls have passed it: a return.
+    Returned,
+    /// It was absent, or in doubt, but not passed yet.
+    Back,
+}
+
+/// What a tick brought about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tick {
+    /// Per lane, who moved.
+    pub moved: Vec<(ClassId, Moved)>,
+    /// Newcomers who stood at the gate and went away.
+    pub gone: Vec<(ClassId, Number)>,
+}
+
+/// An entry: the ticket may be forwarded now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The ticket's lane.
+    pub class: ClassId,
+    /// The ticket's number.
+    pub number: Number,
+    /// How long it stood at the gate.
+    pub stood: Duration,
+}
+
+/// See the module's description.
+pub struct Line {
+    terms: Terms,
+    budget: Budget,
+    presence: PresenceClock,
+    conditions: Conditions,
+    lanes: Vec<(ClassId, Lane)>,
+    claim_clock: Duration,
+    last_tick: Mono,
+    polls: u32,
+    seats_freed_per_second: f64,
+    began: bool,
+    calls_per_second: f64,
+}
+
+impl Line {
+    /// A line in which nobody stands yet.
+    pub fn new(terms: Terms, now: Mono) -> Line {
+        Line {
+            terms,
+            budget: Budget::empty(terms.rate, now),
+            presence: PresenceClock::fresh(),
+            conditions: Conditions::FINE,
+            lanes: Vec::new(),
+            claim_clock: Duration::ZERO,
+            last_tick: now,
+            polls: 0,
+            seats_freed_per_second: 0.0,
+            began: false,
+            calls_per_second: 0.0,
+        }
+    }
+
+    /// A line taken up again after a start: nobody is absent until everybody had time to come back.
+    pub fn taken_up(terms: Terms, now: Mono) -> Line {
+        Line { presence: PresenceClock::after_start(), ..Line::new(terms, now) }
+    }
+
+    /// Restores one ticket.
+    pub fn restore(&mut self, class: ClassId, number: Number, state: State, asks: Asks, now: Now) {
+        let told = if asks == Asks::ByHand { Told::Plain } else { Told::Sixty };
+        let (clock, ends) = (self.presence.now(), self.claim_clock + self.terms.claim_window);
+        let lane = self.lane_mut(class);
+        lane.restore(number, state, told, clock, now.unix.seconds());
+        if state == State::Called {
+            lane.give_turn(number, None, ends);
+        }
+    }
+
+    /// Restores the numbers of which it is not known whether they were drawn.
+    pub fn restore_in_doubt(&mut self, class: ClassId, range: RangeInclusive<Number>) {
+        let clock = self.presence.now();
+        self.lane_mut(class).restore_in_doubt(range, clock);
+    }
+
+    /// Takes over changed terms.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.budget.set_rate(terms.rate);
+        self.terms = terms;
+    }
+
+    /// Notes a number just drawn; the visitor is present.
+    pub fn join(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) {
+        let told = if asks == Asks::ByHand { Told::Plain } else { Told::Two };
+        let clock = self.presence.now();
+        self.lane_mut(class).tickets.put(number, State::Waiting, told, clock, now.unix.seconds());
+    }
+
+    /// A visitor asks where they stand. Asking is presence.
+    pub fn poll(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) -> (Standing, Heard) {
+        self.polls = self.polls.saturating_add(1);
+        let heard = self.heard(class, number);
+        let clock = self.presence.now();
+        // Heard first, so that the visitor counts; what they are told to do next is known only then.
+        let told_so_far = self.lane_mut(class).tickets.told(number);
+        self.lane_mut(class).tickets.hear(number, told_so_far, clock, now.unix.seconds());
+        self.lane_mut(class).gate.seen(number, now.mono);
+        let standing = self.standing(class, number, asks);
+        if let Standing::Waiting { told, near, .. } = standing {
+            let told = if near == Near::Hold { Told::Held } else { told };
+            self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
+        }
+        (standing, heard)
+    }
+
+    fn heard(&self, class: ClassId, number: Number) -> Heard {
+        let Some(lane) = self.lane(class) else { return Heard::Again };
+        match lane.tickets.state(number) {
+            State::Absent if number <= lane.now_serving() => Heard::Returned,
+            State::Absent | State::InDoubt => Heard::Back,
+            _ => Heard::Again,
+        }
+    }
+
+    /// Where a ticket stands, without counting as presence.
+    pub fn standing(&self, class: ClassId, number: Number, asks: Asks) -> Standing {
+        let Some(lane) = self.lane(class) else { return Standing::Unknown };
+        match lane.tickets.state(number) {
+            State::Waiting | State::Absent | State::InDoubt => {
+                let ahead = lane.tickets.present_before(number);
+                Standing::Waiting { ahead, told: self.told(ahead, asks), near: self.near(ahead, asks) }
+            }
+            State::Called => Standing::YourTurn {
+                ahead_at_gate: lane.gate.holds(number).then(|| lane.gate.ahead(number)),
+                left: lane.claim_ends(number).unwrap_or_default().saturating_sub(self.claim_clock),
+            },
+            State::Entered => Standing::Entered,
+            State::Left => Standing::Left,
+            State::Unissued | State::Forgotten => Standing::Unknown,
+        }
+    }
+
+    /// When to ask again: four times on the way to the front, at most every 2 s and at least every 60 s.
+    fn told(&self, ahead: u64, asks: Asks) -> Told {
+        match asks {
+            Asks::ByHand => Told::Plain,
+            Asks::Scripted => Told::at_most(Duration::from_secs_f64(ahead as f64 / self.pace() / 4.0)),
+        }
+    }
+
+    fn near(&self, ahead: u64, asks: Asks) -> Near {
+        let stretch = ((self.pace() * 5.0) as u64).clamp(16, 4096);
+        if asks == Asks::Scripted && ahead < stretch { Near::Hold } else { Near::AnswerNow }
+    }
+
+    /// How many present visitors are called per second while the line moves.
+    pub fn pace(&self) -> f64 {
+        let (_, rate) = self.entry_rate();
+        let learnt = self.lanes.iter().map(|(_, lane)| lane.calling.learnt_calls_per_entry()).fold(1.0, f64::max);
+        (rate * learnt).max(0.001)
+    }
+
+    /// Calls per second over the last half minute or so.
+    pub fn calls_per_second(&self) -> f64 {
+        self.calls_per_second
+    }
+
+    /// Why nobody enters just now.
+    pub fn standstill(&self) -> Option<Standstill> {
+        self.conditions.standstill.or((self.conditions.seats_free == Some(0)).then_some(Standstill::RoomFull))
+    }
+
+    /// Thousandths of the rate in force while the portal recovers.
+    pub fn ramp(&self) -> u32 {
+        self.conditions.ramp
+    }
+
+    /// What can really enter per second, and whether anybody can just now.
+    fn entry_rate(&self) -> (CanEnter, f64) {
+        let rate = self.terms.rate.per_second() * f64::from(self.conditions.ramp) / f64::from(WHOLE);
+        match self.standstill() {
+            None if self.presence.line_seems_cut() => (CanEnter::Unheard, rate),
+            None => (CanEnter::Now, rate),
+            Some(Standstill::RoomFull) => (CanEnter::NotNow, rate.min(self.seats_freed_per_second)),
+            Some(_) => (CanEnter::NotNow, rate),
+        }
+    }
+
+    /// The lane of a class.
+    pub fn lane(&self, class: ClassId) -> Option<&Lane> {
+        self.lanes.iter().find(|(known, _)| *known == class).map(|(_, lane)| lane)
+    }
+
+    /// All lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = (ClassId, &Lane)> {
+        self.lanes.iter().map(|(class, lane)| (*class, lane))
+    }
+
+    fn lane_mut(&mut self, class: ClassId) -> &mut Lane {
+        let index = self.lanes.iter().position(|(known, _)| *known == class).unwrap_or_else(|| {
+            self.lanes.push((class, Lane::default()));
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[index].1
+    }
+
+    /// Ten times a second: clocks advance, the silent become absent, turns lapse, the next are called.
+    pub fn tick(&mut self, now: Now, conditions: Conditions) -> Tick {
+        let elapsed = now.mono.since(self.last_tick);
+        self.last_tick = now.mono;
+        self.note_conditions(now.mono, conditions, elapsed);
+        self.advance_clocks(elapsed);
+        let (can_enter, rate) = self.entry_rate();
+        let mut tick = Tick::default();
+        let clock = self.presence.now();
+        let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
+        let claim_ends = self.claim_clock + self.terms.claim_window;
+        let mut calls = 0;
+        for (class, lane) in &mut self.lanes {
+            let mut moved = Moved::default();
+            let serving = lane.now_serving();
+            let mut passed = Vec::new();
+            lane.tickets.refresh_part(REFRESH_TICKS, clock, forget_before, &mut |number| {
+                if number <= serving {
+                    passed.push(number);
+                }
+            });
+            moved.passed_over = passed;
+            for number in lane.gate.lapse(now.mono) {
+                if lane.claim_ends(number).is_none() {
+                    lane.left(number);
+                    tick.gone.push((*class, number));
+                }
+            }
+            lane.lapse_claims(self.claim_clock, &mut moved);
+            if self.conditions.standstill.is_none() {
+                if lane.waiting() > 0 && !self.began {
+                    lane.calling.prime(rate);
+                }
+                lane.calling.advance(elapsed, lane.gate.len(), rate, can_enter);
+                lane.call(clock, now.mono, claim_ends, &mut moved);
+            }
+            calls += moved.called.len();
+            tick.moved.push((*class, moved));
+        }
+        self.began = self.lanes.iter().any(|(_, lane)| lane.waiting() > 0 || lane.claims() > 0);
+        self.measure_calls(calls, elapsed);
+        tick
+    }
+
+    fn note_conditions(&mut self, now: Mono, conditions: Conditions, elapsed: Duration) {
+        self.conditions = conditions;
+        let share = (elapsed.as_secs_f64() / 30.0).min(1.0);
+        let freed = f64::from(conditions.seats_freed) / elapsed.as_secs_f64().max(0.001);
+        self.seats_freed_per_second += (freed - self.seats_freed_per_second) * share;
+        match conditions.standstill {
+            Some(_) => self.budget.drain(now),
+            None => self.budget.fill(now, conditions.ramp),
+        }
+    }
+
+    fn advance_clocks(&mut self, elapsed: Duration) {
+        let expected = self.lanes.iter().map(|(_, lane)| lane.tickets.expected_polls()).sum();
+        self.presence.tick(elapsed, std::mem::take(&mut self.polls), expected);
+        if self.standstill().is_none() {
+            self.claim_clock += elapsed.min(10 * TICK);
+        }
+    }
+
+    fn measure_calls(&mut self, calls: usize, elapsed: Duration) {
+        let share = (elapsed.as_secs_f64() / 30.0).min(1.0);
+        self.calls_per_second += (calls as f64 / elapsed.as_secs_f64().max(0.001) - self.calls_per_second) * share;
+    }
+
+    /// A request under the ticket asks to enter. Whoever was called takes a place at the gate; others are refused.
+    pub fn arrive(&mut self, class: ClassId, number: Number, now: Mono) -> Arrival {
+        let lane = self.lane_mut(class);
+        match lane.tickets.state(number) {
+            State::Called => {
+                lane.arrive(number, Came::Called, now);
+                Arrival::AtGate
+            }
+            State::Entered => Arrival::Entered,
+            _ => Arrival::NotCalled,
+        }
+    }
+
+    /// Whether a newcomer may go straight through: nobody waits, and few newcomers stand at the gate.
+    pub fn straight_through(&self, class: ClassId) -> StraightThrough {
+        let few = self.terms.rate.per_second() * 0.5;
+        let Some(lane) = self.lane(class) else { return self.unless_standing_still() };
+        if lane.waiting() > 0 || lane.gate.straight() as f64 > few || lane.gate.len() as f64 > target(few * 2.0) {
+            return StraightThrough::No;
+        }
+        self.unless_standing_still()
+    }
+
+    fn unless_standing_still(&self) -> StraightThrough {
+        if self.standstill().is_some() { StraightThrough::No } else { StraightThrough::Yes }
+    }
+
+    /// A newcomer with a number just drawn stands at the gate without having waited.
+    pub fn arrive_straight(&mut self, class: ClassId, number: Number, now: Now) {
+        let clock = self.presence.now();
+        let lane = self.lane_mut(class);
+        lane.tickets.put(number, State::Called, Told::Two, clock, now.unix.seconds());
+        lane.arrive(number, Came::Straight, now.mono);
+    }
+
+    /// A newcomer's request ended without entering; the number is given up.
+    pub fn give_up_straight(&mut self, class: ClassId, number: Number) {
+        let lane = self.lane_mut(class);
+        if lane.claim_ends(number).is_none() {
+            lane.left(number);
+        }
+    }
+
+    /// A request that stood at the gate ended without entering. The place is kept for a while.
+    pub fn depart(&mut self, class: ClassId, number: Number, now: Mono) {
+        self.lane_mut(class).gate.close(number, now);
+    }
+
+    /// Lets the lowest ticket at the gate in, if the budget has an admission. The caller holds a slot towards the
+    /// portal and a seat already: nothing may wait after this.
+    pub fn enter_next(&mut self, now: Mono) -> Option<Entry> {
+        if self.standstill().is_some() {
+            return None;
+        }
+        let (class, number) = self.next_at_gate()?;
+        self.budget.fill(now, self.conditions.ramp);
+        if self.budget.spend() == Spent::Nothing {
+            return None;
+        }
+        let stood = self.lane_mut(class).entered(number).map_or(Duration::ZERO, |since| now.since(since));
+        Some(Entry { class, number, stood })
+    }
+
+    /// Who would enter next.
+    pub fn next_at_gate(&self) -> Option<(ClassId, Number)> {
+        self.lanes.iter().find_map(|(class, lane)| Some((*class, lane.gate.next()?)))
+    }
+
+    /// The visitor had gone before the request was forwarded: the admission goes back, the turn stays.
+    pub fn take_back(&mut self, class: ClassId, number: Number) {
+        self.budget.give_back();
+        let ends = self.claim_clock + self.terms.claim_window;
+        self.lane_mut(class).give_turn(number, None, ends);
+    }
+
+    /// The visitor gives up the place.
+    pub fn leave(&mut self, class: ClassId, number: Number) {
+        let lane = self.lane_mut(class);
+        if matches!(lane.tickets.state(number), State::Waiting | State::Absent | State::InDoubt | State::Called) {
+            lane.left(number);
+        }
+    }
+
+    /// Gives a turn more time.
+    pub fn extend(&mut self, class: ClassId, number: Number) -> Extended {
+        let ends = self.claim_clock + self.terms.claim_window;
+        self.lane_mut(class).extend_claim(number, ends)
+    }
+
+    /// Whether a genuine ticket of this line that the counter has not reached may lift it: only a store that lost its
+    /// last writes can explain it.
+    pub fn may_lift(&self, class: ClassId, number: Number) -> bool {
+        let issued = self.lane(class).map_or(0, |lane| lane.tickets.issued());
+        number > issued && number - issued <= LIFT_AT_MOST
+    }
+
+    /// A genuine turn whose call was lost in a crash is honoured.
+    pub fn honour_turn(&mut self, class: ClassId, number: Number) {
+        let ends = self.claim_clock + self.terms.claim_window;
+        let lane = self.lane_mut(class);
+        if matches!(lane.tickets.state(number), State::Waiting | State::Absent | State::InDoubt) {
+            lane.give_turn(number, None, ends);
+        }
+    }
+}
+
+/// What becomes of a request that asks to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It stands at the gate.
+    AtGate,
+    /// The ticket went in already; its seat tells whether it still counts.
+    Entered,
+    /// Not called (yet, or the turn lapsed).
+    NotCalled,
+}
+
+/// Whether a newcomer may go straight through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StraightThrough {
+    /// Yes.
+    Yes,
+    /// There is a line, or a standstill.
+    No,
+}

@@ -1,0 +1,541 @@
+//! Whole lines in made-up time: thousands of visitors who join, poll, leave, come back, enter at once or late or never.
+//!
+//! Each scenario prints its figures and holds the line to its promises: never more entries than the rate allows, the
+//! rate reached, nobody who stayed overtaken, no number twice, little standing at the gate.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::time::Duration;
+
+use anticamera::domain::budget::WHOLE;
+use anticamera::domain::line::{Arrival, Asks, Conditions, Line, Near, Standing, Standstill, Terms};
+use anticamera::domain::names::ClassId;
+use anticamera::domain::rate::Rate;
+use anticamera::domain::time::{Mono, Now, Unix};
+
+const CLASS: ClassId = ClassId(7);
+const SECOND: u64 = 1_000_000_000;
+const TICK: u64 = SECOND / 10;
+
+/// A small generator, so that a failing run can be repeated from its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.next()).ln()
+    }
+}
+
+/// What the visitors of a scenario do.
+#[derive(Clone, Copy)]
+struct Crowd {
+    visitors: usize,
+    arrive_within: u64,
+    /// Share who leave while waiting, and the part of those who come back.
+    leave: f64,
+    come_back: f64,
+    /// Shares of those called who enter at once, after about six seconds, after about ninety; the others never.
+    at_once: f64,
+    soon: f64,
+    late: f64,
+}
+
+const ALL_ENTER: Crowd = Crowd {
+    visitors: 20_000,
+    arrive_within: 60,
+    leave: 0.0,
+    come_back: 0.0,
+    at_once: 1.0,
+    soon: 0.0,
+    late: 0.0,
+};
+const TYPICAL: Crowd =
+    Crowd { leave: 0.4, come_back: 0.1, at_once: 0.5, soon: 1.0 / 3.0, late: 1.0 / 12.0, ..ALL_ENTER };
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Event {
+    Join(usize),
+    Poll(usize),
+    Leave(usize),
+    ComeBack(usize),
+    Enter(usize),
+    GateWaitOver(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Is {
+    Away,
+    InLine,
+    Called,
+    AtGate,
+    Inside,
+}
+
+struct Visitor {
+    number: u64,
+    is: Is,
+    stayed: bool,
+    held: bool,
+    shown: u64,
+    poll: u64,
+    came_to_gate: u64,
+}
+
+struct Figures {
+    entries: Vec<u64>,
+    first_call: u64,
+    /// When for the first time nobody was left to call.
+    emptied: u64,
+    overtaken: usize,
+    grew: usize,
+    called_twice: usize,
+    at_gate: Vec<u64>,
+}
+
+struct Day {
+    line: Line,
+    at: u64,
+    events: BinaryHeap<Reverse<(u64, Event)>>,
+    visitors: Vec<Visitor>,
+    by_number: HashMap<u64, usize>,
+    stayers: BTreeSet<u64>,
+    crowd: Crowd,
+    random: Random,
+    figures: Figures,
+    cut: Option<(u64, u64)>,
+}
+
+impl Day {
+    fn new(rate: &str, crowd: Crowd) -> Day {
+        let rate: Rate = rate.parse().expect("a rate");
+        let terms = Terms {
+            rate,
+            claim_window: Duration::from_secs(1200),
+            ticket_lifetime: Duration::from_secs(86_400),
+        };
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let mut events = BinaryHeap::new();
+        for visitor in 0..crowd.visitors {
+            let at = (random.next() * crowd.arrive_within as f64 * 1e9) as u64;
+            events.push(Reverse((at, Event::Join(visitor))));
+        }
+        let visitor = || Visitor {
+            number: 0,
+            is: Is::Away,
+            stayed: true,
+            held: false,
+            shown: u64::MAX,
+            poll: 0,
+            came_to_gate: 0,
+        };
+        Day {
+            line: Line::new(terms, Mono(0)),
+            at: 0,
+            events,
+            visitors: (0..crowd.visitors).map(|_| visitor()).collect(),
+            by_number: HashMap::new(),
+            stayers: BTreeSet::new(),
+            crowd,
+            random,
+            figures: Figures {
+                entries: Vec::new(),
+                first_call: 0,
+                emptied: 0,
+                overtaken: 0,
+                grew: 0,
+                called_twice: 0,
+                at_gate: Vec::new(),
+            },
+            cut: None,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let unix = Unix(1_600_000_000_000 + self.at / 1_000_000);
+        Now { mono: Mono(self.at), unix, wall: unix }
+    }
+
+    fn after(&mut self, seconds: f64, event: Event) {
+        self.events.push(Reverse((self.at + (seconds * 1e9) as u64, event)));
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cut.is_some_and(|(from, to)| (from..to).contains(&self.at))
+    }
+
+    /// Runs until `until`, with the conditions that `conditions` gives for each tick.
+    fn run(&mut self, until: u64, conditions: impl Fn(u64) -> Conditions) {
+        let mut tick = self.at - self.at % TICK + TICK;
+        while tick <= until {
+            while let Some(Reverse((at, event))) = self.events.peek().copied().filter(|Reverse((at, _))| *at <= tick) {
+                self.events.pop();
+                self.at = self.at.max(at);
+                self.happen(event);
+            }
+            self.at = tick;
+            let moved = self.line.tick(self.now(), conditions(self.at)).moved;
+            for number in moved.into_iter().flat_map(|(_, moved)| moved.called) {
+                self.called(number);
+            }
+            self.let_in();
+            self.note_when_emptied();
+            tick += TICK;
+        }
+    }
+
+    fn note_when_emptied(&mut self) {
+        let all_arrived = self.at > self.crowd.arrive_within * SECOND;
+        let nobody_waits = self.line.lane(CLASS).is_some_and(|lane| lane.waiting() == 0);
+        if all_arrived && nobody_waits && self.figures.emptied == 0 {
+            self.figures.emptied = self.at;
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Join(v) => self.join(v),
+            Event::Poll(v) => self.poll(v),
+            Event::Leave(v) => {
+                if self.visitors[v].is == Is::InLine {
+                    self.go_away(v);
+                    if self.random.next() < self.crowd.come_back {
+                        let away = 200.0 + self.random.exponential(60.0);
+                        self.after(away, Event::ComeBack(v));
+                    }
+                }
+            }
+            Event::ComeBack(v) => {
+                if self.visitors[v].is == Is::Away {
+                    self.visitors[v].is = Is::InLine;
+                    self.poll_now(v);
+                }
+            }
+            Event::Enter(v) => self.enter(v),
+            Event::GateWaitOver(v) => {
+                if self.visitors[v].is == Is::AtGate {
+                    self.line.depart(CLASS, self.visitors[v].number, Mono(self.at));
+                    self.visitors[v].is = Is::Called;
+                    self.after(2.0, Event::Enter(v));
+                }
+            }
+        }
+    }
+
+    fn go_away(&mut self, v: usize) {
+        let visitor = &mut self.visitors[v];
+        visitor.is = Is::Away;
+        visitor.stayed = false;
+        visitor.held = false;
+        self.stayers.remove(&visitor.number);
+    }
+
+    fn join(&mut self, v: usize) {
+        let number = self.by_number.len() as u64 + 1;
+        self.by_number.insert(number, v);
+        self.stayers.insert(number);
+        self.visitors[v].number = number;
+        self.visitors[v].is = Is::InLine;
+        self.line.join(CLASS, number, Asks::Scripted, self.now());
+        if self.random.next() < self.crowd.leave {
+            let patience = self.random.next() * 300.0;
+            self.after(patience, Event::Leave(v));
+        }
+        self.after(0.1, Event::Poll(v));
+        self.visitors[v].poll = self.at + SECOND / 10;
+    }
+
+    fn poll_now(&mut self, v: usize) {
+        self.visitors[v].poll = self.at;
+        self.poll(v);
+    }
+
+    fn poll(&mut self, v: usize) {
+        if self.visitors[v].poll != self.at || !matches!(self.visitors[v].is, Is::InLine) {
+            return;
+        }
+        if self.is_cut() {
+            return self.poll_after(v, 5.0);
+        }
+        let number = self.visitors[v].number;
+        let (standing, _) = self.line.poll(CLASS, number, Asks::Scripted, self.now());
+        self.visitors[v].held = false;
+        match standing {
+            Standing::Waiting { ahead, told, near } => {
+                let shown = self.visitors[v].shown.min(ahead);
+                self.figures.grew += usize::from(shown > self.visitors[v].shown);
+                self.visitors[v].shown = shown;
+                self.visitors[v].held = near == Near::Hold;
+                let wait = if near == Near::Hold { 19.0 } else { told.interval().as_secs_f64() };
+                self.poll_after(v, wait);
+            }
+            Standing::YourTurn { .. } => self.learns(v),
+            other => panic!("ticket {number} is {other:?}"),
+        }
+    }
+
+    fn poll_after(&mut self, v: usize, seconds: f64) {
+        let at = self.at + (seconds * 1e9) as u64;
+        self.visitors[v].poll = at;
+        self.events.push(Reverse((at, Event::Poll(v))));
+    }
+
+    fn called(&mut self, number: u64) {
+        if self.figures.first_call == 0 {
+            self.figures.first_call = self.at;
+        }
+        self.figures.overtaken += usize::from(self.stayers.first().is_some_and(|lowest| *lowest < number));
+        self.stayers.remove(&number);
+        let v = self.by_number[&number];
+        self.figures.called_twice += usize::from(self.visitors[v].is == Is::Inside);
+        if self.visitors[v].held && !self.is_cut() {
+            self.learns(v);
+        }
+    }
+
+    fn learns(&mut self, v: usize) {
+        if self.visitors[v].is != Is::InLine {
+            return;
+        }
+        self.visitors[v].is = Is::Called;
+        self.visitors[v].held = false;
+        let dice = self.random.next();
+        let Crowd { at_once, soon, late, .. } = self.crowd;
+        let delay = if dice < at_once {
+            0.2
+        } else if dice < at_once + soon {
+            3.0 + self.random.next() * 6.0
+        } else if dice < at_once + soon + late {
+            60.0 + self.random.next() * 60.0
+        } else {
+            return;
+        };
+        self.after(delay, Event::Enter(v));
+    }
+
+    fn enter(&mut self, v: usize) {
+        if self.visitors[v].is != Is::Called {
+            return;
+        }
+        match self.line.arrive(CLASS, self.visitors[v].number, Mono(self.at)) {
+            Arrival::AtGate => {
+                if self.visitors[v].came_to_gate == 0 {
+                    self.visitors[v].came_to_gate = self.at;
+                }
+                self.visitors[v].is = Is::AtGate;
+                self.after(5.0, Event::GateWaitOver(v));
+                self.let_in();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn let_in(&mut self) {
+        while let Some(entry) = self.line.enter_next(Mono(self.at)) {
+            let v = self.by_number[&entry.number];
+            assert_eq!(self.visitors[v].is, Is::AtGate, "nobody enters twice or from outside the gate");
+            self.visitors[v].is = Is::Inside;
+            self.figures.entries.push(self.at);
+            self.figures.at_gate.push(self.at - self.visitors[v].came_to_gate);
+        }
+    }
+}
+
+impl Figures {
+    fn per_stretch(&self, from: u64, to: u64, stretch: u64) -> Vec<usize> {
+        (0..(to.saturating_sub(from)) / stretch)
+            .map(|n| {
+                let (begins, ends) = (from + n * stretch, from + (n + 1) * stretch);
+                self.entries.iter().filter(|at| (begins..ends).contains(*at)).count()
+            })
+            .collect()
+    }
+
+    /// The largest excess over `rate x (T + tick) + burst` over all intervals T.
+    fn worst_excess(&self, rate: f64) -> f64 {
+        let allowed = |nanos: u64| rate * (nanos as f64 / 1e9);
+        let slack = rate * 0.1 + (1.0 + rate * 0.1).max(rate * 0.25);
+        let mut lowest = f64::MAX;
+        let mut worst = f64::MIN;
+        for (count, at) in self.entries.iter().enumerate() {
+            lowest = lowest.min(count as f64 - allowed(*at));
+            worst = worst.max(count as f64 + 1.0 - allowed(*at) - lowest - slack);
+        }
+        worst
+    }
+
+    fn gate_percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.at_gate.clone();
+        sorted.sort_unstable();
+        sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).map_or(0.0, |ns| *ns as f64 / 1e9)
+    }
+
+    fn report(&self, name: &str, rate: f64) -> (f64, f64) {
+        let (from, to) = (self.first_call + 30 * SECOND, self.emptied.saturating_sub(60 * SECOND));
+        let windows = self.per_stretch(from, to, 10 * SECOND);
+        let share = |count: &usize| *count as f64 / (rate * 10.0) * 100.0;
+        let low = windows.iter().map(share).fold(f64::MAX, f64::min);
+        let high = windows.iter().map(share).fold(0.0, f64::max);
+        println!(
+            "{name}: {} entries; 10-s windows {low:.1}-{high:.1} % of the rate; worst excess {:.2}; overtaken {}; \
+             at the gate p50 {:.2} s, p99 {:.2} s",
+            self.entries.len(),
+            self.worst_excess(rate),
+            self.overtaken,
+            self.gate_percentile(50),
+            self.gate_percentile(99),
+        );
+        (low, high)
+    }
+
+    fn hold_the_promises(&self, rate: f64) {
+        assert!(self.worst_excess(rate) <= 0.0, "more entries than the rate allows");
+        assert_eq!(self.overtaken, 0, "somebody who stayed was overtaken");
+        assert_eq!((self.grew, self.called_twice), (0, 0));
+    }
+}
+
+fn fine(_: u64) -> Conditions {
+    Conditions::FINE
+}
+
+#[test]
+fn a_typical_crowd_enters_at_exactly_the_rate() {
+    let mut day = Day::new("50/s", TYPICAL);
+    day.run(600 * SECOND, fine);
+    let (low, high) = day.figures.report("typical crowd at 50/s", 50.0);
+    day.figures.hold_the_promises(50.0);
+    assert!(low >= 98.0 && high <= 102.0);
+    assert!(day.figures.gate_percentile(99) < 5.0);
+}
+
+#[test]
+fn a_crowd_that_enters_at_once_enters_at_exactly_the_rate() {
+    let mut day = Day::new("50/s", ALL_ENTER);
+    day.run(600 * SECOND, fine);
+    let (low, high) = day.figures.report("all enter at 50/s", 50.0);
+    day.figures.hold_the_promises(50.0);
+    assert!(low >= 98.0 && high <= 102.0);
+    assert!(day.figures.gate_percentile(99) < 5.0);
+}
+
+#[test]
+fn a_crowd_of_which_half_comes_late_or_never_enters_at_the_rate() {
+    let mut day = Day::new("50/s", Crowd { at_once: 0.3, soon: 0.2, late: 0.3, ..TYPICAL });
+    day.run(600 * SECOND, fine);
+    println!("from the beginning: {:?}", day.figures.per_stretch(0, 300 * SECOND, 10 * SECOND));
+    day.figures.report("late crowd at 50/s", 50.0);
+    day.figures.hold_the_promises(50.0);
+    let settled = day.figures.per_stretch(120 * SECOND, 200 * SECOND, 10 * SECOND);
+    assert!(settled.iter().all(|count| (490..=510).contains(count)), "{settled:?}");
+}
+
+#[test]
+fn low_rates_are_reached_too() {
+    for (rate, per_second) in [("1/s", 1.0), ("6/min", 0.1)] {
+        let crowd = Crowd { visitors: 400, ..TYPICAL };
+        let mut day = Day::new(rate, crowd);
+        day.run((130.0 / per_second) as u64 * SECOND, fine);
+        let entries = &day.figures.entries;
+        let took = (entries[100.min(entries.len() - 1)] - entries[0]) as f64 / 1e9;
+        let reached = 100.0 / took / per_second * 100.0;
+        println!("{rate}: {} entries, the first hundred at {reached:.1} % of the rate", entries.len());
+        day.figures.hold_the_promises(per_second);
+        assert!(reached >= 97.0);
+    }
+}
+
+#[test]
+fn a_changed_rate_takes_effect_at_once() {
+    let mut day = Day::new("200/s", Crowd { visitors: 40_000, ..TYPICAL });
+    for (until, rate) in [(60, "200/s"), (160, "20/s"), (260, "100/s")] {
+        let terms = Terms {
+            rate: rate.parse().expect("a rate"),
+            claim_window: Duration::from_secs(1200),
+            ticket_lifetime: Duration::from_secs(86_400),
+        };
+        day.line.set_terms(terms);
+        let from = day.at;
+        let before = day.figures.entries.len();
+        day.run(until * SECOND, fine);
+        let per_second = rate.parse::<Rate>().expect("a rate").per_second();
+        let windows = day.figures.per_stretch(from, until * SECOND, 10 * SECOND);
+        println!("at {rate}: {windows:?} per 10 s");
+        let part = Figures { entries: day.figures.entries.split_off(before), ..empty() };
+        assert!(part.worst_excess(per_second) <= 0.0);
+        let settled: Vec<f64> = windows.iter().skip(6).map(|count| *count as f64 / per_second / 10.0).collect();
+        assert!(settled.iter().all(|share| (0.98..=1.02).contains(share)), "{settled:?}");
+        day.figures.entries.extend(part.entries);
+    }
+    assert_eq!(day.figures.overtaken, 0);
+}
+
+fn empty() -> Figures {
+    Figures {
+        entries: Vec::new(),
+        first_call: 0,
+        emptied: 0,
+        overtaken: 0,
+        grew: 0,
+        called_twice: 0,
+        at_gate: Vec::new(),
+    }
+}
+
+#[test]
+fn after_an_outage_the_rate_ramps_up_and_nobody_was_overtaken() {
+    let mut day = Day::new("50/s", TYPICAL);
+    let (from, to) = (100 * SECOND, 220 * SECOND);
+    let conditions = |at: u64| match at {
+        at if (from..to).contains(&at) => {
+            Conditions { standstill: Some(Standstill::PortalUnhealthy), ..Conditions::FINE }
+        }
+        at if (to..to + 60 * SECOND).contains(&at) => {
+            let ramp = 100 + (at - to) * 900 / (60 * SECOND);
+            Conditions { ramp: u32::try_from(ramp).unwrap_or(WHOLE), ..Conditions::FINE }
+        }
+        _ => Conditions::FINE,
+    };
+    day.run(700 * SECOND, conditions);
+    let windows = day.figures.per_stretch(90 * SECOND, 400 * SECOND, 10 * SECOND);
+    println!("outage 100-220 s: {windows:?} per 10 s from 90 s on");
+    day.figures.hold_the_promises(50.0);
+    assert!(day.figures.entries.iter().all(|at| !(from + TICK..to).contains(at)));
+    let settled = day.figures.per_stretch(360 * SECOND, 400 * SECOND, 10 * SECOND);
+    assert!(settled.iter().all(|count| (490..=510).contains(count)), "{settled:?}");
+}
+
+#[test]
+fn while_the_line_to_us_is_cut_nobody_is_overtaken() {
+    let mut day = Day::new("50/s", Crowd { leave: 0.1, ..TYPICAL });
+    day.cut = Some((100 * SECOND, 220 * SECOND));
+    day.run(900 * SECOND, fine);
+    println!("cut 100-220 s: {:?}", day.figures.per_stretch(90 * SECOND, 400 * SECOND, 10 * SECOND));
+    day.figures.report("line to us cut for two minutes", 50.0);
+    day.figures.hold_the_promises(50.0);
+}
+
+#[test]
+fn a_hoarder_who_wakes_a_thousand_ghosts_gets_a_quarter_of_the_calls() {
+    let mut day = Day::new("50/s", Crowd { visitors: 8000, arrive_within: 20, ..ALL_ENTER });
+    // The first thousand go away at once and come back together.
+    for v in 0..8000 {
+        let at = day.events.iter().find(|Reverse((_, event))| *event == Event::Join(v)).map_or(0, |Reverse((at, _))| *at);
+        if at < 2 * SECOND {
+            day.events.push(Reverse((at + SECOND, Event::Leave(v))));
+            day.events.push(Reverse((at + 110 * SECOND, Event::ComeBack(v))));
+        }
+    }
+    day.run(105 * SECOND, fine);
+    let serving = day.line.lane(CLASS).map_or(0, |lane| lane.now_serving());
+    day.run(125 * SECOND, fine);
+    let fresh = day.line.lane(CLASS).map_or(0, |lane| lane.now_serving()) - serving;
+    println!("fresh calls in 20 s at 50/s beside a thousand returns: {fresh}");
+    assert!(fresh >= 700);
+}
