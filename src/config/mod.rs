@@ -1,261 +1,110 @@
-//! The configuration: what was typed (`file`) becomes what the program needs (`Config`), all faults at once, or nothing.
+//! The configuration: what was typed in the file becomes what the program needs ([`Config`]), with all faults at once,
+//! or nothing. A changed file is compared with the configuration in force before it replaces it ([`Reload`]).
+//!
+//! Reading: `keys` lists every key and its default; `section` takes a table of the file apart by that list; `value`
+//! turns single values into what they mean; `resolve` and `room` put them together and refuse what does not fit.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+mod fault;
+mod keys;
+mod reload;
+mod resolve;
+mod resolved;
+mod room;
+mod section;
+#[cfg(test)]
+mod tests;
+mod value;
+mod warning;
+pub mod watch;
 
-use ipnet::IpNet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
-use crate::domain::names::{RoomId, RoomName};
-use crate::domain::paths::{HostPattern, PathPattern};
-use crate::domain::rate::Rate;
+use toml::de::DeTable;
 
-/// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
-#[derive(Debug)]
-pub struct Config {
-    /// Sockets that visitors reach, and how visitors are told apart.
-    pub server: Server,
-    /// The protected application.
-    pub portal: Portal,
-    /// The operators' listener.
-    pub admin: Admin,
-    /// Signing keys.
-    pub tokens: Tokens,
-    /// Where the line lives.
-    pub store: Store,
-    /// Rooms in the order in which they are tried.
-    pub rooms: Vec<Arc<Room>>,
-    /// What may be shared between visitors.
-    pub leak_guard: LeakGuard,
-    /// What is logged.
-    pub log: Log,
+pub use fault::{Fault, Faults, Place};
+pub use reload::{Reload, restart_needed};
+pub use resolved::{
+    Admin, AdminListen, ClientAddressHeader, Config, Entry, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
+    RoomState, Server, Store, Tokens,
+};
+pub use warning::Warning;
+
+use fault::Findings;
+use section::Section;
+
+/// A larger file is refused unread.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// How many places are shown at which a text is not TOML: one slip often makes the rest unreadable.
+const SYNTAX_FAULTS_SHOWN: usize = 10;
+
+/// Reads the configuration file. Relative paths in it are relative to its directory.
+///
+/// # Errors
+/// [`Faults`]: everything that is wrong with it, or why it cannot be read.
+pub fn load(path: &Path) -> Result<Config, Faults> {
+    let text = text_of(path)?;
+    parse(&text, path.parent().unwrap_or(Path::new("")))
 }
 
-/// `[server]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// Addresses to listen on.
-    pub listen: Vec<SocketAddr>,
-    /// Request threads; 0 means one per core.
-    pub threads: usize,
-    /// Networks whose statements about the client are believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// The one header that is read from them.
-    pub client_address: ClientAddressHeader,
-    /// How visitors reach us, scheme and authority (`https://portal.example`), when configured.
-    pub public_url: Option<PublicUrl>,
-    /// Prefix of our own paths, without a slash at the end: `/.waiting-room`.
-    pub own_path: String,
-    /// Whether a change of the file reloads it.
-    pub watch: bool,
-    /// Other sites whose scripts may read our JSON and post to us: origins such as `https://app.example`.
-    pub cors_origins: Vec<String>,
-    /// Limits on time and size towards visitors.
-    pub limits: Limits,
+/// Reads the text of a configuration file that lies in the directory `base`.
+///
+/// # Errors
+/// [`Faults`]: everything that is wrong with it.
+pub fn parse(text: &str, base: &Path) -> Result<Config, Faults> {
+    let findings = Findings::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    add_syntax(&errors, text, &findings);
+    let readable = errors.iter().all(fault::is_repetition);
+    let config = if readable { resolve::config(&Section::file(document.get_ref(), &findings), base) } else { None };
+    match (findings.into_faults(text), config) {
+        (None, Some(config)) => Ok(config),
+        (Some(faults), _) => Err(faults),
+        (None, None) => {
+            Err(Faults::of_file("the file cannot be understood".to_owned(), "compare it with config.example.toml"))
+        }
+    }
 }
 
-/// `public_url`, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicUrl {
-    /// Whether it begins with `https:`.
-    pub https: bool,
-    /// Host and, when given, port.
-    pub authority: String,
+/// Notes where the text is not TOML: the first place of each line, because the others mostly follow from it.
+fn add_syntax(errors: &[toml::de::Error], text: &str, findings: &Findings) {
+    let mut last_line = 0;
+    for error in errors.iter().take(SYNTAX_FAULTS_SHOWN) {
+        let line = Place::of(error.span().map_or(0, |span| span.start), text).line;
+        if line != last_line {
+            findings.add_syntax(error);
+        }
+        last_line = line;
+    }
 }
 
-/// The header from which the client's address is read, when a trusted proxy sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAddressHeader {
-    /// `X-Forwarded-For` (with `X-Forwarded-Proto`).
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
+fn text_of(path: &Path) -> Result<String, Faults> {
+    let bytes = bytes_of(path).map_err(|why| {
+        let remedy = match why.kind() {
+            io::ErrorKind::NotFound => "name an existing file with --config; config.example.toml is one to begin with",
+            io::ErrorKind::PermissionDenied => "let the program's user read it",
+            _ => "name a readable file with --config",
+        };
+        Faults::of_file(format!("cannot read the configuration file {}: {why}", path.display()), remedy)
+    })?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST_FILE) {
+        let what = format!("the configuration file {} is larger than 1 MiB", path.display());
+        return Err(Faults::of_file(what, "name the right file with --config"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let readable = String::from_utf8_lossy(error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or(&[]))
+            .into_owned();
+        let place = Place::of(readable.len(), &readable);
+        let what = format!("the configuration file {} is not UTF-8 at {place}", path.display());
+        Faults::of_file(what, "save it as UTF-8")
+    })
 }
 
-/// `[server.limits]`: every wait and every size towards visitors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// From the first byte expected to the end of the request head.
-    pub head_timeout: Duration,
-    /// Between two pieces of a request body.
-    pub body_idle_timeout: Duration,
-    /// While a visitor takes nothing of what we send.
-    pub write_idle_timeout: Duration,
-    /// Head bytes (request line and headers) at most.
-    pub max_head_bytes: usize,
-    /// Header lines at most.
-    pub max_headers: usize,
-    /// Connections at most, over all threads.
-    pub max_connections: usize,
-    /// Time for requests under way once draining began.
-    pub drain_timeout: Duration,
-}
-
-/// `[portal]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Portal {
-    /// Its addresses, at least one; a visitor stays with one of them.
-    pub urls: Vec<PortalUrl>,
-    /// Requests under way at the portal at most.
-    pub max_in_flight: usize,
-    /// How long a visitor inside waits for one of them.
-    pub queue_timeout: Duration,
-    /// Whether the portal sees the visitor's Host or its own.
-    pub preserve_host: bool,
-    /// Until the connection stands.
-    pub connect_timeout: Duration,
-    /// From the request's last byte to the answer's head.
-    pub first_byte_timeout: Duration,
-    /// Between two pieces of an answer.
-    pub idle_timeout: Duration,
-    /// How long an unused connection is kept.
-    pub keep_alive: Duration,
-    /// Request bodies up to this are read before a connection is taken, in bytes.
-    pub request_buffer: usize,
-    /// Answers are read ahead of a slow visitor up to this, in bytes.
-    pub response_buffer: usize,
-    /// From a tenth of the rate to the whole after the portal recovered.
-    pub ramp: Duration,
-}
-
-/// One address of the portal: `http://host[:port]`, without a path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PortalUrl {
-    /// Host name or address (IPv6 without brackets).
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// `host[:port]` as written, for the Host header and for rewriting.
-    pub authority: String,
-}
-
-/// `[admin]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// Where operators and Prometheus reach us.
-    pub listen: AdminListen,
-    /// Host names other than loopback ones under which the listener answers.
-    pub hosts: Vec<String>,
-    /// The bearer token for changes.
-    pub token_file: PathBuf,
-}
-
-/// Where the private listener listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AdminListen {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-/// `[tokens]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    /// Directory of `<id>.key` files.
-    pub key_dir: PathBuf,
-    /// A new key signs only when it is this old.
-    pub activate_after: Duration,
-}
-
-/// `[store]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Store {
-    /// A file of this machine.
-    Embedded {
-        /// Directory of the state.
-        path: PathBuf,
-    },
-}
-
-/// `[[room]]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Room {
-    /// `[a-z0-9-]{1,32}`
-    pub name: RoomName,
-    /// Its number in tokens, derived from the name.
-    pub id: RoomId,
-    /// Hosts it protects.
-    pub hosts: Vec<HostPattern>,
-    /// Paths it protects.
-    pub paths: Vec<PathPattern>,
-    /// Where a visitor goes who wanted no particular page.
-    pub start: String,
-    /// Entries at the portal.
-    pub admission_rate: Rate,
-    /// Seats; `None` means no limit.
-    pub max_active_sessions: Option<u32>,
-    /// Idle time after which a seat ends; slides.
-    pub session_duration: Duration,
-    /// How long a called visitor's turn is kept.
-    pub claim_window: Duration,
-    /// How long a ticket is good without being renewed.
-    pub ticket_lifetime: Duration,
-    /// How long a request is held at the gate.
-    pub gate_wait: Duration,
-    /// Joins per client prefix; `None` means no limit.
-    pub joins_per_client: Option<Rate>,
-    /// For what people read.
-    pub time_zone: jiff::tz::TimeZone,
-    /// What the operator wants of the room.
-    pub state: RoomState,
-    /// Whether a visitor may go straight through when nobody waits.
-    pub entry: Entry,
-    /// Shown on the page; escaped.
-    pub message: Option<String>,
-    /// Status of the waiting page: 200, 202, 429 or 503.
-    pub page_status: u16,
-    /// Never gated.
-    pub bypass: Vec<PathPattern>,
-    /// A login provider's cross-site POST comes back here.
-    pub login_callbacks: Vec<PathPattern>,
-    /// Ends the pass and frees the seat.
-    pub logout: Vec<PathPattern>,
-}
-
-/// `room.state`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomState {
-    /// Works.
-    Open,
-    /// Nobody is called, goes straight through or enters.
-    Hold,
-    /// Everybody passes; decisions are only counted.
-    Observe,
-    /// Maintenance page for everybody; passes and places are kept.
-    Closed,
-}
-
-/// `room.entry`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// The first navigation goes straight through when nobody waits.
-    Direct,
-    /// Everybody sees the page first.
-    Page,
-}
-
-/// `[leak_guard]`, as far as this version has it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeakGuard {
-    /// Whether it acts or only reports.
-    pub enforce: bool,
-    /// Ungated, anonymous, cacheable.
-    pub public: Vec<PathPattern>,
-    /// Personal routes on which Range is allowed.
-    pub downloads: Vec<PathPattern>,
-    /// Balancer cookies that public requests may carry.
-    pub keep_cookies: Vec<String>,
-}
-
-/// `[log]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// `json` or `text`.
-    pub json: bool,
-    /// Whether every request is logged.
-    pub access: bool,
-    /// Whether client addresses are cut to /24 and /48.
-    pub truncate_addresses: bool,
+/// The beginning of the file, one byte more than may be read, so that a larger one shows.
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

@@ -1,0 +1,234 @@
+//! Every key of the file and its default, written as in the file. The one list of them: the reader takes defaults and
+//! known keys from here, and the example file is held against it.
+
+/// A key and what is to be done when the file does not have it.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What a key is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Must be there.
+    Required,
+    /// May be left out, and then means something of its own.
+    Optional,
+    /// May be left out, and then has this value, written as in the file.
+    Default(&'static str),
+    /// `[name]`
+    Table(&'static [Key]),
+    /// `[[name]]`
+    Tables(&'static [Key]),
+    /// Belongs to a later version.
+    Later,
+}
+
+const fn required(name: &'static str) -> Key {
+    Key { name, kind: Kind::Required }
+}
+
+const fn optional(name: &'static str) -> Key {
+    Key { name, kind: Kind::Optional }
+}
+
+const fn key(name: &'static str, default: &'static str) -> Key {
+    Key { name, kind: Kind::Default(default) }
+}
+
+const fn later(name: &'static str) -> Key {
+    Key { name, kind: Kind::Later }
+}
+
+const fn table(name: &'static str, keys: &'static [Key]) -> Key {
+    Key { name, kind: Kind::Table(keys) }
+}
+
+/// The file.
+pub(super) const FILE: &[Key] = &[
+    table("server", SERVER),
+    table("portal", PORTAL),
+    table("admin", ADMIN),
+    table("tokens", TOKENS),
+    table("store", STORE),
+    Key { name: "room", kind: Kind::Tables(ROOM) },
+    table("leak_guard", LEAK_GUARD),
+    table("log", LOG),
+    later("class"),
+];
+
+const SERVER: &[Key] = &[
+    required("listen"),
+    key("threads", "0"),
+    key("trusted_proxies", "[]"),
+    key("client_address", r#""x-forwarded-for""#),
+    key("public_url", r#""""#),
+    key("own_path", r#""/.waiting-room""#),
+    key("watch", "true"),
+    key("cors_origins", "[]"),
+    table("limits", LIMITS),
+    later("tls"),
+];
+
+const LIMITS: &[Key] = &[
+    key("head_timeout", r#""10s""#),
+    key("body_idle_timeout", r#""30s""#),
+    key("write_idle_timeout", r#""60s""#),
+    key("max_head_bytes", r#""64KiB""#),
+    key("max_headers", "100"),
+    key("max_connections", "20000"),
+    key("drain_timeout", r#""30s""#),
+];
+
+const PORTAL: &[Key] = &[
+    optional("url"),
+    optional("urls"),
+    key("max_in_flight", "512"),
+    key("queue_timeout", r#""5s""#),
+    key("preserve_host", "true"),
+    key("connect_timeout", r#""2s""#),
+    key("first_byte_timeout", r#""60s""#),
+    key("idle_timeout", r#""60s""#),
+    key("keep_alive", r#""4s""#),
+    key("request_buffer", r#""64KiB""#),
+    key("response_buffer", r#""256KiB""#),
+    key("ramp", r#""60s""#),
+];
+
+const ADMIN: &[Key] =
+    &[key("listen", r#""127.0.0.1:9090""#), key("hosts", "[]"), key("token_file", r#""state/admin-token""#)];
+
+const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#)];
+
+const STORE: &[Key] = &[key("kind", r#""embedded""#), key("path", r#""state""#), later("url")];
+
+const ROOM: &[Key] = &[
+    required("name"),
+    key("hosts", r#"["*"]"#),
+    required("paths"),
+    optional("start"),
+    required("admission_rate"),
+    key("max_active_sessions", "0"),
+    key("session_duration", r#""20m""#),
+    key("claim_window", r#""20m""#),
+    key("ticket_lifetime", r#""24h""#),
+    key("gate_wait", r#""5s""#),
+    key("joins_per_client", r#""1200/min""#),
+    key("time_zone", r#""Europe/Rome""#),
+    key("state", r#""open""#),
+    key("entry", r#""direct""#),
+    key("message", r#""""#),
+    key("page_status", "503"),
+    key("bypass", "[]"),
+    key("login_callbacks", "[]"),
+    key("logout", "[]"),
+    later("window"),
+    later("opening"),
+    later("closing"),
+    later("adaptive"),
+];
+
+const LEAK_GUARD: &[Key] = &[
+    key("mode", r#""enforce""#),
+    key("public", "[]"),
+    key("downloads", "[]"),
+    key("keep_cookies", "[]"),
+    later("back_paths"),
+    later("etag_paths"),
+    later("upstream_bust"),
+    later("public_max_age"),
+    later("detectors"),
+    later("breaker"),
+    later("audit_file"),
+    later("session_cookies"),
+];
+
+const LOG: &[Key] = &[key("format", r#""json""#), key("access", "true"), key("client_address", r#""truncated""#)];
+
+/// The key of that name, if the table has it.
+pub(super) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    keys.iter().find(|key| key.name == name)
+}
+
+/// What somebody who wrote the unknown key `name` in a table with these `keys` probably wanted.
+pub(super) fn advice(keys: &'static [Key], name: &str) -> String {
+    if let Some(near) = nearest(keys, name) {
+        return format!("write {near}, if that is meant");
+    }
+    if let Some(home) = home(name) {
+        return format!("{name} belongs in {home}");
+    }
+    format!("remove it; known here are {}", names(keys))
+}
+
+/// A key that differs by a slip, or of which only a part was written.
+fn nearest(keys: &'static [Key], name: &str) -> Option<&'static str> {
+    let slip = |key: &&Key| steps_apart(key.name, name) <= (key.name.len() / 4).max(1);
+    let part = |key: &&Key| name.len() >= 3 && key.name.contains(name);
+    let closest = supported(keys).filter(slip).min_by_key(|key| steps_apart(key.name, name));
+    closest.or_else(|| supported(keys).find(part)).map(|key| key.name)
+}
+
+/// The table, as its heading is written, in which a key of this name stands.
+fn home(name: &str) -> Option<String> {
+    let limits = ("[server.limits]".to_owned(), LIMITS);
+    let top_level = FILE.iter().filter_map(|key| match key.kind {
+        Kind::Table(keys) => Some((format!("[{}]", key.name), keys)),
+        Kind::Tables(keys) => Some((format!("[[{}]]", key.name), keys)),
+        _ => None,
+    });
+    top_level.chain([limits]).find(|(_, keys)| supported(keys).any(|key| key.name == name)).map(|(heading, _)| heading)
+}
+
+fn names(keys: &'static [Key]) -> String {
+    supported(keys).map(|key| key.name).collect::<Vec<_>>().join(", ")
+}
+
+fn supported(keys: &'static [Key]) -> impl Iterator<Item = &'static Key> {
+    keys.iter().filter(|key| !matches!(key.kind, Kind::Later))
+}
+
+/// How many letters must be added, removed or replaced to get from one word to the other (Levenshtein's distance).
+fn steps_apart(known: &str, typed: &str) -> usize {
+    if typed.len() > 2 * known.len() {
+        return typed.len();
+    }
+    let mut row: Vec<usize> = (0..=typed.chars().count()).collect();
+    for (deleted, letter) in known.chars().enumerate() {
+        let mut next = vec![deleted + 1];
+        for (other, pair) in typed.chars().zip(row.windows(2)) {
+            let &[replaced, added] = pair else { continue };
+            let left = next.last().copied().unwrap_or(0);
+            next.push((replaced + usize::from(letter != other)).min(added + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_letters() {
+        for (known, typed, steps) in
+            [("listen", "listen", 0), ("listen", "lisen", 1), ("paths", "path", 1), ("url", "", 3)]
+        {
+            assert_eq!(steps_apart(known, typed), steps, "{known} {typed}");
+        }
+    }
+
+    #[test]
+    fn advice_names_the_nearest_key_or_its_home() {
+        assert_eq!(advice(SERVER, "lisen"), "write listen, if that is meant");
+        assert_eq!(advice(ROOM, "rate"), "write admission_rate, if that is meant");
+        assert_eq!(advice(SERVER, "max_in_flight"), "max_in_flight belongs in [portal]");
+        assert_eq!(advice(FILE, "admission_rate"), "admission_rate belongs in [[room]]");
+        assert_eq!(advice(SERVER, "max_headers"), "max_headers belongs in [server.limits]");
+        assert!(advice(LOG, "colour").starts_with("remove it; known here are format, access"));
+        assert!(!advice(LEAK_GUARD, "zzz").contains("detectors"), "keys of later versions are not offered");
+        assert!(!advice(SERVER, "detectors").contains("belongs"), "keys of later versions are not offered");
+    }
+}

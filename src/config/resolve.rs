@@ -1,0 +1,207 @@
+//! From the tables of the file to the configuration, table by table. Each function first reads every key, so that every
+//! fault is found, and only then builds its part.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::DeValue;
+
+use super::fault::Wrong;
+use super::resolved::{
+    Admin, AdminListen, ClientAddressHeader, Config, LeakGuard, Limits, Log, Portal, PortalUrl, Server, Store, Tokens,
+};
+use super::room;
+use super::section::Section;
+use super::value::{self, DELAY, Read, WAIT};
+
+/// Reads the whole file. `None` when anything is wrong; the section's findings say what.
+pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
+    let server_section = file.table("server");
+    let listen = server_section.list_of_some("listen", value::socket);
+    let admin = admin(&file.table("admin"), base, listen.as_deref().unwrap_or_default());
+    let server = server(&server_section, listen);
+    let portal = portal(&file.table("portal"));
+    let tokens = tokens(&file.table("tokens"), base);
+    let store = store(&file.table("store"), base);
+    let rooms = room::rooms(&file.tables("room"));
+    let leak_guard = leak_guard(&file.table("leak_guard"));
+    let log = log(&file.table("log"));
+    Some(Config {
+        server: server?,
+        portal: portal?,
+        admin: admin?,
+        tokens: tokens?,
+        store: store?,
+        rooms: rooms?.into_iter().map(Arc::new).collect(),
+        leak_guard: leak_guard?,
+        log: log?,
+    })
+}
+
+fn server(section: &Section<'_>, listen: Option<Vec<SocketAddr>>) -> Option<Server> {
+    let headers =
+        [("x-forwarded-for", ClientAddressHeader::XForwardedFor), ("forwarded", ClientAddressHeader::Forwarded)];
+    let client_address = value::except_later(&["proxy-protocol"], value::one_of(&headers));
+
+    check_listeners(section, listen.as_deref().unwrap_or_default());
+    let threads = section.read("threads", value::whole(0..=1024));
+    let trusted_proxies = section.list("trusted_proxies", value::network);
+    let client_address = section.read("client_address", client_address);
+    let public_url = section.read("public_url", value::unless_empty(value::public_url));
+    let own_path = section.read("own_path", value::own_path);
+    let watch = section.read("watch", value::flag);
+    let cors_origins = section.list("cors_origins", value::origin);
+    let limits = limits(&section.table("limits"));
+    Some(Server {
+        listen: listen?,
+        threads: threads?,
+        trusted_proxies: trusted_proxies?,
+        client_address: client_address?,
+        public_url: public_url?,
+        own_path: own_path?,
+        watch: watch?,
+        cors_origins: cors_origins?,
+        limits: limits?,
+    })
+}
+
+fn limits(section: &Section<'_>) -> Option<Limits> {
+    let head_timeout = section.read("head_timeout", value::duration(WAIT));
+    let body_idle_timeout = section.read("body_idle_timeout", value::duration(WAIT));
+    let write_idle_timeout = section.read("write_idle_timeout", value::duration(WAIT));
+    // hyper reads heads into a buffer of at least 8 KiB.
+    let max_head_bytes = section.read("max_head_bytes", value::size(8 * 1024..=1024 * 1024));
+    let max_headers = section.read("max_headers", value::whole(10..=1000));
+    let max_connections = section.read("max_connections", value::whole(1..=10_000_000));
+    let drain_timeout = section.read("drain_timeout", value::duration(DELAY));
+    Some(Limits {
+        head_timeout: head_timeout?,
+        body_idle_timeout: body_idle_timeout?,
+        write_idle_timeout: write_idle_timeout?,
+        max_head_bytes: max_head_bytes?,
+        max_headers: max_headers?,
+        max_connections: max_connections?,
+        drain_timeout: drain_timeout?,
+    })
+}
+
+fn portal(section: &Section<'_>) -> Option<Portal> {
+    let urls = portal_urls(section);
+    let max_in_flight = section.read("max_in_flight", value::whole(1..=1_000_000));
+    let queue_timeout = section.read("queue_timeout", value::duration(WAIT));
+    let preserve_host = section.read("preserve_host", value::flag);
+    let connect_timeout = section.read("connect_timeout", value::duration(WAIT));
+    let first_byte_timeout = section.read("first_byte_timeout", value::duration(WAIT));
+    let idle_timeout = section.read("idle_timeout", value::duration(WAIT));
+    let keep_alive = section.read("keep_alive", value::duration(WAIT));
+    let request_buffer = section.read("request_buffer", value::size(0..=64 * 1024 * 1024));
+    let response_buffer = section.read("response_buffer", value::size(0..=64 * 1024 * 1024));
+    let ramp = section.read("ramp", value::duration(WAIT));
+    Some(Portal {
+        urls: urls?,
+        max_in_flight: max_in_flight?,
+        queue_timeout: queue_timeout?,
+        preserve_host: preserve_host?,
+        connect_timeout: connect_timeout?,
+        first_byte_timeout: first_byte_timeout?,
+        idle_timeout: idle_timeout?,
+        keep_alive: keep_alive?,
+        request_buffer: request_buffer?,
+        response_buffer: response_buffer?,
+        ramp: ramp?,
+    })
+}
+
+/// `url` or `urls`: one of them, not both.
+fn portal_urls(section: &Section<'_>) -> Option<Vec<PortalUrl>> {
+    let url = section.optional("url", value::portal_url);
+    let urls = if section.has("urls") { section.list_of_some("urls", value::portal_url) } else { Some(Vec::new()) };
+    match (section.has("url"), section.has("urls")) {
+        (true, true) => section.fault("urls", Wrong::new("stands beside url", "keep one of the two")),
+        (false, false) if !section.is_no_table() => {
+            let remedy = "write the portal's address, such as url = \"http://127.0.0.1:9000\"";
+            section.fault("url", Wrong::new("missing", remedy));
+        }
+        _ => {}
+    }
+    let urls = urls.unwrap_or_default();
+    for (index, repeated) in repetitions(&urls, |one, other| (&one.host, one.port) == (&other.host, other.port)) {
+        let what = format!("{} stands there twice", value::shown(&repeated.authority));
+        section.fault_in_list("urls", index, Wrong::new(what, "remove one of the two"));
+    }
+    url?.map(|url| vec![url]).or(Some(urls)).filter(|urls| !urls.is_empty())
+}
+
+fn admin(section: &Section<'_>, base: &Path, visitors: &[SocketAddr]) -> Option<Admin> {
+    let listen = section.read("listen", |value| admin_listen(value, base));
+    let hosts = section.list("hosts", value::host_name);
+    let token_file = section.read("token_file", value::file_path(base));
+    check_private_listener(section, listen.as_ref(), visitors);
+    Some(Admin { listen: listen?, hosts: hosts?, token_file: token_file? })
+}
+
+fn admin_listen(value: &DeValue<'_>, base: &Path) -> Read<AdminListen> {
+    let remedy = "write an address and a port such as \"127.0.0.1:9090\", or \"unix:\" and a path";
+    match value.as_str().and_then(|text| text.strip_prefix("unix:")) {
+        Some("") => Err(Wrong::new("\"unix:\" has no path", remedy)),
+        Some(path) => Ok(AdminListen::Unix(base.join(path))),
+        None => value::socket(value).map(AdminListen::Tcp).map_err(|wrong| Wrong::new(wrong.what, remedy)),
+    }
+}
+
+fn tokens(section: &Section<'_>, base: &Path) -> Option<Tokens> {
+    let key_dir = section.read("key_dir", value::file_path(base));
+    let activate_after = section.read("activate_after", value::duration(DELAY));
+    Some(Tokens { key_dir: key_dir?, activate_after: activate_after? })
+}
+
+fn store(section: &Section<'_>, base: &Path) -> Option<Store> {
+    let kind = section.read("kind", value::except_later(&["valkey"], value::one_of(&[("embedded", ())])));
+    let path = section.read("path", value::file_path(base));
+    kind?;
+    Some(Store::Embedded { path: path? })
+}
+
+fn leak_guard(section: &Section<'_>) -> Option<LeakGuard> {
+    let enforce = section.read("mode", value::one_of(&[("enforce", true), ("observe", false)]));
+    let public = section.list("public", value::path_pattern);
+    let downloads = section.list("downloads", value::path_pattern);
+    let keep_cookies = section.list("keep_cookies", value::cookie_name);
+    Some(LeakGuard { enforce: enforce?, public: public?, downloads: downloads?, keep_cookies: keep_cookies? })
+}
+
+fn log(section: &Section<'_>) -> Option<Log> {
+    let json = section.read("format", value::one_of(&[("json", true), ("text", false)]));
+    let access = section.read("access", value::flag);
+    let truncate_addresses = section.read("client_address", value::one_of(&[("truncated", true), ("full", false)]));
+    Some(Log { json: json?, access: access?, truncate_addresses: truncate_addresses? })
+}
+
+fn check_listeners(section: &Section<'_>, listen: &[SocketAddr]) {
+    for (index, repeated) in repetitions(listen, |one, other| collide(*one, *other)) {
+        let what = format!("{repeated} is taken by another address of the list");
+        section.fault_in_list("listen", index, Wrong::new(what, "give each its own address and port"));
+    }
+}
+
+fn check_private_listener(section: &Section<'_>, listen: Option<&AdminListen>, visitors: &[SocketAddr]) {
+    let Some(AdminListen::Tcp(private)) = listen else { return };
+    if visitors.iter().any(|visitors| collide(*visitors, *private)) {
+        let remedy = "give operators an address or port of their own, such as \"127.0.0.1:9090\"";
+        section.fault("listen", Wrong::new(format!("{private} is where visitors are served"), remedy));
+    }
+}
+
+/// Whether two sockets cannot both be listened on. Port 0 is a different port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = |address: IpAddr| address.is_unspecified();
+    let same_address = one.ip() == other.ip() || everywhere(one.ip()) || everywhere(other.ip());
+    one.port() != 0 && one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && same_address
+}
+
+/// Members that are the same as an earlier one, with their index.
+fn repetitions<T>(members: &[T], same: impl Fn(&T, &T) -> bool) -> Vec<(usize, &T)> {
+    let repeated = |(index, member): &(usize, &T)| members.iter().take(*index).any(|earlier| same(earlier, member));
+    members.iter().enumerate().filter(repeated).collect()
+}

@@ -1,0 +1,114 @@
+//! `[[room]]`: from the table to the room, and what holds between rooms.
+
+use super::fault::Wrong;
+use super::resolved::{Entry, Room, RoomState};
+use super::section::Section;
+use super::value::{self, LIFE, WAIT};
+use crate::domain::names::RoomName;
+use crate::domain::paths::{NormalPath, PathPattern};
+
+/// Reads all rooms. `None` when anything is wrong with one of them or between them.
+pub(super) fn rooms(sections: &[Section<'_>]) -> Option<Vec<Room>> {
+    let names: Vec<Option<RoomName>> = sections.iter().map(|section| section.read("name", value::room_name)).collect();
+    check_names(sections, &names);
+    let rooms: Vec<Option<Room>> = sections.iter().zip(names).map(|(section, name)| room(section, name)).collect();
+    rooms.into_iter().collect()
+}
+
+fn check_names(sections: &[Section<'_>], names: &[Option<RoomName>]) {
+    for (index, (section, name)) in sections.iter().zip(names).enumerate() {
+        let Some(name) = name else { continue };
+        let earlier = names.iter().take(index).flatten();
+        if let Some(clash) = earlier.filter_map(|other| clash(name, other)).next() {
+            section.fault("name", clash);
+        }
+    }
+}
+
+/// Why two rooms cannot have these names.
+fn clash(name: &RoomName, other: &RoomName) -> Option<Wrong> {
+    if name == other {
+        return Some(Wrong::new(format!("another room is called \"{name}\" too"), "give each room a name of its own"));
+    }
+    let what = format!("\"{name}\" and \"{other}\" have the same number in tokens");
+    (name.id() == other.id()).then(|| Wrong::new(what, "change one of the two names"))
+}
+
+fn room(section: &Section<'_>, name: Option<RoomName>) -> Option<Room> {
+    let states = [
+        ("open", RoomState::Open),
+        ("hold", RoomState::Hold),
+        ("observe", RoomState::Observe),
+        ("closed", RoomState::Closed),
+    ];
+
+    let hosts = section.list_of_some("hosts", value::host_pattern);
+    let paths = section.list_of_some("paths", value::path_pattern);
+    let start = start(section, paths.as_deref());
+    let admission_rate = section.read("admission_rate", value::rate);
+    let max_active_sessions = section.read("max_active_sessions", value::whole(0..=10_000_000u32));
+    let session_duration = section.read("session_duration", value::duration(LIFE));
+    let claim_window = section.read("claim_window", value::duration(LIFE));
+    let ticket_lifetime = section.read("ticket_lifetime", value::duration(LIFE));
+    let gate_wait = section.read("gate_wait", value::duration(WAIT));
+    let joins_per_client = section.read("joins_per_client", value::rate_or_unlimited);
+    let time_zone = section.read("time_zone", value::time_zone);
+    let state = section.read("state", value::one_of(&states));
+    let entry = section.read("entry", value::one_of(&[("direct", Entry::Direct), ("page", Entry::Page)]));
+    let message = section.read("message", value::message);
+    let page_status = section.read("page_status", value::page_status);
+    let bypass = section.list("bypass", value::path_pattern);
+    let login_callbacks = section.list("login_callbacks", value::path_pattern);
+    let logout = section.list("logout", value::path_pattern);
+
+    if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
+        let remedy = "make claim_window shorter or ticket_lifetime longer";
+        section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
+    }
+    let name = name?;
+    Some(Room {
+        id: name.id(),
+        name,
+        hosts: hosts?,
+        paths: paths?,
+        start: start?,
+        admission_rate: admission_rate?,
+        max_active_sessions: max_active_sessions.map(|most| (most > 0).then_some(most))?,
+        session_duration: session_duration?,
+        claim_window: claim_window?,
+        ticket_lifetime: ticket_lifetime?,
+        gate_wait: gate_wait?,
+        joins_per_client: joins_per_client?,
+        time_zone: time_zone?,
+        state: state?,
+        entry: entry?,
+        message: message?,
+        page_status: page_status?,
+        bypass: bypass?,
+        login_callbacks: login_callbacks?,
+        logout: logout?,
+    })
+}
+
+/// The room's start page, which must be a page of the room: elsewhere nobody would enter.
+fn start(section: &Section<'_>, paths: Option<&[PathPattern]>) -> Option<String> {
+    let typed = section.optional("start", value::same_origin_path)?;
+    let paths = paths?;
+    let start = typed.unwrap_or_else(|| beginning_of(paths));
+    let path = start.split('?').next().unwrap_or_default();
+    if paths.iter().any(|pattern| pattern.matches(&NormalPath::of(path))) {
+        return Some(start);
+    }
+    let what = format!("{} is none of the room's paths", value::shown(&start));
+    section.fault("start", Wrong::new(what, "write a page that the room's paths match"));
+    None
+}
+
+/// Where the room's first path begins: `/bonus-600/` for `/bonus-600/**`, and the path itself when it has no wildcard.
+fn beginning_of(paths: &[PathPattern]) -> String {
+    let first = paths.first().map_or("/", PathPattern::as_str);
+    match first.split_once('*') {
+        None => first.to_owned(),
+        Some((fixed, _)) => format!("{}/", fixed.rsplit_once('/').map_or("", |(segments, _)| segments)),
+    }
+}

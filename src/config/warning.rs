@@ -1,0 +1,149 @@
+//! What is allowed but probably not meant. `anticamera check` prints it; nothing is refused for it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resolved::{Admin, AdminListen, Config, Room};
+use crate::domain::paths::{HostPattern, PathPattern};
+
+/// Something that is allowed but probably not meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The key it concerns.
+    pub key: String,
+    /// What will happen, and what to do about it.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+impl Config {
+    /// What is allowed but probably not meant.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        warnings.extend(self.trusts_everybody());
+        warnings.extend(reachable_by_others(&self.admin));
+        warnings.extend(self.protects_nothing());
+        self.rooms.iter().for_each(|room| warnings.extend(of_room(room)));
+        warnings.extend(self.shadowed_rooms());
+        warnings.extend(self.nothing_public());
+        warnings.extend(unmatchable(&self.leak_guard.public, PathPattern::matches_public, "leak_guard.public"));
+        warnings
+    }
+
+    fn trusts_everybody(&self) -> Option<Warning> {
+        let everybody = self.server.trusted_proxies.iter().any(|network| network.prefix_len() == 0);
+        everybody.then(|| {
+            warning(
+                "server.trusted_proxies",
+                "everybody is trusted, so every client can claim any address; list only the proxies in front",
+            )
+        })
+    }
+
+    fn protects_nothing(&self) -> Option<Warning> {
+        let text = "there is none, so every request is forwarded without a line; add a [[room]]";
+        self.rooms.is_empty().then(|| warning("room", text))
+    }
+
+    fn nothing_public(&self) -> Option<Warning> {
+        let text = "nothing is listed, so style sheets and images of protected pages need a pass and are never cached; \
+                    list the portal's static files";
+        self.leak_guard.public.is_empty().then(|| warning("leak_guard.public", text))
+    }
+
+    fn shadowed_rooms(&self) -> impl Iterator<Item = Warning> {
+        self.rooms.iter().enumerate().filter_map(|(index, room)| {
+            let earlier = self.rooms.get(..index).unwrap_or_default();
+            let covers = covering(earlier, room)?;
+            let text = format!(
+                "never reached, because room \"{covers}\" stands before it and takes the same requests; move it up"
+            );
+            Some(of(room, "paths", text))
+        })
+    }
+}
+
+fn reachable_by_others(admin: &Admin) -> Option<Warning> {
+    let AdminListen::Tcp(address) = admin.listen else { return None };
+    let text = format!(
+        "{address} can be reached from other machines; use a loopback address or a Unix socket, or keep others out"
+    );
+    (!address.ip().is_loopback()).then(|| warning("admin.listen", text))
+}
+
+fn of_room(room: &Room) -> Vec<Warning> {
+    let mut warnings = unmatchable(&room.bypass, PathPattern::matches_raw, &key_of(room, "bypass"));
+    warnings.extend(too_few_seats(room));
+    warnings.extend(short_session(room));
+    warnings
+}
+
+/// Privileges are given to plainly spelled paths only, so a pattern that is spelled otherwise never matches.
+fn unmatchable(patterns: &[PathPattern], matches: fn(&PathPattern, &str) -> bool, key: &str) -> Vec<Warning> {
+    // What a pattern matches, if it matches anything.
+    let sample = |pattern: &PathPattern| pattern.as_str().replace("**", "a").replace('*', "a");
+    let never = patterns.iter().filter(|pattern| !matches(pattern, &sample(pattern)));
+    let text = |pattern: &PathPattern| {
+        format!(
+            "\"{}\" never matches: only paths of letters, digits and . _ - are read alike by every server; remove it",
+            pattern.as_str()
+        )
+    };
+    never.map(|pattern| warning(key, text(pattern))).collect()
+}
+
+/// With fewer seats than visitors who come within a session, the seats decide who gets in.
+fn too_few_seats(room: &Room) -> Option<Warning> {
+    let seats = room.max_active_sessions?;
+    let needed = entries_within(room, room.session_duration);
+    let text = format!(
+        "{seats} is less than admission_rate x session_duration ({needed}), so it, not the rate, is the limit; \
+         raise it or lower the rate"
+    );
+    (u128::from(seats) < needed).then(|| of(room, "max_active_sessions", text))
+}
+
+fn entries_within(room: &Room, span: Duration) -> u128 {
+    let rate = room.admission_rate;
+    (u128::from(rate.count()) * span.as_nanos()).div_ceil(u128::from(rate.per().nanos()))
+}
+
+fn short_session(room: &Room) -> Option<Warning> {
+    let text = "less than a minute: who reads a page for that long loses the seat; visitors need 10m or more";
+    (room.session_duration < Duration::from_mins(1)).then(|| of(room, "session_duration", text))
+}
+
+/// The name of an earlier room that takes every request this one could get.
+fn covering<'r>(earlier: &'r [Arc<Room>], room: &Room) -> Option<&'r str> {
+    let covers = |other: &&Arc<Room>| {
+        let hosts = room.hosts.iter().all(|host| has_host(&other.hosts, host));
+        hosts && room.paths.iter().all(|path| has_path(&other.paths, path))
+    };
+    earlier.iter().find(covers).map(|other| other.name.as_str())
+}
+
+fn has_host(hosts: &[HostPattern], host: &HostPattern) -> bool {
+    hosts.contains(host) || HostPattern::parse("*").is_ok_and(|every| hosts.contains(&every))
+}
+
+fn has_path(paths: &[PathPattern], path: &PathPattern) -> bool {
+    paths.contains(path) || PathPattern::parse("/**").is_ok_and(|every| paths.contains(&every))
+}
+
+fn of(room: &Room, key: &str, text: impl Into<String>) -> Warning {
+    warning(key_of(room, key), text)
+}
+
+fn key_of(room: &Room, key: &str) -> String {
+    format!("room \"{}\".{key}", room.name)
+}
+
+fn warning(key: impl Into<String>, text: impl Into<String>) -> Warning {
+    Warning { key: key.into(), text: text.into() }
+}
