@@ -1,6 +1,8 @@
 //! The rules of the waiting room. Pure: no I/O, no clock, no randomness; `now` is always an argument.
 
+pub mod keyring;
 pub mod names;
 pub mod paths;
 pub mod rate;
 pub mod time;
+pub mod token;
