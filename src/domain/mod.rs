@@ -1,5 +1,6 @@
 //! The rules of the waiting room. Pure: no I/O, no clock, no randomness; `now` is always an argument.
 
+pub mod cookie;
 pub mod keyring;
 pub mod names;
 pub mod paths;
