@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::names::{RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
@@ -62,15 +63,6 @@ pub struct PublicUrl {
     pub https: bool,
     /// Host and, when given, port.
     pub authority: String,
-}
-
-/// The header from which the client's address is read, when a trusted proxy sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAddressHeader {
-    /// `X-Forwarded-For` (with `X-Forwarded-Proto`).
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
 }
 
 /// `[server.limits]`: every wait and every size towards visitors.

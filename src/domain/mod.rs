@@ -1,8 +1,10 @@
 //! The rules of the waiting room. Pure: no I/O, no clock, no randomness; `now` is always an argument.
 
+pub mod client;
 pub mod cookie;
 pub mod keyring;
 pub mod names;
+pub mod negotiation;
 pub mod paths;
 pub mod rate;
 pub mod time;
