@@ -536,6 +536,7 @@ fn a_hoarder_who_wakes_a_thousand_ghosts_gets_a_quarter_of_the_calls() {
     let serving = day.line.lane(CLASS).map_or(0, |lane| lane.now_serving());
     day.run(125 * SECOND, fine);
     let fresh = day.line.lane(CLASS).map_or(0, |lane| lane.now_serving()) - serving;
+    println!("{:?} {:?}", day.figures.per_stretch(90*SECOND,125*SECOND,SECOND), day.visitors.iter().take(1000).filter(|v| v.is==Is::Inside && v.number<900).count());
     println!("fresh calls in 20 s at 50/s beside a thousand returns: {fresh}");
     assert!(fresh >= 700);
 }
