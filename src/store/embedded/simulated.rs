@@ -20,7 +20,6 @@ struct Platter {
     /// What was done since the last sync.
     unsynced: Vec<Change>,
     behaviour: Behaviour,
-    syncs: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -36,8 +35,10 @@ pub enum Behaviour {
     #[default]
     Works,
     /// After so many more changes, each one fails so.
-    Fails { after: usize, with: io::ErrorKind },
-    /// Changes and syncs wait until the disk behaves otherwise.
+    Fails {
+        after: usize,
+        with: io::ErrorKind,
+    },
     Hangs,
 }
 
@@ -56,10 +57,6 @@ impl SimulatedDisk {
     pub fn behave(&self, behaviour: Behaviour) {
         self.platter().behaviour = behaviour;
         self.0.1.notify_all();
-    }
-
-    pub fn syncs(&self) -> u64 {
-        self.platter().syncs
     }
 
     pub fn contents(&self) -> Vec<u8> {
@@ -129,7 +126,6 @@ impl StorageBackend for SimulatedDisk {
         let mut platter = self.ready()?;
         platter.durable = platter.cached.clone();
         platter.unsynced.clear();
-        platter.syncs += 1;
         Ok(())
     }
 

@@ -153,10 +153,14 @@ async fn a_burst_is_served_in_the_order_of_arrival() {
     let subject = Directory::new();
     let store = std::sync::Arc::new(subject.open().await);
     store.open_line(&room("r"), 1).await.unwrap();
-    let joins: Vec<_> = (0..2000).map(|_| tokio::spawn({
-        let store = std::sync::Arc::clone(&store);
-        async move { store.take_number(&room("r"), CITIZEN).await.unwrap() }
-    })).collect();
+    let joins: Vec<_> = (0..2000)
+        .map(|_| {
+            tokio::spawn({
+                let store = std::sync::Arc::clone(&store);
+                async move { store.take_number(&room("r"), CITIZEN).await.unwrap() }
+            })
+        })
+        .collect();
     for (arrival, join) in joins.into_iter().enumerate() {
         assert_eq!(join.await.unwrap(), arrival as u64 + 1);
     }
