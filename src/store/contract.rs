@@ -68,7 +68,7 @@ pub fn ticket(number: u64, state: TicketState) -> Fact {
 }
 
 pub fn seat(number: u64, last_seen: u32) -> SeatRecord {
-    let standing = if number % 2 == 0 { Standing::Provisional } else { Standing::Confirmed };
+    let standing = if number.is_multiple_of(2) { Standing::Provisional } else { Standing::Confirmed };
     SeatRecord { number, class: CITIZEN, generation: number << 40, last_seen, entered: 5, standing }
 }
 

@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Records a fact. Durable within a second while the store is in good health, and once it is again. Never waits.
-    /// Facts of a room whose line is not open are dropped.
+    /// Facts of a room whose line is not open are dropped, and so is what is recorded once the store is being closed.
     pub fn record(&self, room: &RoomName, fact: Fact) {
         match self {
             Store::Embedded(embedded) => embedded.record(room, fact),

@@ -154,7 +154,7 @@ impl TicketPage {
 
     fn place(number: u64) -> (usize, u32) {
         let slot = number % TicketPage::TICKETS;
-        (usize::try_from(slot / 2).unwrap_or(usize::MAX), if slot % 2 == 0 { 0 } else { 4 })
+        (usize::try_from(slot / 2).unwrap_or(usize::MAX), if slot.is_multiple_of(2) { 0 } else { 4 })
     }
 }
 

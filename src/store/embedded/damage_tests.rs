@@ -62,7 +62,7 @@ fn flipped_bits_in_the_head_of_the_file() {
         let good = written(6, end);
         let whole = read(good.clone()).unwrap();
         for at in 0..320 {
-            for bit in [0x01, 0x02, 0x04, 0x80] {
+            for bit in [0x01, 0x80] {
                 let mut bytes = good.clone();
                 bytes[at] ^= bit;
                 if (at, bit) == CHOICE_OF_ROOT {
@@ -81,7 +81,7 @@ fn flipped_bits_anywhere() {
     for end in [End::Clean, End::Killed] {
         let good = written(6, end);
         let whole = read(good.clone()).unwrap();
-        let refused = (320..good.len()).step_by(good.len() / 300).filter(|at| {
+        let refused = (320..good.len()).step_by(good.len() / 150).filter(|at| {
             let mut bytes = good.clone();
             bytes[*at] ^= 0x10;
             is_refused(bytes, &whole)
@@ -95,7 +95,7 @@ fn flipped_bits_anywhere() {
 fn files_cut_off() {
     let good = written(6, End::Killed);
     let whole = read(good.clone()).unwrap();
-    for length in (1..good.len()).step_by(good.len() / 100).chain([1, 8, 63, 64, 319, 320, 4095, 4096, 4097]) {
+    for length in (1..good.len()).step_by(good.len() / 50).chain([1, 8, 63, 64, 319, 320, 4095, 4096, 4097]) {
         is_refused(good[..length].to_vec(), &whole);
     }
 }
@@ -104,7 +104,7 @@ fn files_cut_off() {
 fn files_with_zeros_or_noise_in_the_middle() {
     let good = written(6, End::Killed);
     let whole = read(good.clone()).unwrap();
-    for start in (0..good.len()).step_by(good.len() / 100) {
+    for start in (0..good.len()).step_by(good.len() / 40) {
         for noise in [0x00, 0xff, 0x5a] {
             let mut bytes = good.clone();
             let end = bytes.len().min(start + 4096);
@@ -120,7 +120,7 @@ fn copies_made_while_writes_go_on() {
     let lines: Vec<Line> = images.iter().map(|image| read(image.clone()).unwrap()).collect();
     for (earlier, later) in [(0, 1), (2, 4), (4, 5), (0, 5)] {
         let (first, second) = (&images[earlier], &images[later]);
-        for cut in (0..first.len()).step_by(first.len() / 60) {
+        for cut in (0..first.len()).step_by(first.len() / 24) {
             for (head, tail) in [(first, second), (second, first)] {
                 let torn = head.iter().take(cut).chain(tail.iter().skip(cut)).copied().collect();
                 match read(torn) {

@@ -74,7 +74,10 @@ fn create_in(directory: &Path, file: &Path, fill: impl FnOnce(&Database) -> Resu
         return Ok(());
     }
     let unfinished = file.with_extension("unfinished");
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    if unfinished.try_exists()? {
+        std::fs::remove_file(&unfinished)?;
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     let database = builder().create(&unfinished)?;
     fill(&database)?;
     database.close()?;

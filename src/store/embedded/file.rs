@@ -1,7 +1,9 @@
 //! What is in the state file, and the transactions on it. Each is whole or not at all, and durable on return.
 //!
 //! Commits are in two phases: the file says which of its two roots is good, so that a damaged page is an error
-//! instead of a silent step back to the commit before, which would draw numbers twice.
+//! instead of a silent step back to the commit before, which would draw numbers twice. (The bit that says which root
+//! is good cannot be checked itself. It is the only one in the file: every other flipped bit is without effect or an
+//! error.)
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

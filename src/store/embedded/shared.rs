@@ -166,6 +166,9 @@ impl Shared {
     pub fn record(&self, room: &RoomName, fact: Fact) {
         let mut state = self.lock();
         self.notice_stall(&state);
+        if state.stage != Stage::Running {
+            return;
+        }
         match state.rooms.get_mut(room) {
             Some(open) => open.pending.note(fact),
             None => tracing::warn!(%room, "a fact of a room whose line is not open was dropped"),

@@ -86,7 +86,8 @@ async fn a_second_process_is_told_that_the_file_is_in_use() {
 async fn an_interrupted_first_start_is_no_obstacle() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("line.unfinished"), b"half a file").unwrap();
-    opened(directory.path()).await.unwrap();
+    let _store = opened(directory.path()).await.unwrap();
+    assert_eq!(mode(&directory.path().join("line.redb")), 0o600);
 }
 
 #[tokio::test]
