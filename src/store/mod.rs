@@ -1,1 +1,208 @@
-//! Where the line lives.
+//! Where the line lives when nobody looks: what must outlast the process, and later what several processes share.
+//!
+//! The store decides nothing. Presence, gate and pacing live in memory and are the domain's; a node draws its numbers
+//! here and reports facts, which become durable within a second. Whatever back end stands behind [`Store`] keeps the
+//! properties that `contract` states.
+
+mod embedded;
+mod line;
+mod tickets;
+
+#[cfg(test)]
+mod contract;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::domain::names::{ClassId, RoomName};
+use crate::domain::time::Mono;
+
+pub use embedded::Embedded;
+pub use line::{Fact, Lane, Line, Origin, SeatRecord, Standing, VisitorId};
+pub use tickets::{Script, TicketPage, TicketRecord, TicketState, UnknownRecord};
+
+/// The store of this process.
+#[derive(Debug)]
+pub enum Store {
+    /// A file of this machine.
+    Embedded(Embedded),
+}
+
+/// Why the store did not do what it was asked. What was recorded before is not lost by any of these.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is no room for more.
+    #[error("no space left for the state ({0}); free some, what is pending is written then")]
+    Full(Arc<str>),
+    /// The disk does not do its work.
+    #[error("the state cannot be written ({0}); it is tried again every second")]
+    Unreachable(Arc<str>),
+    /// The file is not what was written.
+    #[error(
+        "{} is damaged ({detail}); put back a backup of it, or move it away to begin new lines",
+        file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A newer version of the program wrote the file.
+    #[error(
+        "{} was written by a newer version: its format is {found}, this version knows {known}; run that version",
+        file.display()
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The newest format that this version knows.
+        known: u64,
+    },
+    /// Another process has the file.
+    #[error("{} is in use by another process; stop it, or give this one a store.path of its own", file.display())]
+    InUse {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Nobody opened the line of this room, or it is just being reset.
+    #[error("the line of room {0} is not open")]
+    NotOpen(RoomName),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// How the store is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Facts are durable within a second.
+    Good,
+    /// There is no room for more. Facts are kept in memory; numbers are drawn as far as the durable mark reaches.
+    Full {
+        /// Since when.
+        since: Mono,
+        /// What the system says.
+        reason: Arc<str>,
+    },
+    /// The disk does not do its work. Facts are kept in memory; numbers are drawn as far as the durable mark reaches.
+    Unreachable {
+        /// Since when.
+        since: Mono,
+        /// What the system says.
+        reason: Arc<str>,
+    },
+}
+
+/// What the store measures of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Opening the file, or opening it again after a fault.
+    Open,
+    /// Making one batch of facts durable.
+    Commit,
+    /// Drawing a number that had to wait for the durable mark.
+    Number,
+}
+
+/// Is told how long each operation took.
+pub type Observer = Box<dyn Fn(Operation, Duration) + Send + Sync>;
+
+impl Store {
+    /// Opens the store that the configuration names.
+    ///
+    /// # Errors
+    /// Every [`StoreError`] but `NotOpen` and `Closed`, in words for the operator; nothing was changed then.
+    pub async fn open(settings: &config::Store, clock: Clock, observer: Observer) -> Result<Store, StoreError> {
+        match settings {
+            config::Store::Embedded { path } => Embedded::open(path, clock, observer).await.map(Store::Embedded),
+        }
+    }
+
+    /// Opens the line of a room, and begins it with `fresh_identity` if the store has none. Durable on return.
+    ///
+    /// # Errors
+    /// When the store cannot read it, or cannot write a new one.
+    pub async fn open_line(&self, room: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.open_line(room, fresh_identity).await,
+        }
+    }
+
+    /// Draws the next number of a lane, from 1. Those who must wait for the durable mark are served in the order in
+    /// which they came.
+    ///
+    /// # Errors
+    /// `Full` or `Unreachable` when the mark is reached and cannot be extended (within two seconds), `NotOpen`, or
+    /// `Closed`.
+    pub async fn take_number(&self, room: &RoomName, class: ClassId) -> Result<u64, StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.take_number(room, class).await,
+        }
+    }
+
+    /// Lifts the counter of a lane to at least `number`. Durable on return; the next number drawn is higher in any
+    /// case.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn lift(&self, room: &RoomName, class: ClassId, number: u64) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.lift(room, class, number).await,
+        }
+    }
+
+    /// Records a fact. Durable within a second while the store is in good health, and once it is again. Never waits.
+    /// Facts of a room whose line is not open are dropped, and so is what is recorded once the store is being closed.
+    pub fn record(&self, room: &RoomName, fact: Fact) {
+        match self {
+            Store::Embedded(embedded) => embedded.record(room, fact),
+        }
+    }
+
+    /// Makes everything durable that was recorded before.
+    ///
+    /// # Errors
+    /// When that did not succeed; it is tried again all the same.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.flush().await,
+        }
+    }
+
+    /// Ends the line of a room for good and begins a new one: the operator's reset. Everything known of the old line
+    /// is gone, also what is recorded while this runs. Durable on return.
+    ///
+    /// # Errors
+    /// When that did not succeed; the old line goes on then.
+    pub async fn end_line(&self, room: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.end_line(room, fresh_identity).await,
+        }
+    }
+
+    /// Makes everything durable, lets the counters continue without a gap, and lets go of the file. No number is
+    /// drawn afterwards.
+    ///
+    /// # Errors
+    /// When not everything could be made durable.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.close().await,
+        }
+    }
+
+    /// How the store is doing, now and whenever it changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        match self {
+            Store::Embedded(embedded) => embedded.health(),
+        }
+    }
+}
