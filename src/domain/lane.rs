@@ -52,6 +52,7 @@ pub struct Lane {
     return_credit: u32,
     in_doubt: VecDeque<RangeInclusive<Number>>,
     passed: Vec<Number>,
+    returns: u64,
 }
 
 impl Lane {
@@ -63,6 +64,19 @@ impl Lane {
     /// How many are present and uncalled.
     pub fn waiting(&self) -> u64 {
         self.tickets.present()
+    }
+
+    /// How many calls come before the ticket's, when `ahead` present visitors stand before it: returns take turns with
+    /// the others.
+    pub(super) fn calls_before(&self, number: Number, ahead: u64) -> u64 {
+        let per_return = u64::from(FRESH_PER_RETURN);
+        if number <= self.now_serving {
+            let fresh = self.tickets.present().saturating_sub(self.returns);
+            ahead + fresh.min(ahead * per_return)
+        } else {
+            let fresh = ahead.saturating_sub(self.returns);
+            fresh + self.returns.min(fresh / per_return + 1)
+        }
     }
 
     /// How many stand at the gate.
@@ -93,6 +107,7 @@ impl Lane {
             moved.called.push(next);
         }
         moved.passed_over.append(&mut self.passed);
+        self.returns = self.tickets.present_before(self.now_serving + 1);
     }
 
     fn next_to_call(&mut self, clock: PresenceTime) -> Option<Number> {

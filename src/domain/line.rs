@@ -240,7 +240,8 @@ impl Line {
         match lane.tickets.state(number) {
             State::Waiting | State::Absent | State::InDoubt => {
                 let ahead = lane.tickets.present_before(number);
-                Standing::Waiting { ahead, told: self.told(ahead, asks), near: self.near(ahead, asks) }
+                let calls = lane.calls_before(number, ahead);
+                Standing::Waiting { ahead, told: self.told(calls, asks), near: self.near(calls, asks) }
             }
             State::Called => Standing::YourTurn {
                 ahead_at_gate: lane.gate.holds(number).then(|| lane.gate.ahead(number)),
@@ -253,16 +254,16 @@ impl Line {
     }
 
     /// When to ask again: four times on the way to the front, at most every 2 s and at least every 60 s.
-    fn told(&self, ahead: u64, asks: Asks) -> Told {
+    fn told(&self, calls: u64, asks: Asks) -> Told {
         match asks {
             Asks::ByHand => Told::Plain,
-            Asks::Scripted => Told::at_most(Duration::from_secs_f64(ahead as f64 / self.pace() / 4.0)),
+            Asks::Scripted => Told::at_most(Duration::from_secs_f64(calls as f64 / self.pace() / 4.0)),
         }
     }
 
-    fn near(&self, ahead: u64, asks: Asks) -> Near {
+    fn near(&self, calls: u64, asks: Asks) -> Near {
         let stretch = ((self.pace() * 5.0) as u64).clamp(16, 4096);
-        if asks == Asks::Scripted && ahead < stretch { Near::Hold } else { Near::AnswerNow }
+        if asks == Asks::Scripted && calls < stretch { Near::Hold } else { Near::AnswerNow }
     }
 
     /// How many present visitors are called per second while the line moves.
