@@ -4,3 +4,4 @@ pub mod names;
 pub mod paths;
 pub mod rate;
 pub mod time;
+pub mod wait_estimate;

@@ -1,0 +1,10 @@
+//! What those who wait get: the page, their standing as JSON, the public board.
+//!
+//! Everything here renders facts that somebody else gathered; it asks no clock, keeps no line and decides nothing.
+
+pub mod board;
+pub mod catalogue;
+pub mod language;
+pub mod plural;
+pub mod queue;
+pub mod words;
