@@ -31,9 +31,9 @@ pub struct Catalogue {
     /// Waits and spans of time as words.
     pub wait: Wait,
     /// Everything else on the waiting page.
-    pub page: BTreeMap<String, String>,
+    pub page: PageTexts,
     /// The page that answers a form which was not sent.
-    pub form: BTreeMap<String, String>,
+    pub form: FormTexts,
     /// Pages that only say something.
     pub notices: BTreeMap<Notice, Heading>,
     #[serde(skip)]
@@ -80,6 +80,56 @@ pub struct Figures {
     pub tomorrow: String,
     /// A `{clock}` on `{day}` `{month}`.
     pub on_date: String,
+}
+
+/// `[page]`: labels, buttons and sentences that templates and script look up by their key.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageTexts {
+    why: String,
+    languages: String,
+    message: String,
+    ahead: String,
+    wait: String,
+    expected_at: String,
+    now_serving: String,
+    updated_at: String,
+    reference: String,
+    enter_by: String,
+    standing_still: String,
+    progress: String,
+    kept: String,
+    unknown: String,
+    joining: String,
+    joining_lead: String,
+    join: String,
+    join_again: String,
+    join_plain: String,
+    enter: String,
+    entering: String,
+    update: String,
+    pause: String,
+    resume: String,
+    leave: String,
+    leave_warning: String,
+    try_again: String,
+    offline: String,
+    online: String,
+    cookies: String,
+    lost: String,
+    by_hand: String,
+    request_id: String,
+}
+
+/// `[form]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormTexts {
+    pub(super) heading: String,
+    pub(super) lead: String,
+    plain: String,
+    send_again: String,
+    turn: String,
 }
 
 /// `[wait]`

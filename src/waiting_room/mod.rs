@@ -2,9 +2,12 @@
 //!
 //! Everything here renders facts that somebody else gathered; it asks no clock, keeps no line and decides nothing.
 
+pub mod assets;
 pub mod board;
 pub mod catalogue;
+pub mod encoding;
 pub mod language;
+pub mod page;
 pub mod plural;
 pub mod queue;
 pub mod words;
