@@ -67,8 +67,8 @@
     show('why', place && !turn);
     show('enter', turn || queue.state === 'inside');
     show('again', queue.state === 'left');
-    show('progress', place && queue.progress !== null);
-    writeRow('ahead', queue.text.ahead);
+    show('progress', place && !turn && queue.progress !== null);
+    writeRow('ahead', turn ? '' : queue.text.ahead);
     write('wait', queue.text.wait || text.unknown);
     write('expected_at', queue.text.expected_at || text.unknown);
     element('wait').parentNode.hidden = turn;
@@ -88,7 +88,7 @@
   }
 
   function showReason(words) {
-    var sentence = words ? text.standing_still + ': ' + words : '';
+    var sentence = words ? text.longer + ': ' + words : '';
     if (element('reason').textContent !== sentence && sentence) { announce(sentence); }
     write('reason', sentence);
     show('reason', !!sentence);
@@ -111,7 +111,7 @@
   /* ---- asking ---- */
 
   function ownAddress(name) {
-    return settings.own_path + '/' + name + '?room=' + settings.room + '&lang=' + settings.language;
+    return settings.own_path + '/' + name + '?lang=' + settings.language + '&room=' + settings.room;
   }
 
   function request(method, address, body, done) {

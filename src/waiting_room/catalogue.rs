@@ -96,7 +96,7 @@ pub struct PageTexts {
     updated_at: String,
     reference: String,
     enter_by: String,
-    standing_still: String,
+    longer: String,
     progress: String,
     kept: String,
     unknown: String,

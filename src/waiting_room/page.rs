@@ -171,23 +171,37 @@ impl LinePage<'_> {
     /// [`BrokenAssets`] when a template wants what it is not given.
     pub fn render(self, assets: &Assets, frame: &RoomFrame, words: &Words<'_>) -> Result<PlainPage, BrokenAssets> {
         let (standing, text) = (self.standing, words.catalogue);
+        let figures = Text::of(standing, words);
+        let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
         let context = LineContext {
             frame: FrameContext::of(assets, Some(frame), text),
-            heading: HeadingContext::of(text.state(standing.state)),
+            heading: line_heading(standing.state, &figures, text),
             message: standing.message.as_deref().map(readable),
-            figures: Text::of(standing, words),
+            figures: &figures,
             offer: Offer::to(standing.state),
             join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
             has_place: has_place(standing.state),
-            waits: has_place(standing.state) && standing.state != QueueState::YourTurn,
+            waits,
             enter_by: standing.enter_by.map(|at| words.clock(at)),
             reference: standing.reference.as_deref(),
-            progress: standing.progress.map(|progress| format!("{:.3}", progress.clamp(0.0, 1.0))),
+            progress: waits
+                .then_some(standing.progress)
+                .flatten()
+                .map(|progress| format!("{:.3}", progress.clamp(0.0, 1.0))),
             shown_ahead: standing.ahead,
             to: self.to,
             n: self.n,
         };
         plain(assets, text, assets.render("line.html", &context)?)
+    }
+}
+
+/// Whoever has a turn but must let others enter first is not told to enter now.
+fn line_heading<'a>(state: QueueState, figures: &'a Text, text: &'a Catalogue) -> HeadingContext<'a> {
+    let heading = HeadingContext::of(text.state(state));
+    match figures.ahead.as_deref() {
+        Some(ahead) if state == QueueState::YourTurn => HeadingContext { lead: ahead, ..heading },
+        _ => heading,
     }
 }
 
@@ -333,7 +347,7 @@ struct LineContext<'a> {
     frame: FrameContext<'a>,
     heading: HeadingContext<'a>,
     message: Option<String>,
-    figures: Text,
+    figures: &'a Text,
     offer: Offer,
     join_label: &'static str,
     has_place: bool,
@@ -564,10 +578,18 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_at_a_busy_gate_names_those_who_enter_before() {
+        let turn = Standing { state: QueueState::YourTurn, ahead_at_gate: Some(3), ..waiting() };
+        let html = line(&assets(), &turn, "/");
+        assert!(html.contains("<p class=\"lead\">3 persone stanno entrando prima di te</p>"));
+        assert!(!html.contains("Ora puoi entrare"));
+    }
+
+    #[test]
     fn a_standstill_is_explained() {
         let reason = Some(Reason { code: ReasonCode::PortalUnhealthy, since: Unix(1_793_701_200_000) });
         let html = line(&assets(), &Standing { reason, ..waiting() }, "/");
-        assert!(html.contains("La fila è ferma: il servizio non risponde come dovrebbe (dalle 10:20)"));
+        assert!(html.contains("Perché ci vuole di più: il servizio non risponde come dovrebbe (dalle 10:20)"));
     }
 
     /// Writes every page to the system's folder for temporary files, for people to look at.
