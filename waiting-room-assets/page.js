@@ -111,7 +111,7 @@
   /* ---- asking ---- */
 
   function ownAddress(name) {
-    return settings.own_path + '/' + name + '?lang=' + settings.language + '&room=' + settings.room;
+    return settings.own_path + '/' + name + '?' + ['room=' + settings.room, 'lang=' + settings.language].join('&');
   }
 
   function request(method, address, body, done) {
