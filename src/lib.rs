@@ -8,3 +8,4 @@ pub mod domain;
 pub mod entropy;
 pub mod keys;
 pub mod store;
+pub mod waiting_room;

@@ -16,3 +16,4 @@ pub mod rate;
 pub mod tickets;
 pub mod time;
 pub mod token;
+pub mod wait_estimate;

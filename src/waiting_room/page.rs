@@ -1,0 +1,628 @@
+//! The pages: the waiting page, which is the same for everybody who asks for it, and the few that are written for one
+//! visitor.
+//!
+//! The waiting page depends on room, language, method and published room state, never on the visitor, so it is
+//! rendered and compressed once and kept. A cache that stores it by mistake gives away nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::assets::{Assets, BrokenAssets, Headers, Scripting};
+use super::catalogue::{Catalogue, Direction, FormTexts, Heading, Notice, PageTexts};
+use super::encoding::{Coding, Encoded};
+use super::language::LANGUAGE_COOKIE;
+use super::queue::{QueueState, ReasonCode, Standing, Text};
+use super::words::Words;
+use crate::domain::names::RoomName;
+
+/// The page's script reads the board every so many seconds, up to twice that.
+const BOARD_SECONDS: u32 = 6;
+
+/// What pages say of a room that never changes between reloads.
+#[derive(Clone, Debug)]
+pub struct RoomFrame {
+    /// Which room.
+    pub room: RoomName,
+    /// Prefix of our own paths, without a slash at the end.
+    pub own_path: String,
+    /// Whose service it is; without it the script shows the address's host.
+    pub service: Option<String>,
+}
+
+/// What the operator and the line make known to everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// What the operator wants everybody to read.
+    pub message: Option<String>,
+    /// Why the room stands still, if it does.
+    pub reason: Option<ReasonCode>,
+}
+
+/// Which of a room's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PageKind {
+    /// Answers a navigation that was not admitted.
+    Waiting,
+    /// Answers a form that was not sent on.
+    FormNotSent,
+    /// Answers everybody while the room is closed.
+    Maintenance,
+}
+
+impl PageKind {
+    /// Every kind.
+    pub const ALL: [PageKind; 3] = [PageKind::Waiting, PageKind::FormNotSent, PageKind::Maintenance];
+
+    /// What templates and script call it.
+    fn name(self) -> &'static str {
+        match self {
+            PageKind::Waiting => "waiting",
+            PageKind::FormNotSent => "form",
+            PageKind::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// A page that is ready to be sent. `headers` say nothing of caching, length and content coding.
+#[derive(Debug)]
+pub struct Page {
+    headers: Headers,
+    body: Encoded,
+}
+
+impl Page {
+    /// Media type, language and security policy.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The body in this coding; cheap to clone.
+    pub fn body(&self, coding: Coding) -> &Bytes {
+        self.body.body(coding)
+    }
+}
+
+/// A page written for one request.
+#[derive(Debug)]
+pub struct PlainPage {
+    /// Media type, language and security policy.
+    pub headers: Headers,
+    /// The HTML.
+    pub body: Bytes,
+}
+
+/// A room's pages in every language, for one published state.
+#[derive(Debug)]
+pub struct Pages {
+    by_language: BTreeMap<String, BTreeMap<PageKind, Arc<Page>>>,
+}
+
+impl Pages {
+    /// Renders and compresses all of a room's pages. Takes tens of milliseconds: for the control plane.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template wants what it is not given.
+    pub fn render(assets: &Assets, frame: &RoomFrame, published: &Published) -> Result<Pages, BrokenAssets> {
+        let mut by_language = BTreeMap::new();
+        for catalogue in assets.languages().iter() {
+            let mut kinds = BTreeMap::new();
+            for kind in PageKind::ALL {
+                kinds.insert(kind, Arc::new(render_page(assets, frame, published, catalogue, kind)?));
+            }
+            by_language.insert(catalogue.code.clone(), kinds);
+        }
+        Ok(Pages { by_language })
+    }
+
+    /// The page of this kind in this language; there is one for every language of the assets it was rendered with.
+    pub fn get(&self, catalogue: &Catalogue, kind: PageKind) -> Option<&Arc<Page>> {
+        self.by_language.get(&catalogue.code)?.get(&kind)
+    }
+}
+
+fn render_page(
+    assets: &Assets,
+    frame: &RoomFrame,
+    published: &Published,
+    catalogue: &Catalogue,
+    kind: PageKind,
+) -> Result<Page, BrokenAssets> {
+    let html = assets.render(
+        "waiting.html",
+        &WaitingContext {
+            frame: FrameContext::of(assets, Some(frame), catalogue),
+            kind: kind.name(),
+            heading: page_heading(catalogue, kind),
+            message: published.message.as_deref().map(readable),
+            reason: published.reason.map(|code| catalogue.reason(code)),
+            settings: Settings::of(frame, catalogue, kind),
+        },
+    )?;
+    let body = Encoded::new(html).map_err(BrokenAssets::Compression)?;
+    Ok(Page { headers: assets.headers(catalogue, Scripting::Script)?, body })
+}
+
+fn page_heading(catalogue: &Catalogue, kind: PageKind) -> HeadingContext<'_> {
+    match kind {
+        PageKind::Waiting => HeadingContext::of(catalogue.state(QueueState::None)),
+        PageKind::Maintenance => HeadingContext::of(catalogue.state(QueueState::Maintenance)),
+        PageKind::FormNotSent => HeadingContext { heading: &catalogue.form.heading, lead: &catalogue.form.lead },
+    }
+}
+
+/// One visitor's place as a page that works without script.
+#[derive(Clone, Copy, Debug)]
+pub struct LinePage<'a> {
+    /// The visitor's standing.
+    pub standing: &'a Standing,
+    /// Where the visitor wants to go: a path and query of this origin that the caller has checked.
+    pub to: &'a str,
+    /// A fresh random text that makes the next address unlike any that a cache has seen.
+    pub n: &'a str,
+}
+
+impl LinePage<'_> {
+    /// Renders the page.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template wants what it is not given.
+    pub fn render(self, assets: &Assets, frame: &RoomFrame, words: &Words<'_>) -> Result<PlainPage, BrokenAssets> {
+        let (standing, text) = (self.standing, words.catalogue);
+        let figures = Text::of(standing, words);
+        let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
+        let context = LineContext {
+            frame: FrameContext::of(assets, Some(frame), text),
+            heading: line_heading(standing.state, &figures, text),
+            message: standing.message.as_deref().map(readable),
+            figures: &figures,
+            offer: Offer::to(standing.state),
+            join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
+            has_place: has_place(standing.state),
+            waits,
+            enter_by: standing.enter_by.map(|at| words.clock(at)),
+            reference: standing.reference.as_deref(),
+            progress: waits
+                .then_some(standing.progress)
+                .flatten()
+                .map(|progress| format!("{:.3}", progress.clamp(0.0, 1.0))),
+            shown_ahead: standing.ahead,
+            to: self.to,
+            n: self.n,
+        };
+        plain(assets, text, assets.render("line.html", &context)?)
+    }
+}
+
+/// Whoever has a turn but must let others enter first is not told to enter now.
+fn line_heading<'a>(state: QueueState, figures: &'a Text, text: &'a Catalogue) -> HeadingContext<'a> {
+    let heading = HeadingContext::of(text.state(state));
+    match figures.ahead.as_deref() {
+        Some(ahead) if state == QueueState::YourTurn => HeadingContext { lead: ahead, ..heading },
+        _ => heading,
+    }
+}
+
+fn has_place(state: QueueState) -> bool {
+    use QueueState::{BeforeOpening, ClosedHours, Held, Waiting, YourTurn};
+    matches!(state, BeforeOpening | ClosedHours | Held | Waiting | YourTurn)
+}
+
+/// A page that only says something: an error, or good-bye.
+#[derive(Clone, Copy, Debug)]
+pub struct NoticePage<'a> {
+    /// What it says.
+    pub notice: Notice,
+    /// What to mention when reporting it.
+    pub request_id: Option<&'a str>,
+}
+
+impl NoticePage<'_> {
+    /// Renders the page; `frame` is the room's, if the request met one.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template wants what it is not given.
+    pub fn render(
+        self,
+        assets: &Assets,
+        frame: Option<&RoomFrame>,
+        catalogue: &Catalogue,
+    ) -> Result<PlainPage, BrokenAssets> {
+        let context = NoticeContext {
+            frame: FrameContext::of(assets, frame, catalogue),
+            heading: HeadingContext::of(catalogue.notices.get(&self.notice)),
+            offer: Offer::with(self.notice),
+            request_id: self.request_id,
+        };
+        plain(assets, catalogue, assets.render("notice.html", &context)?)
+    }
+}
+
+fn plain(assets: &Assets, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
+    Ok(PlainPage { headers: assets.headers(catalogue, Scripting::Plain)?, body: html.into() })
+}
+
+/// An operator's text without control characters; line breaks stay.
+fn readable(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control() || *letter == '\n').collect()
+}
+
+#[derive(Serialize)]
+struct FrameContext<'a> {
+    text: &'a Catalogue,
+    room: &'a str,
+    own_path: &'a str,
+    service: Option<&'a str>,
+    languages: Vec<LanguageLink<'a>>,
+}
+
+#[derive(Serialize)]
+struct LanguageLink<'a> {
+    code: &'a str,
+    name: &'a str,
+    direction: Direction,
+}
+
+impl<'a> FrameContext<'a> {
+    /// Without a room there is no page to link to in another language.
+    fn of(assets: &'a Assets, frame: Option<&'a RoomFrame>, text: &'a Catalogue) -> FrameContext<'a> {
+        let link = |catalogue: &'a Arc<Catalogue>| LanguageLink {
+            code: &catalogue.code,
+            name: &catalogue.name,
+            direction: catalogue.direction,
+        };
+        FrameContext {
+            text,
+            room: frame.map_or("", |frame| frame.room.as_str()),
+            own_path: frame.map_or("", |frame| &frame.own_path),
+            service: frame.and_then(|frame| frame.service.as_deref()),
+            languages: frame.map_or(Vec::new(), |_| assets.languages().iter().map(link).collect()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct HeadingContext<'a> {
+    heading: &'a str,
+    lead: &'a str,
+}
+
+impl<'a> HeadingContext<'a> {
+    fn of(heading: Option<&'a Heading>) -> HeadingContext<'a> {
+        heading.map_or(HeadingContext { heading: "", lead: "" }, |text| HeadingContext {
+            heading: &text.heading,
+            lead: &text.lead,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct WaitingContext<'a> {
+    #[serde(flatten)]
+    frame: FrameContext<'a>,
+    kind: &'static str,
+    heading: HeadingContext<'a>,
+    message: Option<String>,
+    reason: Option<&'a str>,
+    settings: Settings<'a>,
+}
+
+/// What the page's script is told.
+#[derive(Serialize)]
+struct Settings<'a> {
+    kind: &'static str,
+    room: &'a str,
+    own_path: &'a str,
+    language: &'a str,
+    language_cookie: &'static str,
+    board_seconds: u32,
+    states: &'a BTreeMap<QueueState, Heading>,
+    text: &'a PageTexts,
+    form: &'a FormTexts,
+    too_many: &'a str,
+}
+
+impl<'a> Settings<'a> {
+    fn of(frame: &'a RoomFrame, catalogue: &'a Catalogue, kind: PageKind) -> Settings<'a> {
+        Settings {
+            kind: kind.name(),
+            room: frame.room.as_str(),
+            own_path: &frame.own_path,
+            language: &catalogue.code,
+            language_cookie: LANGUAGE_COOKIE,
+            board_seconds: BOARD_SECONDS,
+            states: &catalogue.states,
+            text: &catalogue.page,
+            form: &catalogue.form,
+            too_many: catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LineContext<'a> {
+    #[serde(flatten)]
+    frame: FrameContext<'a>,
+    heading: HeadingContext<'a>,
+    message: Option<String>,
+    figures: &'a Text,
+    offer: Offer,
+    join_label: &'static str,
+    has_place: bool,
+    waits: bool,
+    enter_by: Option<String>,
+    reference: Option<&'a str>,
+    progress: Option<String>,
+    shown_ahead: Option<u64>,
+    to: &'a str,
+    n: &'a str,
+}
+
+#[derive(Serialize)]
+struct NoticeContext<'a> {
+    #[serde(flatten)]
+    frame: FrameContext<'a>,
+    heading: HeadingContext<'a>,
+    offer: Offer,
+    request_id: Option<&'a str>,
+}
+
+/// The main thing to do on a page without script.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Offer {
+    Nothing,
+    Join,
+    Enter,
+    TryAgain,
+}
+
+impl Offer {
+    fn to(state: QueueState) -> Offer {
+        match state {
+            QueueState::None | QueueState::Expired | QueueState::Left => Offer::Join,
+            QueueState::YourTurn | QueueState::Inside => Offer::Enter,
+            QueueState::Maintenance
+            | QueueState::BeforeOpening
+            | QueueState::Held
+            | QueueState::ClosedHours
+            | QueueState::Waiting => Offer::Nothing,
+        }
+    }
+
+    fn with(notice: Notice) -> Offer {
+        match notice {
+            Notice::Left => Offer::Join,
+            Notice::Unreachable | Notice::TooMany | Notice::OurFault => Offer::TryAgain,
+            Notice::BadRequest | Notice::Forbidden | Notice::NotFound | Notice::WrongMethod | Notice::TooLarge => {
+                Offer::Nothing
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::domain::names::ClassName;
+    use crate::domain::time::Unix;
+    use crate::domain::wait_estimate::WaitRange;
+    use crate::waiting_room::queue::Reason;
+
+    const HOSTILE: &str =
+        "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'`{{ 7*7 }}\u{202e}evil\u{2069}\u{0}\u{1b}";
+
+    fn frame() -> RoomFrame {
+        RoomFrame {
+            room: RoomName::new("bonus-600").expect("a name"),
+            own_path: "/.waiting-room".to_owned(),
+            service: Some("portal.example".to_owned()),
+        }
+    }
+
+    fn assets() -> Assets {
+        Assets::built_in().expect("whole assets")
+    }
+
+    fn waiting() -> Standing {
+        Standing {
+            class: Some(ClassName::citizen()),
+            reference: Some("K7-44M".to_owned()),
+            ahead: Some(1234),
+            wait: Some(WaitRange { low: Duration::from_secs(1500), high: Duration::from_secs(2000) }),
+            progress: Some(0.25),
+            ..Standing::only(QueueState::Waiting, Duration::from_secs(900), Unix(1_793_701_330_000))
+        }
+    }
+
+    fn html(assets: &Assets, published: &Published, kind: PageKind) -> String {
+        let pages = Pages::render(assets, &frame(), published).expect("pages");
+        let page = pages.get(assets.languages().default_language(), kind).expect("a page");
+        String::from_utf8(page.body(Coding::Identity).to_vec()).expect("UTF-8")
+    }
+
+    fn line(assets: &Assets, standing: &Standing, to: &str) -> String {
+        let words = Words { catalogue: assets.languages().default_language(), time_zone: &TimeZone::UTC };
+        let page = LinePage { standing, to, n: "abc" }.render(assets, &frame(), &words).expect("a page");
+        String::from_utf8(page.body.to_vec()).expect("UTF-8")
+    }
+
+    /// The text of every element with this start tag.
+    fn between<'a>(html: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+        html.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(inner, _)| inner).collect()
+    }
+
+    #[test]
+    fn the_policy_names_the_inline_blocks_and_nothing_else() {
+        let assets = assets();
+        let pages = Pages::render(&assets, &frame(), &Published::default()).expect("pages");
+        let page = pages.get(assets.languages().default_language(), PageKind::Waiting).expect("a page");
+        let html = html(&assets, &Published::default(), PageKind::Waiting);
+        let policy = page.headers().iter().find(|(name, _)| name == "content-security-policy").expect("a policy");
+        let policy = policy.1.to_str().expect("text");
+        for (start, end, directive) in [("<script>", "</script>", "script-src"), ("<style>", "</style>", "style-src")] {
+            let blocks = between(&html, start, end);
+            let [block] = blocks.as_slice() else { panic!("one {start}, not {}", blocks.len()) };
+            let hash = super::super::assets::hash(block);
+            assert!(policy.contains(&format!("{directive} '{hash}'")), "{policy}");
+        }
+        assert!(policy.starts_with("default-src 'none'; "));
+        assert!(policy.ends_with("; base-uri 'none'; frame-ancestors 'self'"));
+        assert!(!policy.contains("form-action"));
+        assert_eq!(html.matches("<script").count(), 2, "settings and script");
+        assert!(!html.contains(" style=") && !html.contains(" onclick="));
+    }
+
+    #[test]
+    fn every_page_renders_in_every_language() {
+        let assets = assets();
+        let pages = Pages::render(&assets, &frame(), &Published::default()).expect("pages");
+        for catalogue in assets.languages().iter() {
+            for kind in PageKind::ALL {
+                let page = pages.get(catalogue, kind).expect("a page");
+                let sizes = [Coding::Identity, Coding::Gzip, Coding::Brotli].map(|coding| page.body(coding).len());
+                println!("{} {kind:?}: {sizes:?} bytes plain, gzip, brotli", catalogue.code);
+                assert!(page.body(Coding::Gzip).len() <= 10 * 1024);
+            }
+            let words = Words { catalogue, time_zone: &TimeZone::UTC };
+            for state in QueueState::ALL {
+                let standing = Standing { state, ..waiting() };
+                LinePage { standing: &standing, to: "/", n: "x" }.render(&assets, &frame(), &words).expect("a page");
+            }
+            for notice in Notice::ALL {
+                let page = NoticePage { notice, request_id: Some("7f3a") };
+                page.render(&assets, Some(&frame()), catalogue).expect("a page");
+                page.render(&assets, None, catalogue).expect("a page");
+            }
+        }
+    }
+
+    #[test]
+    fn no_page_asks_anybody_else() {
+        let assets = assets();
+        let published = Published { message: Some("ciao".to_owned()), reason: Some(ReasonCode::RoomFull) };
+        for kind in PageKind::ALL {
+            let html = html(&assets, &published, kind);
+            assert!(!html.contains("://") && !html.contains("=\"//") && !html.contains(" src="));
+            assert!(!html.contains("http-equiv") && !html.contains("@import") && !html.contains("url("));
+        }
+    }
+
+    #[test]
+    fn hostile_texts_stay_texts() {
+        let assets = assets();
+        let published = Published { message: Some(HOSTILE.to_owned()), reason: None };
+        let hostile_frame = RoomFrame { service: Some(HOSTILE.to_owned()), ..frame() };
+        let pages = Pages::render(&assets, &hostile_frame, &published).expect("pages");
+        let page = pages.get(assets.languages().default_language(), PageKind::Waiting).expect("a page");
+        let standing =
+            Standing { message: published.message.clone(), reference: Some(HOSTILE.to_owned()), ..waiting() };
+        let waiting = String::from_utf8(page.body(Coding::Identity).to_vec()).expect("UTF-8");
+        for html in [waiting, line(&assets, &standing, HOSTILE)] {
+            assert!(!html.contains("<script>alert") && !html.contains("<img"));
+            assert!(!html.contains("\"'`") && !html.contains("49"));
+        }
+    }
+
+    #[test]
+    fn marks_of_direction_end_with_the_message() {
+        let published = Published { message: Some(HOSTILE.to_owned()), reason: None };
+        let html = html(&assets(), &published, PageKind::Waiting);
+        assert!(html.contains("<p id=\"message\" dir=\"auto\">&lt;/script&gt;"));
+        assert!(!html.contains('\0') && !html.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_message_of_ten_kilobytes_is_shown_whole() {
+        let message = "<&>".repeat(3_500);
+        let html = html(&assets(), &Published { message: Some(message), reason: None }, PageKind::Maintenance);
+        assert_eq!(html.matches("&lt;&amp;&gt;").count(), 3_500);
+    }
+
+    #[test]
+    fn the_waiting_page_works_without_script() {
+        let html = html(&assets(), &Published::default(), PageKind::Waiting);
+        assert!(html.contains("<form method=\"post\" action=\"/.waiting-room/join?room=bonus-600&amp;lang=it\">"));
+        assert!(html.contains("<div id=\"plain\">"));
+        assert!(!html.to_lowercase().contains("refresh\""), "no page reloads itself");
+    }
+
+    #[test]
+    fn the_line_page_shows_the_place_and_keeps_the_address() {
+        let html = line(&assets(), &waiting(), "/bonus-600/?a=1&b=2");
+        assert!(html.contains("hai 1.234 persone davanti"));
+        assert!(html.contains("circa da 25 a 35 minuti"));
+        assert!(html.contains("name=\"to\" value=\"/bonus-600/?a=1&amp;b=2\""));
+        assert!(html.contains("name=\"shown_ahead\" value=\"1234\""));
+        assert!(!html.contains("/enter?room"));
+    }
+
+    #[test]
+    fn the_line_page_offers_what_the_state_allows() {
+        let assets = assets();
+        let offers = |state| {
+            let html = line(&assets, &Standing { state, ..waiting() }, "/");
+            ["/enter?room", "/join?room", "/leave?room"].map(|action| html.contains(action))
+        };
+        assert_eq!(offers(QueueState::Waiting), [false, false, true]);
+        assert_eq!(offers(QueueState::YourTurn), [true, false, true]);
+        assert_eq!(offers(QueueState::Inside), [true, false, false]);
+        assert_eq!(offers(QueueState::None), [false, true, false]);
+        assert_eq!(offers(QueueState::Maintenance), [false, false, false]);
+    }
+
+    #[test]
+    fn a_turn_at_a_busy_gate_names_those_who_enter_before() {
+        let turn = Standing { state: QueueState::YourTurn, ahead_at_gate: Some(3), ..waiting() };
+        let html = line(&assets(), &turn, "/");
+        assert!(html.contains("<p class=\"lead\">3 persone stanno entrando prima di te</p>"));
+        assert!(!html.contains("Ora puoi entrare"));
+    }
+
+    #[test]
+    fn a_standstill_is_explained() {
+        let reason = Some(Reason { code: ReasonCode::PortalUnhealthy, since: Unix(1_793_701_200_000) });
+        let html = line(&assets(), &Standing { reason, ..waiting() }, "/");
+        assert!(html.contains("Perché ci vuole di più: il servizio non risponde come dovrebbe (dalle 10:20)"));
+    }
+
+    /// Writes every page to the system's folder for temporary files, for people to look at.
+    #[test]
+    #[ignore = "for people to look at"]
+    fn write_previews() {
+        let (assets, folder) = (assets(), std::env::temp_dir().join("anticamera-preview"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let write = |name: String, body: &[u8]| std::fs::write(folder.join(name), body).expect("a file");
+        let published = Published { message: Some("Prepara il codice fiscale.".to_owned()), reason: None };
+        let pages = Pages::render(&assets, &frame(), &published).expect("pages");
+        for catalogue in assets.languages().iter() {
+            let code = &catalogue.code;
+            for kind in PageKind::ALL {
+                let page = pages.get(catalogue, kind).expect("a page");
+                write(format!("{}-{code}.html", kind.name()), page.body(Coding::Identity));
+                let policy = page.headers().iter().find(|(name, _)| name == "content-security-policy");
+                write("csp".to_owned(), policy.expect("a policy").1.as_bytes());
+            }
+            let words = Words { catalogue, time_zone: &TimeZone::UTC };
+            for state in QueueState::ALL {
+                let standing = Standing { state, ..waiting() };
+                let page = LinePage { standing: &standing, to: "/bonus-600/", n: "x" };
+                write(
+                    format!("line-{state:?}-{code}.html"),
+                    &page.render(&assets, &frame(), &words).expect("a page").body,
+                );
+            }
+            for notice in Notice::ALL {
+                let page = NoticePage { notice, request_id: Some("7f3a") };
+                let page = page.render(&assets, Some(&frame()), catalogue).expect("a page");
+                write(format!("notice-{notice:?}-{code}.html"), &page.body);
+            }
+        }
+    }
+}

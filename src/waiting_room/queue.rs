@@ -1,0 +1,469 @@
+//! The `queue` object: one visitor's standing as JSON, the same in every answer that has it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::words::Words;
+use crate::domain::names::ClassName;
+use crate::domain::time::Unix;
+use crate::domain::wait_estimate::WaitRange;
+
+/// Media type of the answers to `join` and `status`.
+pub const QUEUE_TYPE: &str = "application/json";
+/// Media type of problem documents (RFC 9457, section 3).
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// What is true of one visitor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Where the visitor is.
+    pub state: QueueState,
+    /// The lane's class, once there is a ticket or pass.
+    pub class: Option<ClassName>,
+    /// A short text to read out on the phone.
+    pub reference: Option<String>,
+    /// Present visitors before this one, as far as they may be shown.
+    pub ahead: Option<u64>,
+    /// Called visitors before this one at the gate.
+    pub ahead_at_gate: Option<u64>,
+    /// How long it will take from `updated_at` on.
+    pub wait: Option<WaitRange>,
+    /// From 0 (just joined) to 1 (called).
+    pub progress: Option<f64>,
+    /// Why the line stands still, if it does.
+    pub reason: Option<Reason>,
+    /// What the operator wants everybody to read.
+    pub message: Option<String>,
+    /// The hours of this visitor's class.
+    pub window: Window,
+    /// When the turn lapses.
+    pub enter_by: Option<Unix>,
+    /// When to ask again.
+    pub refresh: Duration,
+    /// When all this was true, by the wall clock.
+    pub updated_at: Unix,
+    /// What gives the place back on another device.
+    pub recovery_code: Option<String>,
+}
+
+/// The first of these that applies is a visitor's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueState {
+    /// The room is closed.
+    Maintenance,
+    /// Holds a good pass.
+    Inside,
+    /// Gave up the place.
+    Left,
+    /// The ticket or pass is only expired.
+    Expired,
+    /// The room has not opened yet.
+    BeforeOpening,
+    /// Has no ticket.
+    None,
+    /// Called, not yet inside.
+    YourTurn,
+    /// The operator holds the line.
+    Held,
+    /// The class has no share now.
+    ClosedHours,
+    /// Stands in the line; any other standstill is this with a reason.
+    Waiting,
+}
+
+impl QueueState {
+    /// Every state.
+    pub const ALL: [QueueState; 10] = [
+        QueueState::Maintenance,
+        QueueState::Inside,
+        QueueState::Left,
+        QueueState::Expired,
+        QueueState::BeforeOpening,
+        QueueState::None,
+        QueueState::YourTurn,
+        QueueState::Held,
+        QueueState::ClosedHours,
+        QueueState::Waiting,
+    ];
+}
+
+/// Why a line stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonCode {
+    /// The operator holds the line.
+    OperatorHold,
+    /// The class has no share now.
+    OutsideHours,
+    /// The room has not opened yet.
+    BeforeOpening,
+    /// Every seat is taken.
+    RoomFull,
+    /// The portal, or the login provider, does not answer properly.
+    PortalUnhealthy,
+    /// The leak guard stopped new admissions.
+    LeakGuard,
+    /// The store does not answer.
+    StoreUnreachable,
+    /// The store takes nothing more.
+    StoreFull,
+    /// The rate is raised slowly after a standstill.
+    RampingUp,
+}
+
+impl ReasonCode {
+    /// Every code.
+    pub const ALL: [ReasonCode; 9] = [
+        ReasonCode::OperatorHold,
+        ReasonCode::OutsideHours,
+        ReasonCode::BeforeOpening,
+        ReasonCode::RoomFull,
+        ReasonCode::PortalUnhealthy,
+        ReasonCode::LeakGuard,
+        ReasonCode::StoreUnreachable,
+        ReasonCode::StoreFull,
+        ReasonCode::RampingUp,
+    ];
+}
+
+/// Why, and since when, a line stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Why.
+    pub code: ReasonCode,
+    /// Since when.
+    pub since: Unix,
+}
+
+/// The hours in which a class can enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Whether it can now.
+    pub open: bool,
+    /// When it next can, if not now.
+    pub opens_at: Option<Unix>,
+    /// When it can no longer, if now.
+    pub closes_at: Option<Unix>,
+}
+
+impl Window {
+    /// A room without hours.
+    pub const ALWAYS: Window = Window { open: true, opens_at: None, closes_at: None };
+}
+
+impl Standing {
+    /// A visitor of whom only the state is known: everything else is unknown, the next question in `refresh`.
+    pub fn only(state: QueueState, refresh: Duration, updated_at: Unix) -> Standing {
+        Standing {
+            state,
+            class: None,
+            reference: None,
+            ahead: None,
+            ahead_at_gate: None,
+            wait: None,
+            progress: None,
+            reason: None,
+            message: None,
+            window: Window::ALWAYS,
+            enter_by: None,
+            refresh,
+            updated_at,
+            recovery_code: None,
+        }
+    }
+
+    /// The middle of the estimated range, on the clock.
+    pub fn expected_at(&self) -> Option<Unix> {
+        self.wait.map(|wait| self.updated_at + (wait.low + wait.high) / 2)
+    }
+
+    /// `{"queue": {...}}`, for `join` and `status`.
+    pub fn to_json(&self, words: &Words<'_>) -> Bytes {
+        json(&QueueDocument { queue: self.queue(words) })
+    }
+
+    /// The problem document with the `queue` object as a member (RFC 9457, section 3.2), for 503 and 429.
+    pub fn to_problem(&self, status: StatusCode, words: &Words<'_>) -> Bytes {
+        let detail = words.catalogue.state(self.state).map_or("", |state| &state.heading);
+        json(&Problem { queue: Some(self.queue(words)), ..Problem::new(status, detail) })
+    }
+
+    fn queue(&self, words: &Words<'_>) -> Queue<'_> {
+        Queue {
+            state: self.state,
+            class: self.class.as_ref().map(ClassName::as_str),
+            reference: self.reference.as_deref(),
+            ahead: self.ahead,
+            ahead_at_gate: self.ahead_at_gate,
+            wait_seconds_low: self.wait.map(|wait| wait.low.as_secs()),
+            wait_seconds_high: self.wait.map(|wait| whole_seconds(wait.high)),
+            expected_at: self.expected_at().map(|at| words.rfc_3339(at)),
+            progress: self.progress.map(|progress| progress.clamp(0.0, 1.0)),
+            reason: self.reason.map(|reason| ReasonInWords::of(reason, words)),
+            message: self.message.as_deref(),
+            window: WindowInWords::of(self.window, words),
+            enter_by: self.enter_by.map(|at| words.rfc_3339(at)),
+            refresh_seconds: whole_seconds(self.refresh).max(1),
+            updated_at: words.rfc_3339(self.updated_at),
+            text: Text::of(self, words),
+            recovery_code: self.recovery_code.as_deref(),
+        }
+    }
+}
+
+/// A problem document without a `queue` member, for scripts that met one of our own errors (RFC 9457).
+pub fn problem(status: StatusCode, detail: &str) -> Bytes {
+    json(&Problem::new(status, detail))
+}
+
+/// A standing in words, for the `text` member and for pages.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Text {
+    /// "1,234 people are ahead of you"; with a turn, those at the gate.
+    pub ahead: Option<String>,
+    /// "about 25 to 35 minutes"
+    pub wait: Option<String>,
+    /// "about 11:45"
+    pub expected_at: Option<String>,
+    /// Why the line stands still, and since when.
+    pub reason: Option<String>,
+    /// "11:42:10"
+    pub updated_at: String,
+}
+
+impl Text {
+    /// Puts the figures of `standing` into words.
+    pub fn of(standing: &Standing, words: &Words<'_>) -> Text {
+        Text {
+            ahead: ahead_in_words(standing, words),
+            wait: standing.wait.map(|wait| words.wait(wait)),
+            expected_at: standing.expected_at().map(|at| words.expected_at(at, standing.updated_at)),
+            reason: standing.reason.map(|reason| words.reason(reason, standing.updated_at)),
+            updated_at: words.clock_with_seconds(standing.updated_at),
+        }
+    }
+}
+
+fn ahead_in_words(standing: &Standing, words: &Words<'_>) -> Option<String> {
+    match (standing.state, standing.ahead_at_gate) {
+        (QueueState::YourTurn, Some(ahead)) if ahead > 0 => Some(words.ahead_at_gate(ahead)),
+        (QueueState::YourTurn, _) => None,
+        _ => standing.ahead.map(|ahead| words.ahead(ahead)),
+    }
+}
+
+/// Rounded up, so that nobody is told to come too early.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+/// Serialises what has only text keys and cannot fail to write itself.
+pub(super) fn json(document: &impl Serialize) -> Bytes {
+    serde_json::to_vec(document).map(Bytes::from).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct QueueDocument<'a> {
+    queue: Queue<'a>,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<Queue<'a>>,
+}
+
+impl<'a> Problem<'a> {
+    /// `about:blank` says that the status code tells all there is (RFC 9457, section 4.2.1).
+    fn new(status: StatusCode, detail: &'a str) -> Problem<'a> {
+        let title = status.canonical_reason().unwrap_or("Error");
+        Problem { r#type: "about:blank", title, status: status.as_u16(), detail, queue: None }
+    }
+}
+
+#[derive(Serialize)]
+struct Queue<'a> {
+    state: QueueState,
+    class: Option<&'a str>,
+    reference: Option<&'a str>,
+    ahead: Option<u64>,
+    ahead_at_gate: Option<u64>,
+    wait_seconds_low: Option<u64>,
+    wait_seconds_high: Option<u64>,
+    expected_at: Option<String>,
+    progress: Option<f64>,
+    reason: Option<ReasonInWords>,
+    message: Option<&'a str>,
+    window: WindowInWords,
+    enter_by: Option<String>,
+    refresh_seconds: u64,
+    updated_at: String,
+    text: Text,
+    recovery_code: Option<&'a str>,
+}
+
+/// A reason as JSON.
+#[derive(Serialize)]
+pub(super) struct ReasonInWords {
+    code: ReasonCode,
+    since: String,
+    text: String,
+}
+
+impl ReasonInWords {
+    pub(super) fn of(reason: Reason, words: &Words<'_>) -> ReasonInWords {
+        let text = words.catalogue.reason(reason.code).to_owned();
+        ReasonInWords { code: reason.code, since: words.rfc_3339(reason.since), text }
+    }
+}
+
+/// A window as JSON.
+#[derive(Serialize)]
+pub(super) struct WindowInWords {
+    open: bool,
+    opens_at: Option<String>,
+    closes_at: Option<String>,
+}
+
+impl WindowInWords {
+    pub(super) fn of(window: Window, words: &Words<'_>) -> WindowInWords {
+        WindowInWords {
+            open: window.open,
+            opens_at: window.opens_at.map(|at| words.rfc_3339(at)),
+            closes_at: window.closes_at.map(|at| words.rfc_3339(at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::waiting_room::catalogue::Catalogue;
+
+    const ENGLISH: &str = include_str!("../../waiting-room-assets/en.toml");
+
+    fn read(render: impl FnOnce(&Words<'_>) -> Bytes) -> Value {
+        let time_zone = TimeZone::get("Europe/Rome").expect("a bundled time zone");
+        let catalogue = Catalogue::parse(ENGLISH).expect("a whole catalogue");
+        let bytes = render(&Words { catalogue: &catalogue, time_zone: &time_zone });
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    fn waiting() -> Standing {
+        Standing {
+            class: Some(ClassName::citizen()),
+            reference: Some("K7-44M".to_owned()),
+            ahead: Some(1234),
+            wait: Some(WaitRange { low: Duration::from_millis(1_500_900), high: Duration::from_millis(2_000_100) }),
+            progress: Some(1.5),
+            reason: Some(Reason { code: ReasonCode::RoomFull, since: Unix(1_793_701_200_000) }),
+            message: Some("<b>ciao</b>".to_owned()),
+            ..Standing::only(QueueState::Waiting, Duration::from_millis(12_300), Unix(1_793_701_330_000))
+        }
+    }
+
+    #[test]
+    fn the_queue_object_is_as_agreed() {
+        let document = read(|words| waiting().to_json(words));
+        let expected = json!({"queue": {
+            "state": "waiting", "class": "citizen", "reference": "K7-44M", "ahead": 1234, "ahead_at_gate": null,
+            "wait_seconds_low": 1500, "wait_seconds_high": 2001, "expected_at": "2026-11-03T11:51:20+01:00",
+            "progress": 1.0,
+            "reason": {
+                "code": "room_full", "since": "2026-11-03T11:20:00+01:00",
+                "text": "the service is full; the next person enters when somebody leaves",
+            },
+            "message": "<b>ciao</b>",
+            "window": {"open": true, "opens_at": null, "closes_at": null},
+            "enter_by": null, "refresh_seconds": 13, "updated_at": "2026-11-03T11:22:10+01:00",
+            "text": {
+                "ahead": "1,234 people are ahead of you", "wait": "about 25 to 35 minutes",
+                "expected_at": "about 11:55",
+                "reason": "the service is full; the next person enters when somebody leaves (since 11:20)",
+                "updated_at": "11:22:10",
+            },
+            "recovery_code": null,
+        }});
+        assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn what_is_unknown_is_null_and_never_missing() {
+        let bare = Standing::only(QueueState::None, Duration::from_secs(5), Unix(0));
+        let known = read(|words| waiting().to_json(words));
+        let unknown = read(|words| bare.to_json(words));
+        let members = |document: &Value| -> Vec<String> {
+            document["queue"].as_object().expect("an object").keys().cloned().collect()
+        };
+        assert_eq!(members(&known), members(&unknown));
+        assert_eq!(unknown["queue"]["ahead"], Value::Null);
+        assert_eq!(unknown["queue"]["text"]["wait"], Value::Null);
+    }
+
+    #[test]
+    fn every_state_and_reason_has_its_agreed_name() {
+        let states = json!([
+            "maintenance",
+            "inside",
+            "left",
+            "expired",
+            "before_opening",
+            "none",
+            "your_turn",
+            "held",
+            "closed_hours",
+            "waiting"
+        ]);
+        let reasons = json!([
+            "operator_hold",
+            "outside_hours",
+            "before_opening",
+            "room_full",
+            "portal_unhealthy",
+            "leak_guard",
+            "store_unreachable",
+            "store_full",
+            "ramping_up"
+        ]);
+        assert_eq!(serde_json::to_value(QueueState::ALL).expect("JSON"), states);
+        assert_eq!(serde_json::to_value(ReasonCode::ALL).expect("JSON"), reasons);
+    }
+
+    #[test]
+    fn a_turn_tells_who_enters_before() {
+        let turn = Standing { state: QueueState::YourTurn, ahead_at_gate: Some(1), ..waiting() };
+        let document = read(|words| turn.to_json(words));
+        assert_eq!(document["queue"]["text"]["ahead"], "1 person is entering before you");
+    }
+
+    #[test]
+    fn a_problem_document_carries_the_queue() {
+        let problem = read(|words| waiting().to_problem(StatusCode::SERVICE_UNAVAILABLE, words));
+        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["title"], "Service Unavailable");
+        assert_eq!(problem["status"], 503);
+        assert_eq!(problem["detail"], "You are in the line");
+        assert_eq!(problem["queue"]["ahead"], 1234);
+    }
+
+    #[test]
+    fn a_problem_document_without_a_queue_has_no_such_member() {
+        let bytes = super::problem(StatusCode::NOT_FOUND, "no such room");
+        let problem: Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(
+            problem,
+            json!({"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no such room"})
+        );
+    }
+}

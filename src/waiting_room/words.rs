@@ -1,0 +1,294 @@
+//! Figures as people read them: numbers, waits and clock times in one language and time zone.
+//!
+//! Browsers lack some of the languages, so the server writes all of it.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use super::catalogue::{Catalogue, Forms};
+use super::queue::Reason;
+use crate::domain::time::Unix;
+use crate::domain::wait_estimate::WaitRange;
+
+/// A language and a time zone, ready to put figures into words.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// The texts.
+    pub catalogue: &'a Catalogue,
+    /// Where the visitors' clocks are.
+    pub time_zone: &'a TimeZone,
+}
+
+impl Words<'_> {
+    /// "1,234 people are ahead of you"
+    pub fn ahead(&self, ahead: u64) -> String {
+        let figures = &self.catalogue.figures;
+        if ahead == 0 { figures.nobody_ahead.clone() } else { self.counted(&figures.ahead, ahead) }
+    }
+
+    /// "3 people are entering before you"
+    pub fn ahead_at_gate(&self, ahead: u64) -> String {
+        self.counted(&self.catalogue.figures.at_gate, ahead)
+    }
+
+    /// "about 25 to 35 minutes": never more exact than an estimate can be, never shorter than it is.
+    pub fn wait(&self, wait: WaitRange) -> String {
+        let texts = &self.catalogue.wait;
+        let (low, high) = rounded_minutes(wait);
+        match (low, high) {
+            (_, 0) => texts.moment.clone(),
+            (0, 1) => texts.moment.clone(),
+            (0, high) => fill(&texts.up_to, &[("high", &self.span(high))]),
+            (low, high) if low == high => fill(&texts.about, &[("high", &self.span(high))]),
+            (low, high) if high < 60 => self.range(&texts.range_minutes, low, high),
+            (low, high) if low % 60 == 0 && high % 60 == 0 => self.range(&texts.range_hours, low / 60, high / 60),
+            (low, high) => fill(&texts.range, &[("low", &self.span(low)), ("high", &self.span(high))]),
+        }
+    }
+
+    /// "about 11:45", with the day when it is another one than that of `now`.
+    pub fn expected_at(&self, at: Unix, now: Unix) -> String {
+        let figures = &self.catalogue.figures;
+        let (at, now) = (self.zoned(rounded_clock(at, now)), self.zoned(now));
+        if at.date() == now.date() {
+            return fill(&figures.today, &[("clock", &clock(&at))]);
+        }
+        if now.date().tomorrow().is_ok_and(|tomorrow| tomorrow == at.date()) {
+            return fill(&figures.tomorrow, &[("clock", &clock(&at))]);
+        }
+        self.dated(&figures.on_date, &at, "")
+    }
+
+    /// "the service is full; the next person enters when somebody leaves (since 11:20)"
+    pub fn reason(&self, reason: Reason, now: Unix) -> String {
+        let (words, since) = (self.catalogue.reason(reason.code), self.zoned(reason.since));
+        if since.date() == self.zoned(now).date() {
+            return fill(&self.catalogue.figures.reason, &[("reason", words), ("clock", &clock(&since))]);
+        }
+        self.dated(&self.catalogue.figures.reason_dated, &since, words)
+    }
+
+    /// "11:42"
+    pub fn clock(&self, at: Unix) -> String {
+        clock(&self.zoned(at))
+    }
+
+    /// "11:42:10"
+    pub fn clock_with_seconds(&self, at: Unix) -> String {
+        let at = self.zoned(at);
+        format!("{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+    }
+
+    /// The instant with its offset (RFC 3339), to the second: `2026-11-03T09:12:00+01:00`.
+    pub fn rfc_3339(&self, at: Unix) -> String {
+        let at = self.zoned(at);
+        let offset_minutes = at.offset().seconds() / 60;
+        let sign = if offset_minutes < 0 { '-' } else { '+' };
+        let (hours, minutes) = (offset_minutes.abs() / 60, offset_minutes.abs() % 60);
+        format!("{}{sign}{hours:02}:{minutes:02}", at.strftime("%Y-%m-%dT%H:%M:%S"))
+    }
+
+    /// A whole number with its digits in groups: "1,234,567".
+    pub fn number(&self, n: u64) -> String {
+        let digits = n.to_string();
+        let mut grouped = String::with_capacity(digits.len() * 2);
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                grouped.push_str(&self.catalogue.thousands);
+            }
+            grouped.push(digit);
+        }
+        grouped
+    }
+
+    fn counted(&self, forms: &Forms, n: u64) -> String {
+        fill(self.catalogue.form(forms, n), &[("n", &self.number(n))])
+    }
+
+    /// The form of a range follows its upper end.
+    fn range(&self, forms: &Forms, low: u64, high: u64) -> String {
+        fill(self.catalogue.form(forms, high), &[("low", &self.number(low)), ("n", &self.number(high))])
+    }
+
+    fn span(&self, minutes: u64) -> String {
+        let texts = &self.catalogue.wait;
+        match (minutes / 60, minutes % 60) {
+            (0, minutes) => self.counted(&texts.minutes, minutes),
+            (hours, 0) => self.counted(&texts.hours, hours),
+            (hours, minutes) => {
+                let (hours, minutes) = (self.counted(&texts.hours, hours), self.counted(&texts.minutes, minutes));
+                fill(&texts.hours_minutes, &[("hours", &hours), ("minutes", &minutes)])
+            }
+        }
+    }
+
+    fn dated(&self, text: &str, at: &Zoned, reason: &str) -> String {
+        let month = usize::try_from(at.month() - 1).ok().and_then(|month| self.catalogue.months.get(month));
+        let month = month.map_or("", String::as_str);
+        let day = at.day().to_string();
+        fill(text, &[("reason", reason), ("day", &day), ("month", month), ("clock", &clock(at))])
+    }
+
+    fn zoned(&self, at: Unix) -> Zoned {
+        let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX).to_zoned(self.time_zone.clone())
+    }
+}
+
+fn clock(at: &Zoned) -> String {
+    format!("{:02}:{:02}", at.hour(), at.minute())
+}
+
+/// Puts values in the place of `{name}`. Braces inside a value stay what they are.
+fn fill(text: &str, values: &[(&str, &str)]) -> String {
+    let mut filled = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some((before, name, after)) = next_placeholder(rest) {
+        filled.push_str(before);
+        filled.extend(values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value));
+        rest = after;
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once('{')?;
+    let (name, after) = rest.split_once('}')?;
+    Some((before, name, after))
+}
+
+/// Down to the step below and up to the step above, in minutes: the longer the wait, the coarser the step.
+fn rounded_minutes(wait: WaitRange) -> (u64, u64) {
+    let low = wait.low.as_secs() / 60;
+    let high = wait.high.as_secs().div_ceil(60);
+    let step = match high {
+        0..=10 => 1,
+        11..=90 => 5,
+        91..=360 => 15,
+        361..=720 => 30,
+        _ => 60,
+    };
+    (low / step * step, high.div_ceil(step) * step)
+}
+
+/// A time further away is told in steps of five minutes: to the next one, so that nobody comes back too early.
+fn rounded_clock(at: Unix, now: Unix) -> Unix {
+    let step = if at.since(now) > Duration::from_secs(10 * 60) { 300_000 } else { 60_000 };
+    Unix(at.0.div_ceil(step).saturating_mul(step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::waiting_room::queue::ReasonCode;
+
+    fn catalogue(code: &str) -> Catalogue {
+        let text = match code {
+            "it" => include_str!("../../waiting-room-assets/it.toml"),
+            _ => include_str!("../../waiting-room-assets/en.toml"),
+        };
+        Catalogue::parse(text).expect("a whole catalogue")
+    }
+
+    fn with_words<T>(code: &str, use_them: impl FnOnce(Words<'_>) -> T) -> T {
+        let time_zone = TimeZone::get("Europe/Rome").expect("a bundled time zone");
+        use_them(Words { catalogue: &catalogue(code), time_zone: &time_zone })
+    }
+
+    fn minutes(low: u64, high: u64) -> WaitRange {
+        WaitRange { low: Duration::from_secs(low * 60), high: Duration::from_secs(high * 60) }
+    }
+
+    fn at(text: &str) -> Unix {
+        let millis = text.parse::<Timestamp>().expect("an instant").as_millisecond();
+        Unix(u64::try_from(millis).expect("after 1970"))
+    }
+
+    #[test]
+    fn waits_in_english() {
+        with_words("en", |words| {
+            let said = |low, high| words.wait(minutes(low, high));
+            assert_eq!(said(0, 0), "less than a minute");
+            assert_eq!(said(0, 1), "less than a minute");
+            assert_eq!(said(0, 3), "up to 3 minutes");
+            assert_eq!(said(4, 4), "about 4 minutes");
+            assert_eq!(said(27, 33), "about 25 to 35 minutes");
+            assert_eq!(said(50, 61), "about 50 minutes to 1 hour 5 minutes");
+            assert_eq!(said(58, 60), "about 55 minutes to 1 hour");
+            assert_eq!(said(121, 179), "about 2 to 3 hours");
+            assert_eq!(said(95, 120), "about 1 hour 30 minutes to 2 hours");
+            assert_eq!(said(700, 1500), "about 11 to 25 hours");
+        });
+    }
+
+    #[test]
+    fn waits_in_italian() {
+        with_words("it", |words| {
+            let said = |low, high| words.wait(minutes(low, high));
+            assert_eq!(said(27, 33), "circa da 25 a 35 minuti");
+            assert_eq!(said(50, 61), "circa da 50 minuti a 1 ora e 5 minuti");
+            assert_eq!(said(0, 3), "fino a 3 minuti");
+        });
+    }
+
+    #[test]
+    fn a_wait_is_never_told_narrower_than_it_is() {
+        for low in 0..1500 {
+            for width in [0, 1, 7, 100] {
+                let (told_low, told_high) = rounded_minutes(minutes(low, low + width));
+                assert!(told_low <= low && low + width <= told_high, "{low} + {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_people() {
+        with_words("it", |words| {
+            assert_eq!(words.ahead(0), "non hai nessuno davanti");
+            assert_eq!(words.ahead(1), "hai 1 persona davanti");
+            assert_eq!(words.ahead(653_452), "hai 653.452 persone davanti");
+            assert_eq!(words.ahead(1_000_000), "hai 1.000.000 di persone davanti");
+        });
+        with_words("en", |words| assert_eq!(words.number(u64::MAX), "18,446,744,073,709,551,615"));
+    }
+
+    #[test]
+    fn clock_times_name_another_day() {
+        with_words("en", |words| {
+            let now = at("2026-11-03T10:00:00Z");
+            assert_eq!(words.expected_at(at("2026-11-03T10:41:10Z"), now), "about 11:45");
+            assert_eq!(words.expected_at(at("2026-11-03T10:04:10Z"), now), "about 11:05");
+            assert_eq!(words.expected_at(at("2026-11-04T00:00:00Z"), now), "tomorrow, about 01:00");
+            assert_eq!(words.expected_at(at("2026-11-06T00:00:00Z"), now), "6 November, about 01:00");
+        });
+    }
+
+    #[test]
+    fn reasons_say_since_when() {
+        with_words("it", |words| {
+            let reason = Reason { code: ReasonCode::RampingUp, since: at("2026-11-03T10:20:00Z") };
+            let said = words.reason(reason, at("2026-11-03T10:30:00Z"));
+            assert_eq!(said, "il servizio sta ripartendo e fa entrare poco alla volta (dalle 11:20)");
+            let said = words.reason(reason, at("2026-11-04T10:30:00Z"));
+            assert!(said.ends_with("(dal 3 novembre, 11:20)"), "{said}");
+        });
+    }
+
+    #[test]
+    fn instants_carry_the_offset_of_their_season() {
+        with_words("en", |words| {
+            assert_eq!(words.rfc_3339(at("2026-11-03T10:20:00Z")), "2026-11-03T11:20:00+01:00");
+            assert_eq!(words.rfc_3339(at("2026-07-03T10:20:00Z")), "2026-07-03T12:20:00+02:00");
+        });
+    }
+
+    #[test]
+    fn a_value_with_braces_is_only_a_value() {
+        assert_eq!(fill("{a} {b}", &[("a", "{b}"), ("b", "x")]), "{b} x");
+        assert_eq!(fill("{unknown}.", &[]), ".");
+        assert_eq!(fill("no end {", &[]), "no end {");
+    }
+}
