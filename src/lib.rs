@@ -2,6 +2,7 @@
 //!
 //! The modules stand in the order in which a request meets them; `domain` holds the rules, everything else is shell.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod domain;

@@ -43,6 +43,12 @@ macro_rules! label {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
         impl Label for $name {
             const ALL: &[$name] = $name::ALL;
             fn text(self) -> &'static str { self.as_str() }
@@ -567,7 +573,7 @@ impl RoomSeries {
     }
 
     fn resolve(&self, room: &RoomName) -> RoomMetrics {
-        let state = |state| (state, self.room_state.with_label_values(&[room.as_str(), state_label(state)]));
+        let state = |state| (state, self.room_state.with_label_values(&[room.as_str(), room_state_text(state)]));
         RoomMetrics {
             admission_rate: self.admission_rate.with_label_values(&[room.as_str()]),
             wait_estimate_error_ratio: self.wait_estimate_error_ratio.with_label_values(&[room.as_str()]),
@@ -580,7 +586,7 @@ impl RoomSeries {
         let _ = self.admission_rate.remove_label_values(&[room.as_str()]);
         let _ = self.wait_estimate_error_ratio.remove_label_values(&[room.as_str()]);
         for state in ROOM_STATES {
-            let _ = self.room_state.remove_label_values(&[room.as_str(), state_label(state)]);
+            let _ = self.room_state.remove_label_values(&[room.as_str(), room_state_text(state)]);
         }
     }
 }
@@ -593,7 +599,8 @@ impl fmt::Debug for RoomSeries {
 
 const ROOM_STATES: [RoomState; 4] = [RoomState::Open, RoomState::Hold, RoomState::Observe, RoomState::Closed];
 
-fn state_label(state: RoomState) -> &'static str {
+/// A room's state as it stands in metrics and on the private listener.
+pub(crate) fn room_state_text(state: RoomState) -> &'static str {
     match state {
         RoomState::Open => "open",
         RoomState::Hold => "hold",
