@@ -39,10 +39,14 @@ pub enum ReloadAnswer {
 /// One fault of the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReloadFault {
-    /// The key that is at fault, such as `room.bonus-600.admission_rate`.
+    /// The key that is at fault, such as `portal.url`; empty when the whole file is meant.
     pub key: String,
-    /// What is wrong, and the remedy.
-    pub message: String,
+    /// Its line in the file, counted from 1, when known.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub wrong: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// How a change of a room's state ended.

@@ -428,12 +428,17 @@ mod tests {
     async fn a_reload_is_answered_by_its_outcome() {
         assert_eq!(reload_answered(ReloadAnswer::Applied).await, (StatusCode::OK, json!({"result": "applied"})));
         assert_eq!(reload_answered(ReloadAnswer::Unchanged).await, (StatusCode::OK, json!({"result": "unchanged"})));
-        let fault = ReloadFault { key: "room.a.paths".into(), message: "is empty: name one".into() };
+        let fault = ReloadFault {
+            key: "portal.url".into(),
+            line: Some(7),
+            wrong: "is empty".into(),
+            remedy: "name one".into(),
+        };
         assert_eq!(
             reload_answered(ReloadAnswer::Refused(vec![fault])).await,
             (
                 StatusCode::UNPROCESSABLE_ENTITY,
-                json!({"result": "refused", "faults": [{"key": "room.a.paths", "message": "is empty: name one"}]})
+                json!({"result": "refused", "faults": [{"key": "portal.url", "line": 7, "wrong": "is empty", "remedy": "name one"}]})
             )
         );
         assert_eq!(

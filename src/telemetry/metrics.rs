@@ -136,7 +136,7 @@ label! {
         /// Wrong length or not canonical base64url.
         Malformed = "malformed",
         /// A version this program does not know.
-        UnknownVersion = "unknown_version",
+        Version = "version",
         /// A key id that is not in the keyring.
         UnknownKey = "unknown_key",
         /// The signature does not fit: altered or made up.
@@ -179,28 +179,40 @@ label! {
 }
 
 label! {
-    /// A rule of the leak guard that an answer ran into.
+    /// Why the leak guard did not let an answer pass as the portal meant it.
     LeakGuardRule {
-        /// A personal answer said it may be stored; its policy was replaced.
-        PersonalCacheable = "personal_cacheable",
-        /// A personal answer was a 304 or 206 that nobody asked for.
-        PersonalUnasked = "personal_unasked",
+        /// A 304 to a request without condition.
+        UnaskedNotModified = "unasked_not_modified",
+        /// A 206 to a request without range.
+        UnaskedPartial = "unasked_partial",
+        /// A status that no public answer has.
+        Status = "status",
+        /// A cache policy that cannot be read in one way only.
+        UnclearPolicy = "unclear_policy",
+        /// The portal says that the answer is private.
+        Private = "private",
+        /// The answer varies with something that names the visitor.
+        Vary = "vary",
+        /// The content does not fit the path's extension.
+        ContentType = "content_type",
+        /// The portal names a person.
+        Identity = "identity",
+        /// A cache behind us answered.
+        Hit = "hit",
         /// A cookie rode on the answer to an anonymous request.
-        PublicSetCookie = "public_set_cookie",
-        /// An answer on a public route was not plainly public.
-        PublicNotCacheable = "public_not_cacheable",
+        SetCookie = "set_cookie",
     }
 }
 
 label! {
     /// What was done about a finding of the leak guard.
     LeakGuardAction {
-        /// Changed into a safe answer.
-        Rewritten = "rewritten",
-        /// Treated as personal.
-        Downgraded = "downgraded",
         /// Answered with 502 instead.
         Blocked = "blocked",
+        /// Treated as personal.
+        Downgraded = "downgraded",
+        /// Taken out of the answer.
+        Removed = "removed",
         /// Only counted.
         Observed = "observed",
     }
@@ -227,12 +239,12 @@ label! {
 label! {
     /// An operation of the store.
     StoreOperation {
-        /// Reading everything back at start.
-        Restore = "restore",
-        /// Moving a counter's high-water mark ahead.
-        Reserve = "reserve",
-        /// Writing what changed since the last time.
-        Flush = "flush",
+        /// Opening it, or opening it again after a fault.
+        Open = "open",
+        /// Making one batch of facts durable.
+        Commit = "commit",
+        /// Drawing a number that had to wait until the counter's mark was durable.
+        Number = "number",
     }
 }
 
@@ -748,14 +760,14 @@ mod tests {
             "wait_seconds_bucket{class=\"citizen\",room=\"bonus-600\",le=\"21600\"} 0",
             "wait_estimate_error_ratio_count{",
             "token_rejections_total{reason=\"bad_signature\"} 0",
-            "leak_guard_total{action=\"blocked\",rule=\"personal_unasked\"} 0",
+            "leak_guard_total{action=\"blocked\",rule=\"unasked_partial\"} 0",
             "portal_healthy 0",
             "portal_in_flight 0",
             "upstream_request_seconds_count{outcome=\"timed_out\"} 0",
             "requests_total{decision=\"waiting_page\",status_class=\"5xx\"} 0",
             "config_last_reload_success 1",
             "config_reloads_total{result=\"refused\"} 0",
-            "store_operation_seconds_count{operation=\"flush\"} 0",
+            "store_operation_seconds_count{operation=\"commit\"} 0",
             "log_lines_dropped_total 0",
             "build_info{version=\"",
         ] {
