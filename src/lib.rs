@@ -1,11 +1,33 @@
 //! Anticamera: a virtual waiting room in front of an existing portal.
 //!
-//! The modules stand in the order in which a request meets them; `domain` holds the rules, everything else is shell.
+//! # Life of a request
+//! ```text
+//! socket -> HTTP                                       server
+//!   -> own path? answer it                             gateway::own, waiting_room
+//!   -> find the room                                   domain::paths
+//!   -> who is it                                       gateway::visitor
+//!   -> decide(facts)                                   domain::admission
+//!        Admit  -> forward through the leak guard      proxy, domain::leak_guard
+//!        Wait   -> page, JSON or nothing               waiting_room
+//!        Refuse -> say what to do
+//! ```
+//! The line itself is a state machine (`domain::line`) that `room` keeps under a lock, the `pacer` ticks and the
+//! `store` makes durable. `app` wires everything; nothing below it sees everything.
 
+pub mod admin;
+pub mod app;
+pub mod body;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod entropy;
+pub mod gateway;
 pub mod keys;
+pub mod pacer;
+pub mod proxy;
+pub mod room;
+pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod waiting_room;
