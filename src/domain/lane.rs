@@ -18,6 +18,9 @@ const FRESH_PER_RETURN: u32 = 3;
 /// How often a turn can be extended.
 const EXTENSIONS: u8 = 10;
 
+/// Numbers that may be between the counter and the line at once.
+const ON_THEIR_WAY: u64 = 65_536;
+
 /// Numbers that moved in one tick, for the store and for those who wait for the news.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -108,6 +111,14 @@ impl Lane {
         }
         moved.passed_over.append(&mut self.passed);
         self.returns = self.tickets.present_before(self.now_serving + 1);
+    }
+
+    /// Nobody waits and nobody is on the way: the calls have caught up with the numbers drawn, straight-through ones
+    /// included.
+    pub(super) fn catch_up(&mut self) {
+        if self.waiting() == 0 && self.in_doubt.is_empty() {
+            self.now_serving = self.now_serving.max(self.tickets.issued());
+        }
     }
 
     fn next_to_call(&mut self, clock: PresenceTime) -> Option<Number> {
@@ -232,6 +243,19 @@ impl Lane {
         }
         self.tickets.set(number, state);
         self.gate.remove(number)
+    }
+
+    /// Notes a number just drawn. Numbers below it that are not noted yet are on their way from the counter: they are
+    /// in doubt until then, so that nobody is called past them.
+    pub(super) fn join(&mut self, number: Number, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        let issued = self.tickets.issued();
+        if number > issued + 1 && number - issued <= ON_THEIR_WAY {
+            self.restore_in_doubt(issued + 1..=number - 1, clock);
+        }
+        match self.tickets.state(number) {
+            State::Called | State::Entered | State::Left => {}
+            _ => self.tickets.put(number, State::Waiting, told, clock, unix_seconds),
+        }
     }
 
     /// Restores a ticket from the store.

@@ -205,7 +205,7 @@ impl Line {
     pub fn join(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) {
         let told = if asks == Asks::ByHand { Told::Plain } else { Told::Two };
         let clock = self.presence.now();
-        self.lane_mut(class).tickets.put(number, State::Waiting, told, clock, now.unix.seconds());
+        self.lane_mut(class).join(number, told, clock, now.unix.seconds());
     }
 
     /// A visitor asks where they stand. Asking is presence.
@@ -353,6 +353,7 @@ impl Line {
                 lane.calling.advance(elapsed, lane.gate.len(), rate, can_enter);
                 lane.call(clock, now.mono, claim_ends, &mut moved);
             }
+            lane.catch_up();
             calls += moved.called.len();
             tick.moved.push((*class, moved));
         }
@@ -416,7 +417,8 @@ impl Line {
     pub fn arrive_straight(&mut self, class: ClassId, number: Number, now: Now) {
         let clock = self.presence.now();
         let lane = self.lane_mut(class);
-        lane.tickets.put(number, State::Called, Told::Two, clock, now.unix.seconds());
+        lane.join(number, Told::Two, clock, now.unix.seconds());
+        lane.tickets.set(number, State::Called);
         lane.arrive(number, Came::Straight, now.mono);
     }
 
@@ -479,6 +481,18 @@ impl Line {
     pub fn may_lift(&self, class: ClassId, number: Number) -> bool {
         let issued = self.lane(class).map_or(0, |lane| lane.tickets.issued());
         number > issued && number - issued <= LIFT_AT_MOST
+    }
+
+    /// The counter was lifted to `number`: what is between may come back from the visitors who hold it.
+    pub fn lifted(&mut self, class: ClassId, number: Number) {
+        self.lane_mut(class).tickets.raise_issued(number);
+    }
+
+    /// A genuine ticket of this line that the line does not know takes its place again.
+    pub fn reinstate(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) {
+        if matches!(self.lane_mut(class).tickets.state(number), State::Unissued) {
+            self.join(class, number, asks, now);
+        }
     }
 
     /// A genuine turn whose call was lost in a crash is honoured.
