@@ -50,7 +50,9 @@ impl Clock {
     /// Waits until the monotonic clock has reached `until`.
     pub async fn sleep_until(&self, until: Mono) {
         match self {
-            Clock::System(clock) => tokio::time::sleep_until((clock.started + Duration::from_nanos(until.0)).into()).await,
+            Clock::System(clock) => {
+                tokio::time::sleep_until((clock.started + Duration::from_nanos(until.0)).into()).await
+            }
             Clock::Manual(clock) => clock.reached(until).await,
         }
     }
