@@ -71,7 +71,7 @@ impl Lane {
 
     /// How many calls come before the ticket's, when `ahead` present visitors stand before it: returns take turns with
     /// the others.
-    pub(super) fn calls_before(&self, number: Number, ahead: u64) -> u64 {
+    pub fn calls_before(&self, number: Number, ahead: u64) -> u64 {
         let per_return = u64::from(FRESH_PER_RETURN);
         if number <= self.now_serving {
             let fresh = self.tickets.present().saturating_sub(self.returns);
@@ -80,6 +80,16 @@ impl Lane {
             let fresh = ahead.saturating_sub(self.returns);
             fresh + self.returns.min(fresh / per_return + 1)
         }
+    }
+
+    /// How many went away uncalled so far.
+    pub fn went_away(&self) -> u64 {
+        self.tickets.went_away()
+    }
+
+    /// The highest number drawn.
+    pub fn issued(&self) -> Number {
+        self.tickets.issued()
     }
 
     /// How many stand at the gate.

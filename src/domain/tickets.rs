@@ -181,6 +181,7 @@ pub struct Tickets {
     total: Sum,
     issued: Number,
     refreshed: usize,
+    went_away: u64,
 }
 
 impl Tickets {
@@ -192,6 +193,11 @@ impl Tickets {
     /// How many are present and uncalled.
     pub fn present(&self) -> u64 {
         self.total.present
+    }
+
+    /// How many went away uncalled so far.
+    pub fn went_away(&self) -> u64 {
+        self.went_away
     }
 
     /// Polls per second that those present were told to send.
@@ -241,6 +247,7 @@ impl Tickets {
     /// Moves the ticket to another state.
     pub fn set(&mut self, number: Number, state: State) {
         if let Some(record) = self.record(number).filter(|_| number <= self.issued) {
+            self.went_away += u64::from(record.state() == State::Waiting && state == State::Left);
             self.write(number, record.with_state(state));
         }
     }
@@ -324,6 +331,7 @@ impl Tickets {
             }
         }
         if gone.present > 0 {
+            self.went_away += gone.present;
             self.add(index, -gone.present.cast_signed(), -gone.weight.cast_signed());
         }
     }

@@ -1,0 +1,330 @@
+//! The portal as all request threads see it: its addresses, how they are, and how many requests may be under way.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::connect::{self, Connection, Names};
+use super::error::{NoSlot, ProxyError};
+use super::health::{Health, Streak, Vitals};
+use super::request_body::RequestBody;
+use super::slots::{Slot, Slots};
+use crate::clock::Clock;
+use crate::config::{self, PortalUrl};
+use crate::domain::time::Mono;
+
+/// Between two probes of an address that is ill.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// What a probe may take: a portal that needs longer for `HEAD /` is not well.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The protected application; one per process.
+#[derive(Debug)]
+pub struct Portal {
+    /// Replaced as a whole by a reload; an address that stays keeps its identity and its health.
+    addresses: RwLock<Arc<[Arc<Address>]>>,
+    slots: Arc<Slots>,
+    vitals: Vitals,
+    /// Told when an address falls ill.
+    fell_ill: Notify,
+    /// Whose turn it is among addresses for visitors without a pass.
+    turn: AtomicUsize,
+    next_id: AtomicU64,
+}
+
+/// One address of the portal.
+#[derive(Debug)]
+pub(super) struct Address {
+    /// Its key in pools.
+    pub(super) id: u64,
+    /// Where it is.
+    pub(super) url: PortalUrl,
+    /// Its own authority, for `Host`.
+    pub(super) host: HeaderValue,
+    names: Names,
+    streak: Streak,
+    seed: u64,
+}
+
+impl Portal {
+    /// The portal of a configuration, in good health.
+    pub fn new(config: &config::Portal) -> Arc<Portal> {
+        let portal = Portal {
+            addresses: RwLock::new(Arc::new([])),
+            slots: Slots::new(config.max_in_flight),
+            vitals: Vitals::new(),
+            fell_ill: Notify::new(),
+            turn: AtomicUsize::new(0),
+            next_id: AtomicU64::new(0),
+        };
+        portal.set_addresses(&config.urls);
+        Arc::new(portal)
+    }
+
+    /// Takes over a new configuration: addresses and the number of slots. Nothing under way is disturbed.
+    pub fn reload(&self, config: &config::Portal) {
+        self.set_addresses(&config.urls);
+        self.slots.set_limit(config.max_in_flight);
+    }
+
+    /// Waits at most `timeout` for a slot; for visitors inside, who go first.
+    ///
+    /// # Errors
+    /// [`NoSlot`] when none became free in time.
+    pub async fn slot_for_insider(&self, timeout: Duration) -> Result<Slot, NoSlot> {
+        self.slots.wait(timeout).await
+    }
+
+    /// A slot if one is free and no visitor inside waits for one.
+    pub fn try_slot_for_newcomer(&self) -> Option<Slot> {
+        self.slots.take_now()
+    }
+
+    /// Slots taken at this moment.
+    pub fn in_flight(&self) -> usize {
+        self.slots.taken()
+    }
+
+    /// How the portal is.
+    pub fn health(&self) -> Health {
+        self.vitals.shown()
+    }
+
+    /// Tells of every change of [`Portal::health`].
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.vitals.watch()
+    }
+
+    /// Asks addresses that are ill for `HEAD /` each second of `clock`, since no visitor does; any HTTP answer makes
+    /// them well. Runs until dropped; to be spawned once.
+    pub async fn probe_while_unhealthy(self: Arc<Self>, clock: Clock) {
+        loop {
+            let ill = self.ill_addresses();
+            if ill.is_empty() {
+                self.fell_ill.notified().await;
+                continue;
+            }
+            clock.sleep(PROBE_EVERY).await;
+            for address in ill {
+                if let Err(error) = self.probe(&address, clock.now().mono).await {
+                    tracing::debug!(address = address.url.authority, %error, "the portal is still unhealthy");
+                } else {
+                    self.succeeded(&address, clock.now().mono);
+                }
+            }
+        }
+    }
+
+    async fn probe(&self, address: &Address, now: Mono) -> io::Result<()> {
+        let mut connection = self.open(address, PROBE_LIMIT, now).await?;
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = Method::HEAD;
+        *request.uri_mut() = Uri::from_static("/");
+        request.headers_mut().insert(HOST, address.host.clone());
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("anticamera-probe"));
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        timeout(PROBE_LIMIT, connection.sender.send_request(request)).await?.map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn ill_addresses(&self) -> Vec<Arc<Address>> {
+        let portal_is_ill = matches!(self.health(), Health::Unhealthy { .. });
+        self.addresses().iter().filter(|address| portal_is_ill || !address.streak.is_healthy()).cloned().collect()
+    }
+
+    pub(super) fn addresses(&self) -> Arc<[Arc<Address>]> {
+        Arc::clone(&self.addresses.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The address for a visitor: for whoever has a pass always the same one among those that are well, for others
+    /// the next in turn. `tried` ones are left out; `None` when nothing else is left.
+    pub(super) fn choose(
+        &self,
+        addresses: &[Arc<Address>],
+        sticky: Option<u64>,
+        tried: &[u64],
+    ) -> Option<Arc<Address>> {
+        if let ([only], []) = (addresses, tried) {
+            return Some(Arc::clone(only));
+        }
+        let turn = sticky.is_none().then(|| self.turn.fetch_add(1, Ordering::Relaxed));
+        let count = addresses.len().max(1);
+        let preference = |place: usize, address: &Address| match (sticky, turn) {
+            (Some(sticky), _) => weight(sticky, address.seed),
+            (None, Some(turn)) => ((place + count - turn % count) % count) as u64 ^ u64::MAX,
+            (None, None) => 0,
+        };
+        addresses
+            .iter()
+            .enumerate()
+            .filter(|(_, address)| !tried.contains(&address.id))
+            .max_by_key(|(place, address)| (address.streak.is_healthy(), preference(*place, address)))
+            .map(|(_, address)| Arc::clone(address))
+    }
+
+    /// Opens a connection to an address. Failure is counted by the caller, who knows what it means.
+    pub(super) async fn open(&self, address: &Address, limit: Duration, now: Mono) -> io::Result<Connection> {
+        connect::open(&address.url, &address.names, limit, now).await
+    }
+
+    /// Counts a connection failure or a time-out.
+    pub(super) fn failed(&self, address: &Address, now: Mono) {
+        let address_fell_ill = address.streak.failed();
+        let was = self.health();
+        self.vitals.failed(now);
+        if address_fell_ill || was != self.health() {
+            tracing::warn!(address = address.url.authority, health = ?self.health(), "the portal fails");
+            self.fell_ill.notify_one();
+        }
+    }
+
+    /// Counts an answer, whatever it says.
+    pub(super) fn succeeded(&self, address: &Address, now: Mono) {
+        address.streak.succeeded();
+        self.vitals.succeeded(now);
+    }
+
+    fn set_addresses(&self, urls: &[PortalUrl]) {
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = |url: &PortalUrl| addresses.iter().find(|address| address.url == *url).cloned();
+        *addresses = urls.iter().map(|url| kept(url).unwrap_or_else(|| Arc::new(self.address(url)))).collect();
+    }
+
+    fn address(&self, url: &PortalUrl) -> Address {
+        Address {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            url: url.clone(),
+            host: HeaderValue::from_str(&url.authority).unwrap_or(HeaderValue::from_static("localhost")),
+            names: Names::default(),
+            streak: Streak::default(),
+            seed: seed(&url.authority),
+        }
+    }
+}
+
+/// What went wrong with opening a connection, in the words of this module's callers.
+pub(super) fn connect_error(address: &Address, source: io::Error) -> ProxyError {
+    let address = address.url.authority.clone();
+    if source.kind() == io::ErrorKind::TimedOut {
+        ProxyError::ConnectTimeout { address }
+    } else {
+        ProxyError::Unreachable { address, source }
+    }
+}
+
+/// Rendezvous hashing (Thaler and Ravishankar 1998): whoever weighs most wins, so that an address that goes takes
+/// along only its own visitors and one that comes takes only its share.
+fn weight(visitor: u64, seed: u64) -> u64 {
+    mix(visitor ^ seed)
+}
+
+/// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014).
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// FNV-1a over an authority: the same on every node and after every restart.
+fn seed(authority: &str) -> u64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    mix(authority.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn portal(count: u16) -> Arc<Portal> {
+        Portal::new(&config(count))
+    }
+
+    fn config(count: u16) -> config::Portal {
+        let url = |port: u16| PortalUrl { host: "127.0.0.1".into(), port, authority: format!("127.0.0.1:{port}") };
+        let second = Duration::from_secs(1);
+        config::Portal {
+            urls: (1..=count).map(url).collect(),
+            max_in_flight: 8,
+            queue_timeout: second,
+            preserve_host: true,
+            connect_timeout: second,
+            first_byte_timeout: second,
+            idle_timeout: second,
+            keep_alive: second,
+            request_buffer: 65536,
+            response_buffer: 262_144,
+            ramp: second,
+        }
+    }
+
+    fn homes(portal: &Portal) -> HashMap<u64, u16> {
+        let addresses = portal.addresses();
+        (0..1000).map(|pass| (pass, portal.choose(&addresses, Some(mix(pass)), &[]).unwrap().url.port)).collect()
+    }
+
+    #[test]
+    fn visitors_stay_and_spread() {
+        let portal = portal(4);
+        let before = homes(&portal);
+        assert_eq!(before, homes(&portal));
+        for port in 1..=4 {
+            let share = before.values().filter(|home| **home == port).count();
+            assert!((180..320).contains(&share), "{port}: {share}");
+        }
+    }
+
+    #[test]
+    fn an_ill_address_moves_only_its_own_visitors() {
+        let portal = portal(4);
+        let before = homes(&portal);
+        let addresses = portal.addresses();
+        (0..3).for_each(|_| portal.failed(&addresses[0], Mono(0)));
+        for (pass, home) in homes(&portal) {
+            assert_ne!(home, 1);
+            assert!(before[&pass] == 1 || before[&pass] == home);
+        }
+        portal.succeeded(&addresses[0], Mono(1));
+        assert_eq!(homes(&portal), before);
+    }
+
+    #[test]
+    fn a_removed_address_moves_only_its_own_visitors() {
+        let portal = portal(4);
+        let before = homes(&portal);
+        portal.reload(&config(3));
+        for (pass, home) in homes(&portal) {
+            assert!(before[&pass] == 4 || before[&pass] == home);
+        }
+    }
+
+    #[test]
+    fn strangers_take_turns() {
+        let portal = portal(3);
+        let addresses = portal.addresses();
+        let ports: Vec<u16> = (0..6).map(|_| portal.choose(&addresses, None, &[]).unwrap().url.port).collect();
+        assert_eq!(ports[..3], ports[3..]);
+        let mut sorted = ports[..3].to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [1, 2, 3]);
+    }
+
+    #[test]
+    fn tried_addresses_are_left_out_and_ill_ones_are_better_than_none() {
+        let portal = portal(2);
+        let addresses = portal.addresses();
+        (0..3).for_each(|_| portal.failed(&addresses[0], Mono(0)));
+        let second = portal.choose(&addresses, Some(7), &[]).unwrap();
+        assert_eq!(second.url.port, 2);
+        let first = portal.choose(&addresses, Some(7), &[second.id]).unwrap();
+        assert_eq!(first.url.port, 1);
+        assert!(portal.choose(&addresses, Some(7), &[second.id, first.id]).is_none());
+    }
+}
