@@ -32,6 +32,8 @@ struct Proxy {
     address: SocketAddr,
     portal: Arc<Portal>,
     told: Arc<Mutex<Vec<(Verdict, PortalSays)>>>,
+    /// Held once here, once in the server, and once more by everything that is being delivered.
+    kept: Arc<()>,
 }
 
 struct Setup {
@@ -74,11 +76,13 @@ impl Setup {
         let address = listener.local_addr().unwrap();
         let portal = Portal::new(&self.config);
         let told = Arc::default();
-        let proxy = Proxy { address, portal: Arc::clone(&portal), told: Arc::clone(&told) };
+        let kept = Arc::new(());
+        let proxy = Proxy { address, portal: Arc::clone(&portal), told: Arc::clone(&told), kept: Arc::clone(&kept) };
         let server = Arc::new(Server {
             worker: Worker::new(Arc::clone(&portal), self.clock.clone()),
             portal,
             told,
+            kept,
             setup: self,
         });
         tokio::spawn(serve(listener, server));
@@ -90,6 +94,7 @@ struct Server {
     worker: Worker,
     portal: Arc<Portal>,
     told: Arc<Mutex<Vec<(Verdict, PortalSays)>>>,
+    kept: Arc<()>,
     setup: Setup,
 }
 
@@ -122,7 +127,7 @@ impl Server {
             guard: Mode::Enforce,
             keep_cookies: &[],
             request_id: &request_id,
-            keep: None,
+            keep: Some(Arc::clone(&self.kept) as proxy::Keep),
         };
         self.forward(request, &context).await.unwrap_or_else(|error| {
             let mut response = Response::new(Body::from(error.to_string()));
@@ -157,6 +162,21 @@ impl Proxy {
 
     async fn get(&self, path: &str) -> Reply {
         self.ask(&get(path)).await
+    }
+
+    /// Answers not yet handed to a visitor's connection, and upgraded connections.
+    fn being_delivered(&self) -> usize {
+        Arc::strong_count(&self.kept) - 2
+    }
+
+    /// Waits until nobody is being served.
+    async fn all_delivered(&self) {
+        let delivered = async {
+            while self.being_delivered() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, delivered).await.expect("everything delivered");
     }
 
     /// Waits until no request is under way at the portal.
@@ -703,11 +723,18 @@ async fn an_early_answer_is_delivered() {
     );
     for path in ["/deaf", "/closes"] {
         let mut browser = proxy.connect().await;
-        browser.send(format!("POST {path} HTTP/1.1\r\nHost: p\r\nContent-Length: 50000000\r\n\r\n")).await;
+        browser.send(format!("POST {path} HTTP/1.1\r\nHost: p\r\nContent-Length: 20000000\r\n\r\n")).await;
         browser.send(vec![b'x'; 200_000]).await;
         let reply = browser.reply().await;
         assert_eq!((reply.status, reply.text(), reply.ending), (413, "too much", Ending::Whole), "{path}");
     }
+    // Most clients send everything before they read.
+    let mut browser = proxy.connect().await;
+    browser.send("POST /closes HTTP/1.1\r\nHost: p\r\nContent-Length: 20000000\r\n\r\n").await;
+    browser.send(vec![b'x'; 20_000_000]).await;
+    assert_eq!(browser.reply().await.text(), "too much");
+    browser.send(get("/next")).await;
+    assert_eq!(browser.reply().await.text(), "hello");
     proxy.settled().await;
 }
 
@@ -777,6 +804,9 @@ async fn websockets_pass_and_give_their_slot_back() {
     let seen = portal.one("/ws");
     assert_eq!((seen.header("connection"), seen.header("upgrade")), (Some("upgrade"), Some("websocket")));
     assert_eq!(seen.header("sec-websocket-key"), Some("x"));
+    assert_eq!(proxy.being_delivered(), 1, "the visitor is active as long as the connection lasts");
+    drop(browser);
+    proxy.all_delivered().await;
 }
 
 #[tokio::test]
@@ -804,9 +834,11 @@ async fn events_are_passed_on_at_once() {
     browser.send(get("/events")).await;
     browser.head().await;
     assert_eq!(browser.chunk().await.unwrap(), b"data: 1\n\n");
+    assert_eq!(proxy.being_delivered(), 1);
     go.send(true).unwrap();
     assert_eq!(browser.chunk().await.unwrap(), b"data: 2\n\n");
     drop(browser);
+    proxy.all_delivered().await;
     proxy.settled().await;
 }
 

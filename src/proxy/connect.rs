@@ -82,7 +82,7 @@ pub(super) async fn open(url: &PortalUrl, names: &Names, limit: Duration, now: M
     let stream = timeout(limit, connect(url, names, limit, now)).await??;
     stream.set_nodelay(true)?;
     let received = Arc::new(AtomicU64::new(0));
-    let stream = PortalStream { stream, received: Arc::clone(&received) };
+    let stream = PortalStream { stream, received: Arc::clone(&received), hearing: Hearing::Listens };
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(READ_BUFFER)
         .handshake(TokioIo::new(stream))
@@ -110,11 +110,48 @@ async fn connect(url: &PortalUrl, names: &Names, limit: Duration, now: Mono) -> 
     Err(last)
 }
 
-/// A TCP connection that counts what it receives and writes small messages in one piece.
+/// A TCP connection that counts what it receives, writes small messages in one piece, and still reads when the portal
+/// has stopped listening.
 #[derive(Debug)]
 struct PortalStream {
     stream: TcpStream,
     received: Arc<AtomicU64>,
+    hearing: Hearing,
+}
+
+/// Whether the portal takes what is written.
+///
+/// A portal that answers early and closes makes our next write fail while its answer is there to be read. hyper would
+/// give up at the failed write; so what a deaf portal does not take is thrown away, and reading tells how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hearing {
+    Listens,
+    Deaf,
+}
+
+impl PortalStream {
+    fn write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        if let [piece] = pieces {
+            return stream.poll_write(cx, piece);
+        }
+        if total(pieces) > SMALL_WRITE {
+            return stream.poll_write_vectored(cx, pieces);
+        }
+        let mut whole = [0; SMALL_WRITE];
+        let mut filled = 0;
+        for piece in pieces {
+            if let Some(place) = whole.get_mut(filled..filled + piece.len()) {
+                place.copy_from_slice(piece);
+                filled += piece.len();
+            }
+        }
+        stream.poll_write(cx, whole.get(..filled).unwrap_or_default())
+    }
+}
+
+fn total(pieces: &[IoSlice<'_>]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
 }
 
 impl AsyncRead for PortalStream {
@@ -130,8 +167,8 @@ impl AsyncRead for PortalStream {
 }
 
 impl AsyncWrite for PortalStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -139,21 +176,18 @@ impl AsyncWrite for PortalStream {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [piece] = pieces {
-            return Pin::new(&mut self.stream).poll_write(cx, piece);
+        if self.hearing == Hearing::Deaf {
+            return Poll::Ready(Ok(total(pieces)));
         }
-        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SMALL_WRITE {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        }
-        let mut whole = [0; SMALL_WRITE];
-        let mut filled = 0;
-        for piece in pieces {
-            if let Some(place) = whole.get_mut(filled..filled + piece.len()) {
-                place.copy_from_slice(piece);
-                filled += piece.len();
+        match self.write(cx, pieces) {
+            Poll::Ready(Err(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                self.hearing = Hearing::Deaf;
+                Poll::Ready(Ok(total(pieces)))
             }
+            polled => polled,
         }
-        Pin::new(&mut self.stream).poll_write(cx, whole.get(..filled).unwrap_or_default())
     }
 
     fn is_write_vectored(&self) -> bool {

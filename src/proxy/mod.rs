@@ -48,7 +48,7 @@ use crate::domain::time::Mono;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Something of the caller's that lives until the visitor has been served: while it lives, the visitor is active.
+/// Something of the caller's that lives as long as an answer is on its way: while it lives, the visitor is active.
 pub type Keep = Arc<dyn Any + Send + Sync>;
 
 /// One request thread's way to the portal, with its own pool of connections.
@@ -76,7 +76,8 @@ pub struct Context<'a> {
     pub keep_cookies: &'a [String],
     /// Sent as `X-Request-Id` when the visitor sent none.
     pub request_id: &'a HeaderValue,
-    /// Kept until the answer has been delivered or the upgraded connection has ended.
+    /// Kept until the answer has been handed to the visitor's connection to its end, or the upgraded connection has
+    /// ended.
     pub keep: Option<Keep>,
 }
 

@@ -53,7 +53,7 @@ pub struct Streaming {
     progress: Arc<Progress>,
 }
 
-/// The visitor did not deliver the body; the reason waits in [`Progress`].
+/// The visitor did not deliver the body; the reason waits where the answer is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the visitor did not deliver the request body")]
 pub struct Undelivered;
