@@ -273,6 +273,14 @@ impl Line {
         (rate * learnt).max(0.001)
     }
 
+    /// What can enter per second just now; zero during a standstill other than a full room.
+    pub fn entries_per_second(&self) -> f64 {
+        match (self.entry_rate(), self.standstill()) {
+            ((_, rate), None | Some(Standstill::RoomFull)) => rate,
+            _ => 0.0,
+        }
+    }
+
     /// Calls per second over the last half minute or so.
     pub fn calls_per_second(&self) -> f64 {
         self.calls_per_second

@@ -1,0 +1,234 @@
+//! Waiting at the gate: a request that asks to enter, and the grant that lets it.
+//!
+//! The order in which a grant is made up is the order of what is scarce: first a slot towards the portal, then a seat,
+//! then an admission. Nothing waits after the admission. A grant that nobody takes gives all three back.
+
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::seats::Seat;
+use super::{Inner, Key, LiveRoom, Ticket};
+use crate::clock::Clock;
+use crate::domain::gate::Came;
+use crate::domain::line::Arrival;
+use crate::domain::time::{Mono, Now};
+use crate::domain::token::VisitorId;
+use crate::proxy::{Portal, Slot};
+use crate::store::{Fact, Script, SeatRecord, Standing, TicketRecord, TicketState};
+
+/// What a request at the gate is told.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// It enters.
+    Enter(Grant),
+    /// Another request of the same visitor entered; this one follows as a visitor inside.
+    Follow,
+}
+
+/// A request at the gate.
+#[derive(Debug)]
+pub(super) struct AtGate {
+    id: VisitorId,
+    came: Came,
+    call: oneshot::Sender<Call>,
+}
+
+/// An entry that is not used yet. Dropped unused, it costs nobody anything.
+#[derive(Debug)]
+pub struct Grant {
+    room: Arc<LiveRoom>,
+    ticket: Ticket,
+    came: Came,
+    seat: Arc<Seat>,
+    slot: Option<Slot>,
+}
+
+/// How waiting at the gate ended.
+#[derive(Debug)]
+pub enum Passed {
+    /// The visitor enters now, with this slot towards the portal.
+    Entered {
+        /// The seat taken.
+        seat: Arc<Seat>,
+        /// The slot towards the portal.
+        slot: Slot,
+    },
+    /// Another request of the same visitor entered.
+    Follows,
+    /// Not yet: the place at the gate is kept for a while.
+    NotYet,
+}
+
+/// A request's place at the gate; dropping it leaves the place to the ticket.
+#[derive(Debug)]
+pub struct GatePlace {
+    room: Arc<LiveRoom>,
+    ticket: Ticket,
+    came: Came,
+    call: oneshot::Receiver<Call>,
+    clock: Clock,
+}
+
+impl LiveRoom {
+    /// A request under the ticket asks to enter.
+    ///
+    /// # Errors
+    /// [`Arrival::Entered`] or [`Arrival::NotCalled`] when it does not stand at the gate.
+    pub fn arrive(self: &Arc<Self>, ticket: Ticket, clock: &Clock, now: Now) -> Result<GatePlace, Arrival> {
+        let mut inner = self.lock();
+        match inner.line.arrive(ticket.class, ticket.number, now.mono) {
+            Arrival::AtGate => Ok(self.stand(inner, ticket, Came::Called, clock)),
+            refused => Err(refused),
+        }
+    }
+
+    /// A newcomer with a number just drawn goes straight to the gate.
+    pub fn arrive_straight(self: &Arc<Self>, ticket: Ticket, clock: &Clock, now: Now) -> GatePlace {
+        let mut inner = self.lock();
+        inner.line.arrive_straight(ticket.class, ticket.number, now);
+        self.stand(inner, ticket, Came::Straight, clock)
+    }
+
+    fn stand(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        ticket: Ticket,
+        came: Came,
+        clock: &Clock,
+    ) -> GatePlace {
+        let (sender, call) = oneshot::channel();
+        inner.at_gate.entry(Key::of(&ticket)).or_default().push(AtGate { id: ticket.id, came, call: sender });
+        GatePlace { room: self.clone(), ticket, came, call, clock: clock.clone() }
+    }
+
+    /// Lets in whoever can enter now, in the order of their tickets.
+    pub fn let_in(self: &Arc<Self>, portal: &Portal, now: Now) {
+        loop {
+            let mut inner = self.lock();
+            if inner.line.next_at_gate().is_none() || self.seats_free() == Some(0) {
+                return;
+            }
+            let Some(slot) = portal.try_slot_for_newcomer() else { return };
+            let Some(entry) = inner.line.enter_next(now.mono) else { return };
+            let key = Key { class: entry.class, number: entry.number };
+            let waiting = inner.at_gate.remove(&key).unwrap_or_default();
+            drop(inner);
+            self.grant(key, waiting, slot, now);
+        }
+    }
+
+    /// Hands the entry to the first request of the ticket that is still there; the others follow.
+    fn grant(self: &Arc<Self>, key: Key, waiting: Vec<AtGate>, slot: Slot, now: Now) {
+        let Some(first) = waiting.first() else { return self.take_back(key, Came::Called) };
+        let ticket = Ticket { id: first.id, class: key.class, number: key.number };
+        let came = first.came;
+        let standing = if came == Came::Straight { Standing::Provisional } else { Standing::Confirmed };
+        let seat = self.seats.put(ticket.id, Seat::new(key.number, key.class, self.room_seconds(now), standing));
+        self.record_entry(&ticket, seat.record());
+        let mut grant = Some(Grant { room: self.clone(), ticket, came, seat, slot: Some(slot) });
+        for waiter in waiting {
+            let call = grant.take().map_or(Call::Follow, Call::Enter);
+            if let Err(Call::Enter(unused)) = waiter.call.send(call) {
+                grant = Some(unused);
+            }
+        }
+    }
+
+    fn record_entry(&self, ticket: &Ticket, seat: SeatRecord) {
+        let record = TicketRecord { state: TicketState::Entered, script: Script::Runs };
+        self.record(Fact::Ticket { class: ticket.class, number: ticket.number, record });
+        self.record(Fact::Seat { id: ticket.id.0, seat });
+    }
+
+    /// An admission reached nobody: budget and turn go back.
+    fn take_back(&self, key: Key, came: Came) {
+        let mut inner = self.lock();
+        inner.line.take_back(key.class, key.number);
+        let state = match came {
+            Came::Called => TicketState::Called,
+            Came::Straight => {
+                inner.line.leave(key.class, key.number);
+                TicketState::Left
+            }
+        };
+        drop(inner);
+        let record = TicketRecord { state, script: Script::Runs };
+        self.record(Fact::Ticket { class: key.class, number: key.number, record });
+    }
+
+    fn depart(&self, ticket: &Ticket, came: Came, now: Mono) {
+        let mut inner = self.lock();
+        let key = Key::of(ticket);
+        let others = inner.at_gate.get_mut(&key).map_or(0, |waiting| {
+            waiting.retain(|waiter| !waiter.call.is_closed());
+            waiting.len()
+        });
+        if others == 0 {
+            inner.at_gate.remove(&key);
+        }
+        inner.line.depart(ticket.class, ticket.number, now);
+        if came == Came::Straight {
+            inner.line.give_up_straight(ticket.class, ticket.number);
+            drop(inner);
+            let record = TicketRecord { state: TicketState::Left, script: Script::Runs };
+            self.record(Fact::Ticket { class: ticket.class, number: ticket.number, record });
+        }
+    }
+}
+
+impl GatePlace {
+    /// Waits for the entry, at most `longest`.
+    pub async fn wait(mut self, longest: Duration) -> Passed {
+        let clock = self.clock.clone();
+        let call = tokio::select! {
+            biased;
+            call = &mut self.call => call.ok(),
+            () = clock.sleep(longest) => None,
+        };
+        match call {
+            Some(Call::Enter(grant)) => {
+                let (seat, slot) = grant.take();
+                match slot {
+                    Some(slot) => {
+                        self.room.lane_metrics(self.ticket.class).admissions.inc();
+                        Passed::Entered { seat, slot }
+                    }
+                    None => Passed::Follows,
+                }
+            }
+            Some(Call::Follow) => Passed::Follows,
+            None => Passed::NotYet,
+        }
+    }
+}
+
+impl Drop for GatePlace {
+    fn drop(&mut self) {
+        // Closing first makes sure that no grant is sent to a request that is going away.
+        self.call.close();
+        if let Ok(unused) = self.call.try_recv() {
+            drop(unused);
+        }
+        if self.room.seats.get(&self.ticket.id).is_none() {
+            self.room.depart(&self.ticket, self.came, self.clock.now().mono);
+        }
+    }
+}
+
+impl Grant {
+    fn take(mut self) -> (Arc<Seat>, Option<Slot>) {
+        (self.seat.clone(), self.slot.take())
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if self.slot.is_some() {
+            self.room.seats.free(&self.ticket.id, None);
+            self.room.record(Fact::SeatGone { id: self.ticket.id.0, ended_until: None });
+            self.room.take_back(Key::of(&self.ticket), self.came);
+        }
+    }
+}

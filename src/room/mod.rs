@@ -1,0 +1,535 @@
+//! A room as it runs: its line under a lock, its seats, and those who wait for news of it.
+//!
+//! The rules are `domain::line`'s and `domain::seat`'s; this is the shell that feeds them, wakes whoever is concerned,
+//! and reports to the store what must last. It outlives reloads of the configuration.
+
+mod gate;
+mod joins;
+mod restore;
+mod seats;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::oneshot;
+
+use crate::config;
+use crate::domain::budget::WHOLE;
+use crate::domain::lane::Extended;
+use crate::domain::limiter::{Limit, WorkedOffAt};
+use crate::domain::line::{Asks, Conditions, Heard, Line, Near, Standing, Standstill, StraightThrough, Terms};
+use crate::domain::movement::{MovementLog, Second};
+use crate::domain::names::{ClassId, ClassName, RoomName};
+use crate::domain::seat::pass_life;
+use crate::domain::time::{Mono, Now, Unix};
+use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::wait_estimate::{WaitRange, wait_estimate};
+use crate::entropy;
+use crate::store::{Fact, Script, Store, StoreError, TicketRecord, TicketState};
+use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics};
+
+pub use gate::{GatePlace, Passed};
+pub use joins::{Joins, Ticket};
+pub use seats::{Seat, Seats, Shown};
+
+/// Polls of one ticket: one a second on average, ten at once.
+const POLLS: (Duration, u32) = (Duration::from_secs(1), 10);
+
+/// A room as it runs.
+#[derive(Debug)]
+pub struct LiveRoom {
+    /// Its name.
+    pub name: RoomName,
+    /// What its line's tickets carry.
+    pub identity: LineIdentity,
+    /// Who is inside.
+    pub seats: Seats,
+    /// Who joined lately.
+    pub joins: Joins,
+    inner: Mutex<Inner>,
+    settings: RwLock<Arc<config::Room>>,
+    store: Arc<Store>,
+    polls: DashMap<Key, WorkedOffAt>,
+    frozen_ms: AtomicU64,
+    lost_from: Option<Unix>,
+    started: Unix,
+    metrics: Arc<RoomMetrics>,
+    lane: (ClassId, Arc<LaneMetrics>),
+}
+
+struct Inner {
+    line: Line,
+    news: HashMap<Key, Vec<oneshot::Sender<()>>>,
+    at_gate: HashMap<Key, Vec<gate::AtGate>>,
+    movement: MovementLog,
+    counted: (u64, u64),
+    seconds_ticked: u32,
+    still: Option<Still>,
+    last_tick: Mono,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+/// A ticket's key in the maps of those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    class: ClassId,
+    number: u64,
+}
+
+impl Key {
+    fn of(ticket: &Ticket) -> Key {
+        Key { class: ticket.class, number: ticket.number }
+    }
+}
+
+/// Why the line stands still (or moves slowly), and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Still {
+    /// Why.
+    pub why: Why,
+    /// Since when, by the wall clock.
+    pub since: Unix,
+    /// Since when, by the monotonic clock.
+    pub since_mono: Mono,
+}
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody enters.
+    Standstill(Standstill),
+    /// The rate is raised slowly after a standstill.
+    RampingUp,
+}
+
+/// What a visitor who asks gets to know, and how to hear more.
+#[derive(Debug)]
+pub struct Polled {
+    /// Where the visitor stands.
+    pub view: View,
+    /// Becomes ready when the ticket is called; only when the call is near.
+    pub news: Option<oneshot::Receiver<()>>,
+}
+
+/// One visitor's standing with what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Where the visitor stands.
+    pub standing: Standing,
+    /// How long it will take.
+    pub wait: Option<WaitRange>,
+    /// Why nothing moves.
+    pub still: Option<Still>,
+    /// The ticket's number over the highest one called: how much of the way is done needs both.
+    pub now_serving: u64,
+}
+
+/// What the operators' view shows of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneView {
+    /// Tickets drawn.
+    pub tickets: u64,
+    /// The highest number called.
+    pub now_serving: u64,
+    /// Present visitors who wait.
+    pub waiting: u64,
+    /// Turns not used yet.
+    pub called: u64,
+    /// Visitors at the gate.
+    pub at_gate: u64,
+}
+
+/// The circumstances of a tick that the room does not know itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Around {
+    /// The portal's or the store's failure.
+    pub standstill: Option<Standstill>,
+    /// Thousandths of the rate while the portal recovers.
+    pub ramp: u32,
+}
+
+impl LiveRoom {
+    /// The configuration in force for the room.
+    pub fn settings(&self) -> Arc<config::Room> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over a changed configuration.
+    pub fn reconfigure(&self, room: Arc<config::Room>) {
+        self.lock().line.set_terms(terms(&room));
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The metrics of a lane.
+    pub fn lane_metrics(&self, _class: ClassId) -> &LaneMetrics {
+        &self.lane.1
+    }
+
+    /// Seconds of the room's session clock: the process's time line less what was frozen.
+    pub fn room_seconds(&self, now: Now) -> u32 {
+        now.unix.minus(self.frozen()).seconds()
+    }
+
+    fn frozen(&self) -> Duration {
+        Duration::from_millis(self.frozen_ms.load(Ordering::Relaxed))
+    }
+
+    /// Records what must last.
+    pub fn record(&self, fact: Fact) {
+        self.store.record(&self.name, fact);
+    }
+
+    fn record_ticket(&self, class: ClassId, number: u64, state: TicketState, asks: Asks) {
+        let script = if asks == Asks::ByHand { Script::Plain } else { Script::Runs };
+        self.record(Fact::Ticket { class, number, record: TicketRecord { state, script } });
+    }
+
+    /// Draws a ticket; the same one for the same join id.
+    ///
+    /// # Errors
+    /// When the store gives no number.
+    pub async fn join(&self, class: ClassId, join_id: Option<&str>, asks: Asks, now: Now) -> Result<Ticket, NoTicket> {
+        let draw = self.joins.draw(join_id, now.mono);
+        let ticket = draw
+            .get_or_try_init(|| async {
+                let ticket = self.draw(class).await?;
+                self.lock().line.join(class, ticket.number, asks, now);
+                self.record_ticket(class, ticket.number, TicketState::Waiting, asks);
+                self.lane_metrics(class).arrivals.inc();
+                Ok::<_, NoTicket>(ticket)
+            })
+            .await?;
+        Ok(*ticket)
+    }
+
+    /// Draws a number for somebody who goes straight to the gate.
+    ///
+    /// # Errors
+    /// When the store gives no number.
+    pub async fn draw(&self, class: ClassId) -> Result<Ticket, NoTicket> {
+        let id = VisitorId(entropy::bytes()?);
+        let number = self.store.take_number(&self.name, class).await?;
+        Ok(Ticket { id, class, number })
+    }
+
+    /// Counts a poll of a ticket.
+    ///
+    /// # Errors
+    /// How long to wait when there were too many.
+    pub fn count_poll(&self, ticket: &Ticket, now: Mono) -> Result<(), Duration> {
+        Limit::new(POLLS.0, POLLS.1).count(&mut self.polls.entry(Key::of(ticket)).or_default(), now)
+    }
+
+    /// A visitor asks where they stand, which is presence.
+    pub fn poll(&self, ticket: &Ticket, asks: Asks, now: Now) -> Polled {
+        let mut inner = self.lock();
+        let (standing, heard) = inner.line.poll(ticket.class, ticket.number, asks, now);
+        let news = matches!(standing, Standing::Waiting { near: Near::Hold, .. }).then(|| {
+            let (sender, news) = oneshot::channel();
+            inner.news.entry(Key::of(ticket)).or_default().push(sender);
+            news
+        });
+        let view = inner.view(ticket, standing);
+        drop(inner);
+        self.note_heard(ticket, asks, heard);
+        Polled { view, news }
+    }
+
+    fn note_heard(&self, ticket: &Ticket, asks: Asks, heard: Heard) {
+        if heard == Heard::Returned {
+            self.lane_metrics(ticket.class).returns.inc();
+        }
+        if heard != Heard::Again {
+            self.record_ticket(ticket.class, ticket.number, TicketState::Waiting, asks);
+        }
+    }
+
+    /// Where a ticket stands, without counting as presence.
+    pub fn look(&self, ticket: &Ticket, asks: Asks) -> View {
+        let inner = self.lock();
+        let standing = inner.line.standing(ticket.class, ticket.number, asks);
+        inner.view(ticket, standing)
+    }
+
+    /// Whether a newcomer may go straight through.
+    pub fn straight_through(&self, class: ClassId) -> StraightThrough {
+        if self.settings().entry == config::Entry::Page {
+            return StraightThrough::No;
+        }
+        self.lock().line.straight_through(class)
+    }
+
+    /// The visitor gives up the place.
+    pub fn leave(&self, ticket: &Ticket) {
+        self.lock().line.leave(ticket.class, ticket.number);
+        self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
+        self.lane_metrics(ticket.class).abandoned.inc();
+    }
+
+    /// Gives a turn more time.
+    pub fn extend(&self, ticket: &Ticket) -> Extended {
+        self.lock().line.extend(ticket.class, ticket.number)
+    }
+
+    /// A genuine ticket that the line may have lost with its last writes takes its place again; a genuine turn whose
+    /// call was lost is honoured.
+    pub async fn recover(&self, ticket: &Ticket, turn_issued: Option<u32>, asks: Asks, now: Now) {
+        let lift = self.lock().line.may_lift(ticket.class, ticket.number);
+        if lift {
+            tracing::warn!(room = %self.name, number = ticket.number, "a visitor holds a later ticket than the state knows: the counter is lifted");
+            if self.store.lift(&self.name, ticket.class, ticket.number).await.is_err() {
+                return;
+            }
+            let mut inner = self.lock();
+            inner.line.lifted(ticket.class, ticket.number);
+            inner.line.reinstate(ticket.class, ticket.number, asks, now);
+            drop(inner);
+            self.record_ticket(ticket.class, ticket.number, TicketState::Waiting, asks);
+        }
+        if turn_issued.is_some_and(|issued| self.may_be_lost(issued)) {
+            self.lock().line.honour_turn(ticket.class, ticket.number);
+        }
+    }
+
+    /// Whether something of this second may not have become durable before the last stop.
+    fn may_be_lost(&self, issued: u32) -> bool {
+        self.lost_from.is_some_and(|from| issued.saturating_add(2) >= from.seconds() && issued <= self.started.seconds())
+    }
+
+    /// Free seats; `None` when the room has no cap.
+    pub fn seats_free(&self) -> Option<u64> {
+        let most = self.settings().max_active_sessions?;
+        Some(u64::from(most).saturating_sub(self.seats.count()))
+    }
+
+    /// What a pass is worth that was verified by key.
+    pub fn show_pass(&self, id: &VisitorId, generation: u64, session: Duration, now: u32) -> Shown {
+        self.seats.show(id, generation, session, now, |seat| {
+            self.record(Fact::Seat { id: id.0, seat: seat.record() });
+        })
+    }
+
+    /// Takes a seat for a good pass whose seat was lost, beyond the limit and without budget.
+    pub fn reseat(&self, id: VisitorId, number: u64, class: ClassId, now: u32) -> Arc<Seat> {
+        let seat = self.seats.put(id, Seat::new(number, class, now, crate::store::Standing::Confirmed));
+        self.record(Fact::Seat { id: id.0, seat: seat.record() });
+        seat
+    }
+
+    /// The visitor inside is active.
+    pub fn touch(&self, id: &VisitorId, seat: &Seat, now: u32) {
+        if seat.touch(now) {
+            self.record(Fact::Seat { id: id.0, seat: seat.record() });
+        }
+    }
+
+    /// The visitor is done: the seat is free, the pass ends.
+    pub fn end_session(&self, id: &VisitorId, now: u32) {
+        let session = self.settings().session_duration;
+        let until = now.saturating_add(u32::try_from(pass_life(session).as_secs()).unwrap_or(u32::MAX));
+        self.seats.free(id, Some(until));
+        self.record(Fact::SeatGone { id: id.0, ended_until: Some(until) });
+    }
+
+    /// Ten times a second: the line moves, those concerned are told, the store hears of it.
+    pub fn tick(&self, now: Now, around: Around) {
+        let settings = self.settings();
+        let conditions = self.conditions(&settings, around);
+        let mut inner = self.lock();
+        self.stand_still_clocks(&mut inner, around, now);
+        let tick = inner.line.tick(now, conditions);
+        inner.note_still(now);
+        let mut called = 0;
+        for (class, moved) in &tick.moved {
+            called += moved.called.len() as u64;
+            for number in &moved.called {
+                inner.news.remove(&Key { class: *class, number: *number });
+            }
+        }
+        inner.measure(called);
+        drop(inner);
+        for (class, moved) in tick.moved {
+            self.report(class, &moved);
+        }
+        for (class, number) in tick.gone {
+            self.record_ticket(class, number, TicketState::Left, Asks::Scripted);
+        }
+    }
+
+    fn conditions(&self, settings: &config::Room, around: Around) -> Conditions {
+        let held = (settings.state == config::RoomState::Hold).then_some(Standstill::OperatorHold);
+        Conditions {
+            standstill: held.or(around.standstill),
+            ramp: around.ramp,
+            seats_free: self.seats_free(),
+            seats_freed: self.seats.take_freed(),
+        }
+    }
+
+    /// While the portal is unhealthy the session clocks of those inside stand still.
+    fn stand_still_clocks(&self, inner: &mut Inner, around: Around, now: Now) {
+        let elapsed = now.mono.since(inner.last_tick);
+        inner.last_tick = now.mono;
+        if around.standstill == Some(Standstill::PortalUnhealthy) {
+            let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(0);
+            self.frozen_ms.fetch_add(elapsed, Ordering::Relaxed);
+            self.record(Fact::Frozen(self.frozen()));
+        }
+    }
+
+    fn report(&self, class: ClassId, moved: &crate::domain::lane::Moved) {
+        let metrics = self.lane_metrics(class);
+        metrics.calls.inc_by(moved.called.len() as u64);
+        metrics.no_shows.inc_by(moved.lapsed.len() as u64);
+        let facts = [
+            (&moved.called, TicketState::Called),
+            (&moved.lapsed, TicketState::Absent),
+            (&moved.passed_over, TicketState::Absent),
+        ];
+        for (numbers, state) in facts {
+            for number in numbers {
+                self.record_ticket(class, *number, state, Asks::Scripted);
+            }
+        }
+    }
+
+    /// Once a second: seats that ended are freed, limits forgotten, figures shown.
+    pub fn sweep(&self, now: Now) {
+        let settings = self.settings();
+        let seconds = self.room_seconds(now);
+        for (id, until) in self.seats.sweep(settings.session_duration, seconds) {
+            self.seats.free(&id, until);
+            self.record(Fact::SeatGone { id: id.0, ended_until: until });
+        }
+        self.joins.sweep(now.mono);
+        self.polls.retain(|_, state| state.0 > now.mono);
+        self.show_figures(&settings, now);
+    }
+
+    fn show_figures(&self, settings: &config::Room, now: Now) {
+        let inner = self.lock();
+        let still = inner.still;
+        let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
+        drop(inner);
+        self.metrics.admission_rate.set(rate);
+        self.metrics.set_state(settings.state);
+        let view = self.lane_view(self.lane.0);
+        let lane = &self.lane.1;
+        lane.waiting.set(signed(view.waiting));
+        lane.now_serving.set(signed(view.now_serving));
+        lane.gate_waiting.set(signed(view.at_gate));
+        lane.active_sessions.set(signed(self.seats.count()));
+        lane.set_standstill(still.map(|still| (still.why.into(), now.mono.since(still.since_mono))));
+    }
+
+    /// The room's only lane and its class.
+    pub fn class(&self) -> (ClassId, ClassName) {
+        (self.lane.0, ClassName::citizen())
+    }
+
+    /// Figures of a lane.
+    pub fn lane_view(&self, class: ClassId) -> LaneView {
+        let inner = self.lock();
+        let lane = inner.line.lane(class);
+        LaneView {
+            tickets: lane.map_or(0, |lane| lane.issued()),
+            now_serving: lane.map_or(0, |lane| lane.now_serving()),
+            waiting: lane.map_or(0, |lane| lane.waiting()),
+            called: lane.map_or(0, |lane| lane.claims() as u64),
+            at_gate: lane.map_or(0, |lane| lane.at_gate() as u64),
+        }
+    }
+
+    /// Why nothing moves, and the thousandths of the rate in force.
+    pub fn still(&self) -> (Option<Still>, u32) {
+        let inner = self.lock();
+        (inner.still, inner.line.ramp())
+    }
+
+    /// Wakes everybody whose poll is held: a drain begins.
+    pub fn release_polls(&self) {
+        self.lock().news.clear();
+    }
+}
+
+impl Inner {
+    fn view(&self, ticket: &Ticket, standing: Standing) -> View {
+        let lane = self.line.lane(ticket.class);
+        let wait = match (standing, lane) {
+            (Standing::Waiting { ahead, .. }, Some(lane)) if !self.stands_still() => {
+                wait_estimate(&self.movement.movement(), lane.calls_before(ticket.number, ahead))
+            }
+            _ => None,
+        };
+        View { standing, wait, still: self.still, now_serving: lane.map_or(0, |lane| lane.now_serving()) }
+    }
+
+    fn stands_still(&self) -> bool {
+        matches!(self.still, Some(Still { why: Why::Standstill(why), .. }) if why != Standstill::RoomFull)
+    }
+
+    fn note_still(&mut self, now: Now) {
+        let why = match self.line.standstill() {
+            Some(standstill) => Some(Why::Standstill(standstill)),
+            None => (self.line.ramp() < WHOLE).then_some(Why::RampingUp),
+        };
+        if self.still.map(|still| still.why) != why {
+            self.still = why.map(|why| Still { why, since: now.wall, since_mono: now.mono });
+        }
+    }
+
+    /// Once in ten ticks, a second of movement is noted.
+    fn measure(&mut self, called: u64) {
+        self.counted.0 += called;
+        self.seconds_ticked += 1;
+        if self.seconds_ticked < 10 {
+            return;
+        }
+        self.seconds_ticked = 0;
+        let (went_away, present) =
+            self.line.lanes().fold((0, 0), |sum, (_, lane)| (sum.0 + lane.went_away(), sum.1 + lane.waiting()));
+        let gave_up = went_away.saturating_sub(self.counted.1);
+        let called = std::mem::take(&mut self.counted.0);
+        self.counted.1 = went_away;
+        self.movement.note(Second { called, gave_up, present }, self.line.entries_per_second());
+    }
+}
+
+/// Why there is no ticket.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTicket {
+    /// The store gives no number.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no randomness for an identity.
+    #[error(transparent)]
+    Entropy(#[from] entropy::NoEntropy),
+}
+
+fn terms(room: &config::Room) -> Terms {
+    Terms { rate: room.admission_rate, claim_window: room.claim_window, ticket_lifetime: room.ticket_lifetime }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl LiveRoom {
+    /// Prepares the metrics of a room.
+    fn metrics_of(metrics: &Metrics, name: &RoomName) -> (Arc<RoomMetrics>, (ClassId, Arc<LaneMetrics>)) {
+        let citizen = ClassName::citizen();
+        (metrics.room(name), (citizen.id(), metrics.lane(name, &citizen)))
+    }
+}

@@ -1,0 +1,104 @@
+//! Taking a line up again where the last process left it.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+
+use dashmap::DashMap;
+
+use super::{Inner, Joins, LiveRoom, Seat, Seats, terms};
+use crate::config;
+use crate::domain::line::{Asks, Line};
+use crate::domain::movement::MovementLog;
+use crate::domain::names::ClassId;
+use crate::domain::tickets::State;
+use crate::domain::time::Now;
+use crate::domain::token::{LineIdentity, VisitorId};
+use crate::entropy;
+use crate::room::NoTicket;
+use crate::store::{self, Origin, Script, Store, TicketState};
+use crate::telemetry::metrics::Metrics;
+
+impl LiveRoom {
+    /// Opens a room's line, or begins it.
+    ///
+    /// # Errors
+    /// When the store cannot give it.
+    pub async fn open(
+        room: Arc<config::Room>,
+        store: Arc<Store>,
+        metrics: &Metrics,
+        now: Now,
+    ) -> Result<Arc<LiveRoom>, NoTicket> {
+        let fresh = u64::from_be_bytes(entropy::bytes()?);
+        let known = store.open_line(&room.name, fresh).await?;
+        let (room_metrics, lane) = LiveRoom::metrics_of(metrics, &room.name);
+        let inner = Inner {
+            line: line_of(&room, &known, now),
+            news: Default::default(),
+            at_gate: Default::default(),
+            movement: MovementLog::default(),
+            counted: (0, 0),
+            seconds_ticked: 0,
+            still: None,
+            last_tick: now.mono,
+        };
+        Ok(Arc::new(LiveRoom {
+            name: room.name.clone(),
+            identity: LineIdentity(known.identity),
+            seats: seats_of(&known),
+            joins: Joins::default(),
+            inner: Mutex::new(inner),
+            settings: RwLock::new(room),
+            store,
+            polls: DashMap::new(),
+            frozen_ms: AtomicU64::new(u64::try_from(known.frozen.as_millis()).unwrap_or(u64::MAX)),
+            lost_from: known.last_durable,
+            started: now.unix,
+            metrics: room_metrics,
+            lane,
+        }))
+    }
+}
+
+fn seats_of(known: &store::Line) -> Seats {
+    let seats = Seats::default();
+    for (id, record) in &known.seats {
+        seats.put(VisitorId(*id), Seat::restored(record));
+    }
+    for (id, until) in &known.ended {
+        seats.put_ended(VisitorId(*id), *until);
+    }
+    seats
+}
+
+fn line_of(room: &config::Room, known: &store::Line, now: Now) -> Line {
+    if known.origin == Origin::New {
+        return Line::new(terms(room), now.mono);
+    }
+    let mut line = Line::taken_up(terms(room), now.mono);
+    for (class, lane) in &known.lanes {
+        restore_lane(&mut line, *class, lane, now);
+    }
+    line
+}
+
+fn restore_lane(line: &mut Line, class: ClassId, lane: &store::Lane, now: Now) {
+    for (number, record) in lane.tickets().filter(|(number, _)| *number > lane.forgotten) {
+        let asks = if record.script == Script::Plain { Asks::ByHand } else { Asks::Scripted };
+        line.restore(class, number, state_of(record.state), asks, now);
+    }
+    if lane.mark > lane.issued {
+        line.restore_in_doubt(class, lane.issued + 1..=lane.mark);
+    }
+    line.lifted(class, lane.mark);
+}
+
+fn state_of(state: TicketState) -> State {
+    match state {
+        TicketState::Waiting => State::Waiting,
+        TicketState::Called => State::Called,
+        TicketState::Entered => State::Entered,
+        TicketState::Left => State::Left,
+        TicketState::Absent => State::Absent,
+    }
+}

@@ -1,0 +1,237 @@
+//! The seats of a room: who is inside. Hot: every request of an admitted visitor touches one seat and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::domain::names::ClassId;
+use crate::domain::seat::{SeatFacts, generation_counts, idle_too_long, pass_life};
+use crate::domain::token::VisitorId;
+use crate::store::{SeatRecord, Standing};
+
+/// How old the durable "last seen" of a seat may be, in seconds.
+const TOUCH_DURABLE: u32 = 10;
+
+/// Everybody inside, and the identities that ended early and are remembered until their passes would have expired.
+#[derive(Debug, Default)]
+pub struct Seats {
+    taken: DashMap<VisitorId, Arc<Seat>>,
+    ended: DashMap<VisitorId, u32>,
+    count: AtomicU64,
+    freed: AtomicU32,
+}
+
+/// One seat. All seconds are the room's own (see `domain::seat`).
+#[derive(Debug)]
+pub struct Seat {
+    /// The ticket that entered.
+    pub number: u64,
+    /// Its lane.
+    pub class: ClassId,
+    entered: u32,
+    last_seen: AtomicU32,
+    generation: AtomicU64,
+    seen_generation: AtomicU64,
+    seen_at: AtomicU32,
+    renewed_at: AtomicU32,
+    open: AtomicU32,
+    confirmed: AtomicBool,
+    recorded_at: AtomicU32,
+}
+
+/// What a pass that was shown is worth.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// It holds this seat.
+    Good(Arc<Seat>),
+    /// Its seat ended in the second given, as far as known.
+    Ended(u32),
+    /// A newer generation of it has been in use for a while.
+    Superseded,
+    /// No seat is known: it was lost in a crash, or the pass is older than the state.
+    Unknown,
+}
+
+impl Seat {
+    /// A seat just taken.
+    pub fn new(number: u64, class: ClassId, now: u32, standing: Standing) -> Seat {
+        Seat {
+            number,
+            class,
+            entered: now,
+            last_seen: AtomicU32::new(now),
+            generation: AtomicU64::new(1),
+            seen_generation: AtomicU64::new(0),
+            seen_at: AtomicU32::new(now),
+            renewed_at: AtomicU32::new(now),
+            open: AtomicU32::new(0),
+            confirmed: AtomicBool::new(standing == Standing::Confirmed),
+            recorded_at: AtomicU32::new(now),
+        }
+    }
+
+    /// A seat as the store has it. Which generation was seen is not known, so all count.
+    pub fn restored(record: &SeatRecord) -> Seat {
+        let seat = Seat::new(record.number, record.class, record.last_seen, record.standing);
+        seat.generation.store(record.generation, Ordering::Relaxed);
+        Seat { entered: record.entered, ..seat }
+    }
+
+    /// What the store should know of it.
+    pub fn record(&self) -> SeatRecord {
+        SeatRecord {
+            number: self.number,
+            class: self.class,
+            generation: self.generation.load(Ordering::Relaxed),
+            last_seen: self.last_seen.load(Ordering::Relaxed),
+            entered: self.entered,
+            standing: if self.confirmed.load(Ordering::Relaxed) { Standing::Confirmed } else { Standing::Provisional },
+        }
+    }
+
+    /// What the rules need to know of it.
+    fn facts(&self) -> SeatFacts {
+        SeatFacts {
+            last_seen: self.last_seen.load(Ordering::Relaxed),
+            seen_generation: self.seen_generation.load(Ordering::Relaxed),
+            seen_at: self.seen_at.load(Ordering::Relaxed),
+            confirmed: self.confirmed.load(Ordering::Relaxed),
+            open: self.open.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The visitor is active. Returns whether the store should hear of it.
+    pub fn touch(&self, now: u32) -> bool {
+        self.last_seen.fetch_max(now, Ordering::Relaxed);
+        let recorded = self.recorded_at.load(Ordering::Relaxed);
+        now >= recorded.saturating_add(TOUCH_DURABLE)
+            && self.recorded_at.compare_exchange(recorded, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The pass came back with this generation. Returns whether that makes the seat firm.
+    fn saw(&self, generation: u64, now: u32) -> bool {
+        if self.seen_generation.fetch_max(generation, Ordering::Relaxed) < generation {
+            self.seen_at.store(now, Ordering::Relaxed);
+        }
+        !self.confirmed.swap(true, Ordering::Relaxed)
+    }
+
+    /// The next generation for a renewal, if nobody else renewed it within `pause` seconds.
+    pub fn renew(&self, now: u32, pause: u32) -> Option<u64> {
+        let renewed = self.renewed_at.load(Ordering::Relaxed);
+        let mine = now >= renewed.saturating_add(pause)
+            && self.renewed_at.compare_exchange(renewed, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        mine.then(|| self.generation.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The generation issued last.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Something of the visitor's begins that counts as activity until it ends.
+    pub fn begin(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It ended.
+    pub fn end(&self, now: u32) {
+        self.last_seen.fetch_max(now, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Seats {
+    /// Seats taken.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Seats freed since the last call.
+    pub fn take_freed(&self) -> u32 {
+        self.freed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Puts a seat in; one that is taken already stays as it is.
+    pub fn put(&self, id: VisitorId, seat: Seat) -> Arc<Seat> {
+        match self.taken.entry(id) {
+            Entry::Occupied(taken) => taken.get().clone(),
+            Entry::Vacant(vacant) => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                vacant.insert(Arc::new(seat)).clone()
+            }
+        }
+    }
+
+    /// Remembers an identity that ended, until the second given.
+    pub fn put_ended(&self, id: VisitorId, until: u32) {
+        self.ended.insert(id, until);
+    }
+
+    /// The seat of an identity.
+    pub fn get(&self, id: &VisitorId) -> Option<Arc<Seat>> {
+        self.taken.get(id).map(|seat| seat.clone())
+    }
+
+    /// What a pass is worth that was verified by key. `firm` is told of a seat that its pass made firm.
+    pub fn show(
+        &self,
+        id: &VisitorId,
+        generation: u64,
+        session: Duration,
+        now: u32,
+        firm: impl FnOnce(&Seat),
+    ) -> Shown {
+        let Some(seat) = self.get(id) else {
+            return match self.ended.get(id) {
+                Some(until) => Shown::Ended(until.saturating_sub(whole_seconds(pass_life(session)))),
+                None => Shown::Unknown,
+            };
+        };
+        let facts = seat.facts();
+        if idle_too_long(&facts, session, now) && facts.confirmed {
+            return Shown::Ended(facts.last_seen.saturating_add(whole_seconds(session)));
+        }
+        if !generation_counts(&facts, generation, now) {
+            return Shown::Superseded;
+        }
+        if seat.saw(generation, now) {
+            firm(&seat);
+        }
+        Shown::Good(seat)
+    }
+
+    /// Frees a seat. `ended_until`: remember the identity as ended.
+    pub fn free(&self, id: &VisitorId, ended_until: Option<u32>) -> bool {
+        if let Some(until) = ended_until {
+            self.ended.insert(*id, until);
+        }
+        let was_taken = self.taken.remove(id).is_some();
+        if was_taken {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.freed.fetch_add(1, Ordering::Relaxed);
+        }
+        was_taken
+    }
+
+    /// The seats that ended for lack of activity, each with the second until which its identity is to be remembered
+    /// (`None` when its pass never came back). Forgets ended identities whose time is over.
+    pub fn sweep(&self, session: Duration, now: u32) -> Vec<(VisitorId, Option<u32>)> {
+        self.ended.retain(|_, until| *until > now);
+        self.taken
+            .iter()
+            .filter(|seat| idle_too_long(&seat.facts(), session, now))
+            .map(|seat| {
+                let remembered = seat.confirmed.load(Ordering::Relaxed);
+                (*seat.key(), remembered.then(|| now.saturating_add(whole_seconds(pass_life(session)))))
+            })
+            .collect()
+    }
+}
+
+fn whole_seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
