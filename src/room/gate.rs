@@ -226,7 +226,7 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         if self.slot.is_some() {
-            self.room.seats.free(&self.ticket.id, None);
+            self.room.seats.free(&self.ticket.id);
             self.room.record(Fact::SeatGone { id: self.ticket.id.0, ended_until: None });
             self.room.take_back(Key::of(&self.ticket), self.came);
         }

@@ -29,7 +29,7 @@ use crate::domain::token::{LineIdentity, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
 use crate::store::{Fact, Script, Store, StoreError, TicketRecord, TicketState};
-use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics};
+use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics, StandstillReason};
 
 pub use gate::{GatePlace, Passed};
 pub use joins::{Joins, Ticket};
@@ -108,6 +108,18 @@ pub enum Why {
     Standstill(Standstill),
     /// The rate is raised slowly after a standstill.
     RampingUp,
+}
+
+impl From<Why> for StandstillReason {
+    fn from(why: Why) -> StandstillReason {
+        match why {
+            Why::Standstill(Standstill::OperatorHold) => StandstillReason::OperatorHold,
+            Why::Standstill(Standstill::PortalUnhealthy) => StandstillReason::PortalUnhealthy,
+            Why::Standstill(Standstill::StoreUnreachable) => StandstillReason::StoreUnreachable,
+            Why::Standstill(Standstill::RoomFull) => StandstillReason::RoomFull,
+            Why::RampingUp => StandstillReason::RampingUp,
+        }
+    }
 }
 
 /// What a visitor who asks gets to know, and how to hear more.
@@ -339,7 +351,8 @@ impl LiveRoom {
     pub fn end_session(&self, id: &VisitorId, now: u32) {
         let session = self.settings().session_duration;
         let until = now.saturating_add(u32::try_from(pass_life(session).as_secs()).unwrap_or(u32::MAX));
-        self.seats.free(id, Some(until));
+        self.seats.put_ended(*id, until);
+        self.seats.free(id);
         self.record(Fact::SeatGone { id: id.0, ended_until: Some(until) });
     }
 
@@ -410,7 +423,7 @@ impl LiveRoom {
         let settings = self.settings();
         let seconds = self.room_seconds(now);
         for (id, until) in self.seats.sweep(settings.session_duration, seconds) {
-            self.seats.free(&id, until);
+            self.seats.free_silent(&id, seconds, until);
             self.record(Fact::SeatGone { id: id.0, ended_until: until });
         }
         self.joins.sweep(now.mono);

@@ -19,7 +19,7 @@ const TOUCH_DURABLE: u32 = 10;
 #[derive(Debug, Default)]
 pub struct Seats {
     taken: DashMap<VisitorId, Arc<Seat>>,
-    ended: DashMap<VisitorId, u32>,
+    ended: DashMap<VisitorId, Ended>,
     count: AtomicU64,
     freed: AtomicU32,
 }
@@ -42,13 +42,21 @@ pub struct Seat {
     recorded_at: AtomicU32,
 }
 
+/// An identity that ended before its pass expired.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    remembered_until: u32,
+    /// When it ended for lack of activity; `None` when the visitor or the portal ended it.
+    silently_at: Option<u32>,
+}
+
 /// What a pass that was shown is worth.
 #[derive(Clone, Debug)]
 pub enum Shown {
     /// It holds this seat.
     Good(Arc<Seat>),
-    /// Its seat ended in the second given, as far as known.
-    Ended(u32),
+    /// Its seat ended; for lack of activity in the second given, otherwise because it was wished.
+    Ended(Option<u32>),
     /// A newer generation of it has been in use for a while.
     Superseded,
     /// No seat is known: it was lost in a crash, or the pass is older than the state.
@@ -168,7 +176,7 @@ impl Seats {
 
     /// Remembers an identity that ended, until the second given.
     pub fn put_ended(&self, id: VisitorId, until: u32) {
-        self.ended.insert(id, until);
+        self.ended.insert(id, Ended { remembered_until: until, silently_at: None });
     }
 
     /// The seat of an identity.
@@ -187,13 +195,13 @@ impl Seats {
     ) -> Shown {
         let Some(seat) = self.get(id) else {
             return match self.ended.get(id) {
-                Some(until) => Shown::Ended(until.saturating_sub(whole_seconds(pass_life(session)))),
+                Some(ended) => Shown::Ended(ended.silently_at),
                 None => Shown::Unknown,
             };
         };
         let facts = seat.facts();
         if idle_too_long(&facts, session, now) && facts.confirmed {
-            return Shown::Ended(facts.last_seen.saturating_add(whole_seconds(session)));
+            return Shown::Ended(Some(facts.last_seen.saturating_add(whole_seconds(session))));
         }
         if !generation_counts(&facts, generation, now) {
             return Shown::Superseded;
@@ -204,11 +212,16 @@ impl Seats {
         Shown::Good(seat)
     }
 
-    /// Frees a seat. `ended_until`: remember the identity as ended.
-    pub fn free(&self, id: &VisitorId, ended_until: Option<u32>) -> bool {
-        if let Some(until) = ended_until {
-            self.ended.insert(*id, until);
+    /// Frees the seat of a visitor who stayed silent, and remembers when.
+    pub fn free_silent(&self, id: &VisitorId, now: u32, remembered_until: Option<u32>) {
+        if let Some(remembered_until) = remembered_until {
+            self.ended.insert(*id, Ended { remembered_until, silently_at: Some(now) });
         }
+        self.free(id);
+    }
+
+    /// Frees a seat.
+    pub fn free(&self, id: &VisitorId) -> bool {
         let was_taken = self.taken.remove(id).is_some();
         if was_taken {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -220,7 +233,7 @@ impl Seats {
     /// The seats that ended for lack of activity, each with the second until which its identity is to be remembered
     /// (`None` when its pass never came back). Forgets ended identities whose time is over.
     pub fn sweep(&self, session: Duration, now: u32) -> Vec<(VisitorId, Option<u32>)> {
-        self.ended.retain(|_, until| *until > now);
+        self.ended.retain(|_, ended| ended.remembered_until > now);
         self.taken
             .iter()
             .filter(|seat| idle_too_long(&seat.facts(), session, now))
