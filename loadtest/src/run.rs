@@ -1,7 +1,7 @@
 //! `loadtest run`: sends a scenario's visitors to a waiting room and judges what they met.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::process::{Usage, usage};
 use crate::report::Report;
 use crate::request::Target;
 use crate::scenario::Scenario;
-use crate::stage::Stage;
+use crate::stage::{Leftovers, Stage};
 use crate::visitor::{Rules, Visitor};
 use crate::{Context, Failure, Outcome, progress};
 
@@ -52,6 +52,9 @@ pub struct RunArguments {
     /// The running proxy's process, to measure its CPU time and memory.
     #[arg(long)]
     pid: Option<u32>,
+    /// Keeps the directory in which `--proxy` runs, with its configuration, state and log.
+    #[arg(long, requires = "proxy")]
+    keep: bool,
     /// Where to write the result as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -83,7 +86,7 @@ pub async fn run(arguments: RunArguments) -> Outcome<Report> {
     let scenario = Scenario::read(&arguments.scenario)?;
     let clock = Clock::new();
     let stage = match &arguments.proxy {
-        Some(program) => Some(set_stage(program, &scenario, &clock).await?),
+        Some(program) => Some(set_stage(program, &scenario, leftovers(&arguments), &clock).await?),
         None => None,
     };
     let scene = match &stage {
@@ -99,9 +102,17 @@ pub async fn run(arguments: RunArguments) -> Outcome<Report> {
     Ok(report)
 }
 
-async fn set_stage(program: &std::path::Path, scenario: &Scenario, clock: &Clock) -> Outcome<Stage> {
+async fn set_stage(program: &Path, scenario: &Scenario, leftovers: Leftovers, clock: &Clock) -> Outcome<Stage> {
     let proxy = scenario.proxy.as_ref().ok_or_else(|| Failure::new("the scenario has no [proxy] config"))?;
-    Stage::set(program, &proxy.config, clock).await
+    let stage = Stage::set(program, &proxy.config, leftovers, clock).await?;
+    if leftovers == Leftovers::Keep {
+        eprintln!("configuration {}", stage.config.display());
+    }
+    Ok(stage)
+}
+
+fn leftovers(arguments: &RunArguments) -> Leftovers {
+    if arguments.keep { Leftovers::Keep } else { Leftovers::Remove }
 }
 
 fn scene_of(stage: &Stage, arguments: &RunArguments) -> Scene {

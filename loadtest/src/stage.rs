@@ -30,7 +30,39 @@ pub struct Stage {
     pub config: PathBuf,
     proxy: Child,
     _portal: Child,
-    _directory: TempDir,
+    _directory: Directory,
+}
+
+/// What becomes of the proxy's directory (configuration, state, `proxy.log`) at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// It is removed.
+    Remove,
+    /// It stays, for whoever wants to know what happened.
+    Keep,
+}
+
+#[derive(Debug)]
+enum Directory {
+    Passing(TempDir),
+    Lasting(PathBuf),
+}
+
+impl Directory {
+    fn make(leftovers: Leftovers) -> Outcome<Directory> {
+        let directory = TempDir::new().context(|| "make a directory")?;
+        Ok(match leftovers {
+            Leftovers::Remove => Directory::Passing(directory),
+            Leftovers::Keep => Directory::Lasting(directory.keep()),
+        })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Directory::Passing(directory) => directory.path(),
+            Directory::Lasting(path) => path,
+        }
+    }
 }
 
 impl Stage {
@@ -38,9 +70,9 @@ impl Stage {
     ///
     /// # Errors
     /// When one of them does not start.
-    pub async fn set(program: &Path, config: &str, clock: &Clock) -> Outcome<Stage> {
+    pub async fn set(program: &Path, config: &str, leftovers: Leftovers, clock: &Clock) -> Outcome<Stage> {
         let (portal, addresses) = start_portal().await?;
-        let directory = TempDir::new().context(|| "make a directory")?;
+        let directory = Directory::make(leftovers)?;
         let [listen, admin] = free_addresses()?;
         let file = directory.path().join("config.toml");
         let text = filled_in(
@@ -53,8 +85,7 @@ impl Stage {
             ],
         );
         std::fs::write(&file, text).context(|| file.display().to_string())?;
-        let mut proxy = start_proxy(program, &file, directory.path())?;
-        until_listening(&mut proxy, listen, clock).await.context(|| program.display().to_string())?;
+        let proxy = start_proxy(program, &file, directory.path(), listen, clock).await?;
         Ok(Stage {
             proxy_address: listen,
             portal_control: addresses.control,
@@ -76,15 +107,22 @@ pub fn filled_in(template: &str, values: &[(&str, String)]) -> String {
     values.iter().fold(template.to_owned(), |text, (holder, value)| text.replace(holder, value))
 }
 
-/// Starts the proxy with a configuration file, in `directory`, its log there as `proxy.log`.
+/// Starts the proxy with a configuration file, in `directory`, its log there as `proxy.log`, and waits until it listens.
 ///
 /// # Errors
-/// When it cannot be started.
-pub fn start_proxy(program: &Path, config: &Path, directory: &Path) -> Outcome<Child> {
-    let log = std::fs::File::create(directory.join("proxy.log")).context(|| "proxy.log")?;
+/// When it cannot be started, or does not listen; then with its log.
+pub async fn start_proxy(
+    program: &Path,
+    config: &Path,
+    directory: &Path,
+    listen: SocketAddr,
+    clock: &Clock,
+) -> Outcome<Child> {
+    let log_file = directory.join("proxy.log");
+    let log = std::fs::File::create(&log_file).context(|| "proxy.log")?;
     let errors = log.try_clone().context(|| "proxy.log")?;
     let program = std::path::absolute(program).context(|| program.display().to_string())?;
-    Command::new(&program)
+    let mut proxy = Command::new(&program)
         .args(["run", "--config"])
         .arg(config)
         .current_dir(directory)
@@ -92,7 +130,13 @@ pub fn start_proxy(program: &Path, config: &Path, directory: &Path) -> Outcome<C
         .stderr(errors)
         .kill_on_drop(true)
         .spawn()
-        .context(|| format!("start {}", program.display()))
+        .context(|| format!("start {}", program.display()))?;
+    let listening = until_listening(&mut proxy, listen, clock).await;
+    listening.map_err(|fault| {
+        let said = std::fs::read_to_string(&log_file).unwrap_or_default();
+        Failure::new(format!("{}: {fault}\n{said}", program.display()))
+    })?;
+    Ok(proxy)
 }
 
 /// Waits until somebody listens at `address`.

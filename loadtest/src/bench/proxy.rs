@@ -22,7 +22,7 @@ use crate::cookies::Cookies;
 use crate::free_port::free_addresses;
 use crate::portal::PORTAL_MARK;
 use crate::process::usage;
-use crate::stage::{filled_in, start_proxy, until_listening};
+use crate::stage::{filled_in, start_proxy};
 use crate::{Context, Failure, Outcome};
 
 const ROOM: &str = "bench";
@@ -134,17 +134,8 @@ async fn start_ours(
     values.push(("{dir}", directory.display().to_string()));
     let file = directory.join("config.toml");
     std::fs::write(&file, filled_in(CONFIG, &values)).context(|| file.display().to_string())?;
-    let mut ours = start_proxy(program, &file, directory)?;
     let [(_, listen), ..] = places;
-    match until_listening(&mut ours, *listen, clock).await {
-        Ok(()) => Ok(ours),
-        Err(fault) => Err(with_log(fault, directory)),
-    }
-}
-
-fn with_log(fault: Failure, directory: &Path) -> Failure {
-    let log = std::fs::read_to_string(directory.join("proxy.log")).unwrap_or_default();
-    Failure::new(format!("{fault}\n{log}"))
+    start_proxy(program, &file, directory, *listen, clock).await
 }
 
 async fn compare(
