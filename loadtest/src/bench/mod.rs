@@ -1,0 +1,28 @@
+//! `loadtest bench`: the proxy beside a peer, with equal work, in turns within one run. Ratios count; absolute figures
+//! drift with the machine.
+
+mod medians;
+mod nginx;
+mod proxy;
+mod wrk;
+
+use clap::Subcommand;
+
+use crate::Outcome;
+
+/// What is measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCase {
+    /// Proxied requests of a visitor inside: full admission work and header edits, against nginx with the same edits.
+    Proxy(proxy::ProxyArguments),
+}
+
+/// Measures a case and prints the result.
+///
+/// # Errors
+/// When a program is missing or does not answer as it should.
+pub async fn bench(case: BenchCase) -> Outcome<()> {
+    match case {
+        BenchCase::Proxy(arguments) => proxy::bench(arguments).await,
+    }
+}

@@ -1,0 +1,145 @@
+//! Debian's nginx, once as the portal (a short static answer) and once as a plain reverse proxy that makes the same
+//! header edits as ours. One worker each, its own configuration, no logs, nothing of the system's.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::process::{Child, Command};
+
+use crate::clock::Clock;
+use crate::stage::{filled_in, until_listening};
+use crate::{Context, Outcome};
+
+const FRAME: &str = "
+daemon off;
+worker_processes 1;
+pid {dir}/{name}.pid;
+error_log {dir}/{name}.log error;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    client_body_temp_path {dir}/{name}-body;
+    proxy_temp_path {dir}/{name}-proxy;
+    fastcgi_temp_path {dir}/{name}-fastcgi;
+    uwsgi_temp_path {dir}/{name}-uwsgi;
+    scgi_temp_path {dir}/{name}-scgi;
+    keepalive_requests 100000000;
+    keepalive_timeout 75s;
+    {blocks}
+}
+";
+
+const PORTAL: &str = r#"
+    server {
+        listen {listen} backlog=4096;
+        default_type text/html;
+        location / {
+            add_header Cache-Control "max-age=60";
+            add_header X-Load-Portal "1";
+            return 200 "{body}";
+        }
+    }
+"#;
+
+/// Header by header what our proxy does on a personal route: hop-by-hop headers, forwarding headers, no conditions
+/// towards the portal, one cache policy towards the visitor.
+const PROXY: &str = r#"
+    upstream portal {
+        server {portal};
+        keepalive 128;
+        keepalive_requests 100000000;
+    }
+    server {
+        listen {listen} backlog=4096;
+        location / {
+            proxy_pass http://portal;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header Via "1.1 proxy";
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header Forwarded "for=$remote_addr;proto=$scheme;host=$http_host";
+            proxy_set_header X-Request-Id $request_id;
+            proxy_set_header Cookie "";
+            proxy_set_header Cache-Control "no-store, no-cache";
+            proxy_set_header Pragma "no-cache";
+            proxy_set_header If-None-Match "";
+            proxy_set_header If-Modified-Since "";
+            proxy_set_header If-Range "";
+            proxy_set_header Range "";
+            proxy_hide_header Cache-Control;
+            proxy_hide_header Pragma;
+            proxy_hide_header Expires;
+            proxy_hide_header ETag;
+            proxy_hide_header Last-Modified;
+            proxy_hide_header Surrogate-Control;
+            proxy_hide_header CDN-Cache-Control;
+            proxy_hide_header Age;
+            add_header Via "1.1 proxy" always;
+            add_header Cache-Control "private, no-store, no-cache, must-revalidate, max-age=0" always;
+            add_header Pragma "no-cache" always;
+            add_header Expires "0" always;
+            add_header Surrogate-Control "no-store" always;
+            add_header CDN-Cache-Control "no-store" always;
+        }
+    }
+"#;
+
+/// Bytes of the portal's answer.
+const BODY_BYTES: usize = 1024;
+
+/// Starts nginx as the portal.
+///
+/// # Errors
+/// When it does not start.
+pub(super) async fn start_portal(listen: SocketAddr, directory: &Path, clock: &Clock) -> Outcome<Child> {
+    let values = [("{listen}", listen.to_string()), ("{body}", "x".repeat(BODY_BYTES))];
+    start("portal", &filled_in(PORTAL, &values), listen, directory, clock).await
+}
+
+/// Starts nginx as a reverse proxy before `portal`.
+///
+/// # Errors
+/// When it does not start.
+pub(super) async fn start_proxy(
+    listen: SocketAddr,
+    portal: SocketAddr,
+    directory: &Path,
+    clock: &Clock,
+) -> Outcome<Child> {
+    let values = [("{listen}", listen.to_string()), ("{portal}", portal.to_string())];
+    start("proxy", &filled_in(PROXY, &values), listen, directory, clock).await
+}
+
+async fn start(name: &str, blocks: &str, listen: SocketAddr, directory: &Path, clock: &Clock) -> Outcome<Child> {
+    let file = directory.join(format!("{name}.conf"));
+    let values = [
+        ("{blocks}", blocks.to_owned()),
+        ("{dir}", directory.display().to_string()),
+        ("{name}", format!("nginx-{name}")),
+    ];
+    std::fs::write(&file, filled_in(FRAME, &values)).context(|| file.display().to_string())?;
+    let mut nginx = Command::new("nginx")
+        .arg("-p")
+        .arg(directory)
+        .arg("-e")
+        .arg(directory.join("nginx-start.log"))
+        .arg("-c")
+        .arg(&file)
+        .kill_on_drop(true)
+        .spawn()
+        .context(|| "start nginx (Debian's package is nginx)")?;
+    until_listening(&mut nginx, listen, clock).await.context(|| format!("nginx as {name}"))?;
+    Ok(nginx)
+}
+
+/// Asks nginx to end; its worker ends with it, as it would not if the master were killed.
+pub(super) async fn end(mut nginx: Child) {
+    if let Some(pid) = nginx.id() {
+        // Whether the signal reached it shows in the waiting.
+        let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), nginx.wait()).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! What the crowd counts and times as it goes.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::clock::Moment;
+use crate::visitor::Ask;
+
+/// A kind of request, for latencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The first request for the page.
+    Page,
+    /// Joining.
+    Join,
+    /// A poll of somebody far from being called, which is never held.
+    Poll,
+    /// A poll of somebody near to being called, which may be held up to 20 s.
+    NearPoll,
+    /// The page under the turn, which may be held at the gate.
+    Enter,
+    /// A request with the pass.
+    Journey,
+}
+
+impl Kind {
+    /// All kinds, in the order of [`Kind`].
+    pub const ALL: [Kind; 6] = [Kind::Page, Kind::Join, Kind::Poll, Kind::NearPoll, Kind::Enter, Kind::Journey];
+
+    /// The kind of a request of a visitor who is shown `ahead`, when polls are held from `near` on.
+    pub fn of(ask: Ask, ahead: Option<u64>, near: u64) -> Kind {
+        match ask {
+            Ask::Page => Kind::Page,
+            Ask::Join => Kind::Join,
+            Ask::Poll if ahead.is_some_and(|ahead| ahead > near) => Kind::Poll,
+            Ask::Poll => Kind::NearPoll,
+            Ask::Enter => Kind::Enter,
+            Ask::Journey(_) => Kind::Journey,
+        }
+    }
+
+    /// As written in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Page => "page",
+            Kind::Join => "join",
+            Kind::Poll => "poll",
+            Kind::NearPoll => "poll, may be held",
+            Kind::Enter => "enter",
+            Kind::Journey => "journey",
+        }
+    }
+}
+
+/// Durations, with three significant digits.
+#[derive(Clone, Debug)]
+pub struct Durations(Histogram<u64>);
+
+impl Default for Durations {
+    #[expect(clippy::expect_used, reason = "three significant digits are a valid precision")]
+    fn default() -> Durations {
+        Durations(Histogram::new(3).expect("up to five significant digits are valid"))
+    }
+}
+
+/// Durations in figures: milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "names say it all")]
+pub struct Figures {
+    pub count: u64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
+
+impl Durations {
+    /// Adds one.
+    pub fn add(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        // The histogram grows as needed; more than its largest bucket, half a million years, does not happen.
+        let _ = self.0.record(micros);
+    }
+
+    /// Median, 99th percentile and longest.
+    pub fn figures(&self) -> Figures {
+        if self.0.is_empty() {
+            return Figures::default();
+        }
+        let ms = |micros: u64| micros as f64 / 1000.0;
+        Figures {
+            count: self.0.len(),
+            p50_ms: ms(self.0.value_at_quantile(0.50)),
+            p99_ms: ms(self.0.value_at_quantile(0.99)),
+            max_ms: ms(self.0.max()),
+        }
+    }
+}
+
+/// Requests that did not go as the contract says, and those that could not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Troubles {
+    /// No connection or no answer, while the line was not cut.
+    pub unreachable: u64,
+    /// Statuses and documents that the contract does not know.
+    pub strange: u64,
+    /// 502 or 504 of the proxy while the portal was well.
+    pub gateway_errors: u64,
+    /// 502 or 504 of the proxy while the portal was ill, as it should be.
+    pub gateway_errors_in_outage: u64,
+    /// Errors of the portal's own.
+    pub portal_errors: u64,
+    /// 429.
+    pub too_many_requests: u64,
+    /// Requests given up or not sent because the line was cut.
+    pub cut: u64,
+}
+
+impl Troubles {
+    /// Those for which there is no excuse.
+    pub fn errors(&self) -> u64 {
+        self.unreachable + self.strange + self.gateway_errors + self.too_many_requests
+    }
+}
+
+/// Running counts, for the progress line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "names say it all")]
+pub struct Counts {
+    pub arrived: u64,
+    pub joined: u64,
+    pub called: u64,
+    pub entered: u64,
+    pub left: u64,
+    pub requests: u64,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Measures {
+    /// Latency by kind, from the instant a request was due.
+    pub latencies: [Durations; 6],
+    /// From due to begun: the load tester's own lateness.
+    pub lag: Durations,
+    /// How long requests for the page under the turn were held that were then answered with the page.
+    pub held_in_vain: Durations,
+    /// What went wrong.
+    pub troubles: Troubles,
+    /// Running counts.
+    pub counts: Counts,
+    /// When the first visitor learnt of a turn.
+    pub first_call: Option<Moment>,
+    /// When the last did.
+    pub last_call: Option<Moment>,
+}
+
+impl Default for Measures {
+    fn default() -> Measures {
+        Measures {
+            latencies: std::array::from_fn(|_| Durations::default()),
+            lag: Durations::default(),
+            held_in_vain: Durations::default(),
+            troubles: Troubles::default(),
+            counts: Counts::default(),
+            first_call: None,
+            last_call: None,
+        }
+    }
+}
+
+impl Measures {
+    /// The latencies of a kind.
+    pub fn latency(&mut self, kind: Kind) -> Option<&mut Durations> {
+        self.latencies.get_mut(kind as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_milliseconds() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.figures(), Figures::default());
+        (1..=100).for_each(|ms| durations.add(Duration::from_millis(ms)));
+        let figures = durations.figures();
+        assert_eq!(figures.count, 100);
+        assert!((figures.p50_ms - 50.0).abs() < 0.2 && (figures.p99_ms - 99.0).abs() < 0.2);
+    }
+
+    #[test]
+    fn only_polls_of_the_far_are_never_held() {
+        assert_eq!(Kind::of(Ask::Poll, Some(1000), 100), Kind::Poll);
+        assert_eq!(Kind::of(Ask::Poll, Some(100), 100), Kind::NearPoll);
+        assert_eq!(Kind::of(Ask::Poll, None, 100), Kind::NearPoll);
+    }
+}
