@@ -15,19 +15,19 @@
 //! `store` makes durable. `app` wires everything; nothing below it sees everything.
 
 pub mod admin;
-
+pub mod app;
 pub mod body;
 pub mod clock;
 pub mod config;
-
+pub mod demo;
 pub mod domain;
 pub mod entropy;
-
+pub mod gateway;
 pub mod keys;
-
+pub mod pacer;
 pub mod proxy;
 pub mod room;
-
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod waiting_room;

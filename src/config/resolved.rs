@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::names::{RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
 
 /// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Sockets that visitors reach, and how visitors are told apart.
     pub server: Server,
@@ -63,15 +64,6 @@ pub struct PublicUrl {
     pub https: bool,
     /// Host and, when given, port.
     pub authority: String,
-}
-
-/// The header from which the client's address is read, when a trusted proxy sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAddressHeader {
-    /// `X-Forwarded-For` (with `X-Forwarded-Proto`).
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
 }
 
 /// `[server.limits]`: every wait and every size towards visitors.

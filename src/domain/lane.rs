@@ -92,6 +92,11 @@ impl Lane {
         self.tickets.issued()
     }
 
+    /// How many stand at the gate before the ticket.
+    pub fn ahead_at_gate(&self, number: Number) -> u64 {
+        self.gate.ahead(number)
+    }
+
     /// How many stand at the gate.
     pub fn at_gate(&self) -> usize {
         self.gate.len()

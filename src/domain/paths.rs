@@ -570,6 +570,11 @@ pub struct WantedPath(String);
 pub const MAX_WANTED_LEN: usize = 2048;
 
 impl WantedPath {
+    /// The origin's root.
+    pub fn root() -> WantedPath {
+        WantedPath("/".to_owned())
+    }
+
     /// Path and query, fit for a `Location` header. Not escaped for HTML.
     pub fn as_str(&self) -> &str {
         &self.0

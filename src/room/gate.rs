@@ -12,7 +12,7 @@ use super::seats::Seat;
 use super::{Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
 use crate::domain::gate::Came;
-use crate::domain::line::Arrival;
+use crate::domain::line::{Arrival, Standstill};
 use crate::domain::time::{Mono, Now};
 use crate::domain::token::VisitorId;
 use crate::proxy::{Portal, Slot};
@@ -101,6 +101,16 @@ impl LiveRoom {
         let (sender, call) = oneshot::channel();
         inner.at_gate.entry(Key::of(&ticket)).or_default().push(AtGate { id: ticket.id, came, call: sender });
         GatePlace { room: self.clone(), ticket, came, call, clock: clock.clone() }
+    }
+
+    /// How long a request of this ticket is held: not at all while nobody can enter, or when more stand before it than
+    /// can enter in that time.
+    pub fn hold_at_gate(&self, ticket: &Ticket, gate_wait: Duration) -> Duration {
+        let inner = self.lock();
+        let ahead = inner.line.lane(ticket.class).map_or(0, |lane| lane.ahead_at_gate(ticket.number));
+        let enters = inner.line.entries_per_second() * gate_wait.as_secs_f64();
+        let stands_still = inner.line.standstill().is_some_and(|why| why != Standstill::RoomFull);
+        if stands_still || ahead as f64 > enters.max(1.0) { Duration::ZERO } else { gate_wait }
     }
 
     /// Lets in whoever can enter now, in the order of their tickets.

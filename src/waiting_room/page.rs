@@ -95,7 +95,7 @@ pub struct PlainPage {
 }
 
 /// A room's pages in every language, for one published state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pages {
     by_language: BTreeMap<String, BTreeMap<PageKind, Arc<Page>>>,
 }

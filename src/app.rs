@@ -1,0 +1,432 @@
+//! The wiring: from a configuration to a running program, reloads, and the order of stopping.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, net::SocketAddr};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin::{
+    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, ReloadAnswer,
+    ReloadFault, RoomStateAnswer, Stage, Status, StoreState, PortalStatus,
+};
+use crate::clock::Clock;
+use crate::config::{self, Config, Limits, Reload};
+use crate::domain::keyring::Keyring;
+use crate::domain::names::{ClassName, RoomName};
+use crate::entropy;
+use crate::gateway::snapshot::{RoomInForce, Snapshot};
+use crate::gateway::{Gateway, Ids, Shared};
+use crate::keys::{self, KeyFaults};
+use crate::pacer::Pacer;
+use crate::proxy::Portal;
+use crate::room::{LiveRoom, NoTicket};
+use crate::server::{BindError, Connections, Listeners, Serving};
+use crate::store::{Operation, Store, StoreError};
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
+use crate::waiting_room::assets::{Assets, BrokenAssets};
+
+/// Why the program could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A visitors' listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The private listener.
+    #[error(transparent)]
+    AdminBind(#[from] AdminBindError),
+    /// The private listener's token.
+    #[error(transparent)]
+    AdminToken(#[from] AdminTokenError),
+    /// The signing keys.
+    #[error("{0}")]
+    Keys(KeyFaults),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A room's line.
+    #[error(transparent)]
+    Room(#[from] NoTicket),
+    /// The waiting page.
+    #[error(transparent)]
+    Assets(#[from] BrokenAssets),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Randomness.
+    #[error(transparent)]
+    Entropy(#[from] entropy::NoEntropy),
+    /// A thread or a runtime.
+    #[error("the system gives no thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct App {
+    /// The visitors' addresses in fact listened on.
+    pub addresses: Vec<SocketAddr>,
+    /// The private listener's address, unless it is a Unix socket.
+    pub admin_address: Option<SocketAddr>,
+    /// Ticks done by the pacer so far.
+    pub ticks: watch::Receiver<u64>,
+    control: Arc<Control>,
+    commands: mpsc::Sender<Command>,
+    drain: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
+    threads: Vec<JoinHandle<()>>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+/// What a reload works on.
+#[derive(Debug)]
+struct Control {
+    path: Option<PathBuf>,
+    clock: Clock,
+    assets: Arc<Assets>,
+    store: Arc<Store>,
+    portal: Arc<Portal>,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    limits: watch::Sender<Limits>,
+    admin: watch::Sender<Arc<config::Admin>>,
+}
+
+impl App {
+    /// Starts the program: state, keys, rooms, listeners, threads. The configuration's file, when given, is what
+    /// reloads read. To be called on a tokio runtime, which becomes the control plane's.
+    ///
+    /// # Errors
+    /// [`StartError`], in words for the operator.
+    pub async fn start(
+        config: Config,
+        path: Option<&Path>,
+        clock: Clock,
+        log: Log,
+        metrics: Arc<Metrics>,
+    ) -> Result<App, StartError> {
+        let threads = if config.server.threads == 0 { cores() } else { config.server.threads };
+        let listeners = Listeners::bind(&config.server.listen, threads)?;
+        let addresses = listeners.first().map(Listeners::addresses).unwrap_or_default();
+        let admin_listener = AdminListener::bind(&config.admin.listen).await?;
+        let admin_address = admin_listener.local_addr();
+        let token = AdminToken::load_or_create(&config.admin.token_file)?;
+        let keyring = keys::load_or_create(&config.tokens.key_dir, config.tokens.activate_after).map_err(StartError::Keys)?;
+        let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
+        let assets = Arc::new(Assets::built_in()?);
+        let config = Arc::new(config);
+        let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
+        let snapshot = watch::Sender::new(Arc::new(first));
+        let portal = Portal::new(&config.portal);
+        let shared = Arc::new(Shared {
+            snapshot: snapshot.subscribe(),
+            portal: portal.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            log,
+            draining: AtomicBool::new(false),
+            ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
+        });
+        let (drain, stage) = (watch::Sender::new(false), watch::Sender::new(Stage::Serving));
+        let limits = watch::Sender::new(config.server.limits.clone());
+        let admin_settings = watch::Sender::new(Arc::new(config.admin.clone()));
+        let status = watch::Sender::new(Arc::new(starting(&clock)));
+        let (commands, orders) = mpsc::channel(16);
+        let mut tasks = tokio::task::JoinSet::new();
+        let ticks = watch::Sender::new(0);
+        let seen_ticks = ticks.subscribe();
+        let admin = Admin::new(
+            admin_settings.subscribe(),
+            token,
+            metrics.clone(),
+            status.subscribe(),
+            commands.clone(),
+            clock.clone(),
+        );
+        let mut draining = drain.subscribe();
+        tasks.spawn(admin::serve(admin_listener, Arc::new(admin), async move {
+            let _ = draining.wait_for(|drain| *drain).await;
+            // Operators and balancers want to see the drain, so the listener outlasts it a little.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }));
+        tasks.spawn(portal.clone().probe_while_unhealthy(clock.clone()));
+        let pacer = Pacer {
+            snapshot: snapshot.subscribe(),
+            portal: portal.clone(),
+            store: store.health(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            status,
+            stage: stage.subscribe(),
+            ticks,
+        };
+        tasks.spawn(pacer.run());
+        let control = Arc::new(Control {
+            path: path.map(Path::to_owned),
+            clock,
+            assets,
+            store,
+            portal,
+            metrics,
+            shared: shared.clone(),
+            snapshot,
+            limits,
+            admin: admin_settings,
+        });
+        tasks.spawn(obey(control.clone(), orders));
+        let serving = ServingParts { shared, limits: control.limits.subscribe(), drain: drain.subscribe() };
+        let threads = serving.spawn(listeners)?;
+        Ok(App { addresses, admin_address, ticks: seen_ticks, control, commands, drain, stage, threads, tasks })
+    }
+
+    /// Where to send what an operator wants.
+    pub fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
+    }
+
+    /// Reads the configuration file again.
+    pub async fn reload(&self) -> ReloadAnswer {
+        reload(&self.commands).await
+    }
+
+    /// Stops: health checks fail, nothing new is accepted, what is under way ends, the state is made durable.
+    ///
+    /// # Errors
+    /// When not everything could be made durable.
+    pub async fn stop(mut self) -> Result<(), StoreError> {
+        self.stage.send_replace(Stage::Draining);
+        self.control.shared.draining.store(true, Ordering::Relaxed);
+        for room in &self.control.snapshot.borrow().rooms {
+            room.live.release_polls();
+        }
+        self.drain.send_replace(true);
+        let threads = std::mem::take(&mut self.threads);
+        // A request thread that panicked has been logged; the others end all the same.
+        let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+        self.tasks.shutdown().await;
+        self.control.store.close().await
+    }
+
+    /// Ends at once without making anything durable, as a crash does; for tests of what a crash leaves behind.
+    pub fn abandon(mut self) {
+        self.drain.send_replace(true);
+        self.tasks.abort_all();
+    }
+}
+
+/// Asks the control plane for a reload.
+pub async fn reload(commands: &mpsc::Sender<Command>) -> ReloadAnswer {
+    let (sender, answer) = oneshot::channel();
+    if commands.send(Command::Reload(sender)).await.is_err() {
+        return ReloadAnswer::Unchanged;
+    }
+    answer.await.unwrap_or(ReloadAnswer::Unchanged)
+}
+
+/// What every request thread gets.
+struct ServingParts {
+    shared: Arc<Shared>,
+    limits: watch::Receiver<Limits>,
+    drain: watch::Receiver<bool>,
+}
+
+impl ServingParts {
+    /// One thread with a runtime of its own for each set of listeners.
+    fn spawn(self, listeners: Vec<Listeners>) -> Result<Vec<JoinHandle<()>>, io::Error> {
+        let connections = Arc::new(Connections::default());
+        let mut threads = Vec::new();
+        for (number, set) in listeners.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let serving = Serving {
+                gateway: Arc::new(Gateway::new(self.shared.clone())),
+                limits: self.limits.clone(),
+                connections: connections.clone(),
+                drain: self.drain.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("requests-{number}"));
+            threads.push(thread.spawn(move || {
+                if let Err(error) = runtime.block_on(serving.run(set)) {
+                    tracing::error!(%error, "a request thread could not serve");
+                }
+            })?);
+        }
+        Ok(threads)
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn observer(metrics: &Arc<Metrics>) -> crate::store::Observer {
+    let metrics = metrics.clone();
+    Box::new(move |operation, took| {
+        let operation = match operation {
+            Operation::Open => StoreOperation::Open,
+            Operation::Commit => StoreOperation::Commit,
+            Operation::Number => StoreOperation::Number,
+        };
+        metrics.store_operation_seconds.of(operation).observe(took.as_secs_f64());
+    })
+}
+
+fn starting(clock: &Clock) -> Status {
+    let now = clock.now();
+    Status {
+        taken_at: now.mono,
+        updated_at: now.wall,
+        stage: Stage::Starting,
+        store: StoreState::Works,
+        portal: PortalStatus { healthy: true, in_flight: 0 },
+        rooms: Vec::new(),
+    }
+}
+
+/// Puts a snapshot together; rooms that live already go on living.
+async fn snapshot(
+    config: &Arc<Config>,
+    old: Option<&Snapshot>,
+    keyring: &Keyring,
+    assets: &Arc<Assets>,
+    store: &Arc<Store>,
+    metrics: &Metrics,
+    clock: &Clock,
+) -> Result<Snapshot, StartError> {
+    let mut rooms = Vec::new();
+    for settings in &config.rooms {
+        let known = old.and_then(|old| old.rooms.iter().find(|room| room.settings.name == settings.name));
+        let live = match known {
+            Some(room) => room.live.clone(),
+            None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
+        };
+        rooms.push(Arc::new(RoomInForce::new(settings.clone(), config, live, keyring, assets, clock.now())?));
+    }
+    Ok(Snapshot { config: config.clone(), rooms, assets: assets.clone() })
+}
+
+/// Carries out what operators want, one thing after the other.
+async fn obey(control: Arc<Control>, mut orders: mpsc::Receiver<Command>) {
+    while let Some(order) = orders.recv().await {
+        // Whoever asked may have gone; what was asked is done all the same.
+        match order {
+            Command::Reload(answer) => {
+                let _ = answer.send(control.reload().await);
+            }
+            Command::SetRoomState { room, state, answer } => {
+                let _ = answer.send(control.set_state(&room, state).await);
+            }
+        }
+    }
+}
+
+impl Control {
+    async fn reload(&self) -> ReloadAnswer {
+        let Some(path) = &self.path else { return ReloadAnswer::Unchanged };
+        let in_force = self.snapshot.borrow().clone();
+        let outcome = Reload::of(&in_force.config, config::load(path));
+        let answer = match outcome {
+            Reload::Applied(config) => self.apply(config).await,
+            Reload::Unchanged => self.apply(in_force.config.clone()).await.unchanged(),
+            Reload::Refused(faults) => ReloadAnswer::Refused(
+                faults
+                    .iter()
+                    .map(|fault| ReloadFault {
+                        key: fault.key.clone(),
+                        line: fault.place.map(|place| place.line),
+                        wrong: fault.wrong.clone(),
+                        remedy: fault.remedy.clone(),
+                    })
+                    .collect(),
+            ),
+            Reload::NeedsRestart(keys) => ReloadAnswer::NeedsRestart(keys),
+        };
+        self.tell(&answer);
+        answer
+    }
+
+    fn tell(&self, answer: &ReloadAnswer) {
+        self.metrics.count_reload(match answer {
+            ReloadAnswer::Applied | ReloadAnswer::Unchanged => ReloadResult::Applied,
+            ReloadAnswer::Refused(_) => ReloadResult::Refused,
+            ReloadAnswer::NeedsRestart(_) => ReloadResult::NeedsRestart,
+        });
+        match answer {
+            ReloadAnswer::Applied => tracing::info!("the new configuration is in force"),
+            ReloadAnswer::Unchanged => tracing::info!("the configuration is unchanged"),
+            ReloadAnswer::Refused(faults) => {
+                for fault in faults {
+                    let (key, wrong, remedy) = (&fault.key, &fault.wrong, &fault.remedy);
+                    tracing::error!(key, line = fault.line, wrong, remedy, "the configuration has a fault; the old one stays in force");
+                }
+            }
+            ReloadAnswer::NeedsRestart(keys) => {
+                tracing::error!(keys = keys.join(", "), "these keys need a restart; the old configuration stays in force");
+            }
+        }
+    }
+
+    /// Puts a configuration in force: keys are read again, rooms reconfigured, pages rendered. All or nothing.
+    async fn apply(&self, config: Arc<Config>) -> ReloadAnswer {
+        let (dir, age) = (config.tokens.key_dir.clone(), config.tokens.activate_after);
+        let keyring = match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
+            Ok(Ok(keyring)) => keyring,
+            Ok(Err(faults)) => return refused("tokens.key_dir", faults.to_string()),
+            Err(error) => return refused("tokens.key_dir", error.to_string()),
+        };
+        let old = self.snapshot.borrow().clone();
+        let new =
+            snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
+        let new = match new {
+            Ok(new) => new,
+            Err(error) => return refused("room", error.to_string()),
+        };
+        for room in &new.rooms {
+            room.live.reconfigure(room.settings.clone());
+        }
+        self.portal.reload(&config.portal);
+        self.limits.send_replace(config.server.limits.clone());
+        self.admin.send_replace(Arc::new(config.admin.clone()));
+        let (rooms, citizen) = (config.rooms.clone(), ClassName::citizen());
+        let known = |name: &RoomName| rooms.iter().any(|room| room.name == *name);
+        self.metrics.retain(known, |room, class| known(room) && *class == citizen);
+        self.snapshot.send_replace(Arc::new(new));
+        ReloadAnswer::Applied
+    }
+
+    /// Puts one room into another state until the next reload.
+    async fn set_state(&self, name: &RoomName, state: config::RoomState) -> RoomStateAnswer {
+        let old = self.snapshot.borrow().clone();
+        let mut config = Config::clone(&old.config);
+        let mut found = false;
+        for room in &mut config.rooms {
+            if room.name == *name {
+                *room = Arc::new(config::Room { state, ..config::Room::clone(room) });
+                found = true;
+            }
+        }
+        if !found {
+            return RoomStateAnswer::UnknownRoom;
+        }
+        match self.apply(Arc::new(config)).await {
+            ReloadAnswer::Applied => RoomStateAnswer::Applied,
+            _ => RoomStateAnswer::UnknownRoom,
+        }
+    }
+}
+
+impl ReloadAnswer {
+    /// The file says what was in force already; keys may have changed all the same.
+    fn unchanged(self) -> ReloadAnswer {
+        if self == ReloadAnswer::Applied { ReloadAnswer::Unchanged } else { self }
+    }
+}
+
+fn refused(key: &str, wrong: String) -> ReloadAnswer {
+    let remedy = "mend it and reload; nothing was changed".to_owned();
+    ReloadAnswer::Refused(vec![ReloadFault { key: key.to_owned(), line: None, wrong, remedy }])
+}

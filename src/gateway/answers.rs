@@ -1,0 +1,137 @@
+//! Answers to those who wait, put together from what `waiting_room` renders.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE,
+    HeaderMap, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, VARY,
+};
+use http::{Response, StatusCode};
+
+use super::call::Call;
+use super::snapshot::RoomInForce;
+use crate::body::Body;
+use crate::domain::admission::Wait;
+use crate::domain::leak_guard::personal_headers;
+use crate::waiting_room::page::{PageKind, PlainPage};
+use crate::waiting_room::queue::{PROBLEM_TYPE, QUEUE_TYPE, Standing};
+
+/// After how many seconds whoever got no place should look again.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// The answer to a request that has to wait.
+pub fn waiting(wait: Wait, room: &RoomInForce, call: &Call, headers: &HeaderMap, standing: &Standing) -> Response<Body> {
+    let mut response = match wait {
+        Wait::Page => page(room, call, headers, PageKind::Waiting, room.settings.page_status),
+        Wait::FormNotSent => page(room, call, headers, PageKind::FormNotSent, 503),
+        Wait::Maintenance => page(room, call, headers, PageKind::Maintenance, 503),
+        Wait::Json => queue_problem(room, call, headers, standing, StatusCode::SERVICE_UNAVAILABLE),
+        Wait::Empty => {
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+    };
+    retry_after(response.headers_mut(), standing.refresh.max(LOOK_AGAIN));
+    personal_headers(response.headers_mut());
+    response
+}
+
+fn page(room: &RoomInForce, call: &Call, headers: &HeaderMap, kind: PageKind, status: u16) -> Response<Body> {
+    let shown = room.shown();
+    let coding = call.coding(headers);
+    let Some(page) = shown.pages.get(call.language(headers), kind) else { return Response::new(Body::Empty) };
+    let mut response = Response::new(Body::from(page.body(coding).clone()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().extend(page.headers().iter().cloned());
+    if let Some(name) = coding.name() {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
+    response
+}
+
+/// The queue object as a problem document (RFC 9457).
+pub fn queue_problem(
+    room: &RoomInForce,
+    call: &Call,
+    headers: &HeaderMap,
+    standing: &Standing,
+    status: StatusCode,
+) -> Response<Body> {
+    let body = standing.to_problem(status, &room.words(call.language(headers)));
+    let mut response = json(body, PROBLEM_TYPE);
+    *response.status_mut() = status;
+    allow_origin(&mut response, call, headers);
+    response
+}
+
+/// The queue object.
+pub fn queue(room: &RoomInForce, call: &Call, headers: &HeaderMap, standing: &Standing) -> Response<Body> {
+    let mut response = json(standing.to_json(&room.words(call.language(headers))), QUEUE_TYPE);
+    personal_headers(response.headers_mut());
+    allow_origin(&mut response, call, headers);
+    response
+}
+
+/// The public board, which caches may keep for a second.
+pub fn board(room: &RoomInForce) -> Response<Body> {
+    let mut response = json(room.shown().board.clone(), QUEUE_TYPE);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// A page that was rendered for one request.
+pub fn plain_page(page: PlainPage) -> Response<Body> {
+    let mut response = Response::new(Body::from(page.body));
+    response.headers_mut().extend(page.headers);
+    personal_headers(response.headers_mut());
+    response
+}
+
+/// 303: look there with GET (RFC 9110 section 15.4.4).
+pub fn see_other(location: &str) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    personal_headers(response.headers_mut());
+    response
+}
+
+/// JSON of this media type.
+pub fn json(body: Bytes, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// `Retry-After` in whole seconds, at least one (RFC 9110 section 10.2.3).
+pub fn retry_after(headers: &mut HeaderMap, wait: Duration) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
+}
+
+/// Adds cookies of ours, which may ride on nothing that a shared cache keeps.
+pub fn add_cookies(response: &mut Response<Body>, cookies: Vec<HeaderValue>) {
+    if cookies.is_empty() {
+        return;
+    }
+    personal_headers(response.headers_mut());
+    for cookie in cookies {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+/// Lets the sites that the operator listed read the answer.
+pub fn allow_origin(response: &mut Response<Body>, call: &Call, headers: &HeaderMap) {
+    let Some(origin) = headers.get(ORIGIN) else { return };
+    let listed = &call.snapshot.config.server.cors_origins;
+    if listed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes())) {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
+}

@@ -1,0 +1,217 @@
+//! One request as the gateway sees it: who asks, for what, in which language, over which channel.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HOST, HeaderMap, HeaderValue};
+use http::{Method, Uri, Version};
+
+use super::errors::Refusal;
+use super::snapshot::Snapshot;
+use crate::config;
+use crate::domain::admission::{Asking, Effect};
+use crate::domain::client::{Client, client_address};
+use crate::domain::cookie::Channel;
+use crate::domain::forwarding::{Scheme, Trust, Visitor};
+use crate::domain::negotiation::{Audience, Provenance, audience, is_preflight, is_prefetch, provenance};
+use crate::domain::paths::host_of;
+use crate::domain::time::Now;
+use crate::waiting_room::catalogue::Catalogue;
+use crate::waiting_room::encoding::Coding;
+use crate::waiting_room::language::{Asked, LANGUAGE_COOKIE};
+
+/// Characters of a request id from outside that are believed at most.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// A request's circumstances.
+#[derive(Debug)]
+pub struct Call {
+    /// The configuration and rooms for this request.
+    pub snapshot: Arc<Snapshot>,
+    /// The one instant of this request.
+    pub now: Now,
+    /// The method.
+    pub method: Method,
+    /// The target, as it came.
+    pub uri: Uri,
+    /// The client behind trusted proxies.
+    pub client: Client,
+    /// The connection's other end.
+    pub peer: IpAddr,
+    /// How the visitor's side is reached.
+    pub channel: Channel,
+    /// The authority asked for; empty in HTTP/1.0 without Host.
+    pub host: HeaderValue,
+    /// The host without port, in lower case.
+    pub host_name: String,
+    /// The request's id.
+    pub request_id: HeaderValue,
+}
+
+impl Call {
+    /// Gathers the circumstances.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequest`] when the request has no host, or several (RFC 9112 section 3.2).
+    pub fn of<B>(
+        request: &http::Request<B>,
+        snapshot: Arc<Snapshot>,
+        peer: IpAddr,
+        now: Now,
+        fresh_id: impl FnOnce() -> HeaderValue,
+    ) -> Result<Call, (Box<Call>, Refusal)> {
+        let server = &snapshot.config.server;
+        let headers = request.headers();
+        let client = client_address(peer, server.client_address, headers, &server.trusted_proxies);
+        let public_https = server.public_url.as_ref().is_some_and(|url| url.https);
+        let channel = if client.https || public_https { Channel::Secure } else { Channel::Plain };
+        let host = host(request);
+        let call = |host: HeaderValue| Call {
+            host_name: host_of(host.to_str().unwrap_or_default()).to_ascii_lowercase(),
+            snapshot: snapshot.clone(),
+            now,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            client,
+            peer,
+            channel,
+            host,
+            request_id: given_id(headers).unwrap_or_else(fresh_id),
+        };
+        match host {
+            Ok(host) => Ok(call(host)),
+            Err(refusal) => Err((Box::new(call(HeaderValue::from_static(""))), refusal)),
+        }
+    }
+
+    /// The raw path.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// A value of the query, percent-decoded.
+    pub fn query(&self, name: &str) -> Option<String> {
+        self.uri.query().and_then(|query| form_value(query, name))
+    }
+
+    /// What the rules need to know of how it asks.
+    pub fn asking(&self, headers: &HeaderMap) -> Asking {
+        Asking {
+            audience: audience(headers),
+            prefetch: is_prefetch(headers),
+            preflight: is_preflight(&self.method, headers),
+            provenance: self.provenance(headers),
+            effect: if self.method.is_safe() { Effect::Safe } else { Effect::Unsafe },
+        }
+    }
+
+    /// From where it was made.
+    pub fn provenance(&self, headers: &HeaderMap) -> Provenance {
+        let server = &self.snapshot.config.server;
+        provenance(headers, self.host.to_str().unwrap_or_default(), &server.cors_origins)
+    }
+
+    /// Who it is for.
+    pub fn audience(&self, headers: &HeaderMap) -> Audience {
+        audience(headers)
+    }
+
+    /// The language to answer in.
+    pub fn language(&self, headers: &HeaderMap) -> &Arc<Catalogue> {
+        let link = self.query("lang");
+        self.snapshot.assets.languages().choose(Asked {
+            link: link.as_deref(),
+            cookie: cookie(headers, LANGUAGE_COOKIE),
+            accept: text(headers.get(ACCEPT_LANGUAGE)),
+        })
+    }
+
+    /// The coding to answer in.
+    pub fn coding(&self, headers: &HeaderMap) -> Coding {
+        Coding::accepted(text(headers.get(ACCEPT_ENCODING)))
+    }
+
+    /// What the portal is told about who asks.
+    pub fn visitor(&self) -> Visitor<'_> {
+        let trust = match (self.client.trusted_peer, self.snapshot.config.server.client_address) {
+            (false, _) => Trust::Nobody,
+            (true, config::ClientAddressHeader::XForwardedFor) => Trust::XForwardedFor,
+            (true, config::ClientAddressHeader::Forwarded) => Trust::Forwarded,
+        };
+        let scheme = if self.channel == Channel::Secure { Scheme::Https } else { Scheme::Http };
+        Visitor { client: self.client.address, peer: self.peer, trust, scheme, host: &self.host }
+    }
+}
+
+fn host<B>(request: &http::Request<B>) -> Result<HeaderValue, Refusal> {
+    if let Some(authority) = request.uri().authority() {
+        return HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadRequest("host"));
+    }
+    let mut lines = request.headers().get_all(HOST).iter();
+    match (lines.next(), lines.next()) {
+        (Some(host), None) if is_authority(host) => Ok(host.clone()),
+        (None, _) if request.version() <= Version::HTTP_10 => Ok(HeaderValue::from_static("")),
+        _ => Err(Refusal::BadRequest("host")),
+    }
+}
+
+fn is_authority(host: &HeaderValue) -> bool {
+    host.to_str().is_ok_and(|text| text.parse::<http::uri::Authority>().is_ok() && !text.contains('@'))
+}
+
+fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get("x-request-id")?;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+    (id.len() <= LONGEST_REQUEST_ID && !id.is_empty() && id.as_bytes().iter().all(plain)).then(|| id.clone())
+}
+
+fn text(value: Option<&HeaderValue>) -> Option<&str> {
+    value.and_then(|value| value.to_str().ok())
+}
+
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+/// A value of `application/x-www-form-urlencoded` text.
+pub fn form_value(text: &str, name: &str) -> Option<String> {
+    text.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then(|| percent_decoded(value))
+    })
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let mut ahead = rest.clone();
+        let hex = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        match (byte, hex(ahead.next()), hex(ahead.next())) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                rest = ahead;
+            }
+            (b'+', ..) => bytes.push(b' '),
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn form_values_are_decoded() {
+        assert_eq!(form_value("a=1&to=%2Fx%3Fy%3D1+2&b", "to").as_deref(), Some("/x?y=1 2"));
+        assert_eq!(form_value("a=%zz%4", "a").as_deref(), Some("%zz%4"));
+        assert_eq!(form_value("a=1", "b"), None);
+    }
+}

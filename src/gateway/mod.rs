@@ -1,0 +1,329 @@
+//! The life of a request, from its head to its answer. [`Gateway::handle`] reads as that.
+
+mod admit;
+mod answers;
+mod call;
+mod errors;
+mod own;
+pub mod snapshot;
+mod view;
+mod visitor;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use self::call::Call;
+use self::errors::Refusal;
+use self::snapshot::{RoomInForce, Snapshot};
+use self::visitor::Credentials;
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::config;
+use crate::domain::admission::{Admit, Decision, Facts, Mode, Route, Wait, decide};
+use crate::domain::client::ClientPrefix;
+use crate::domain::leak_guard::{self, RangeRule, may_be_public};
+use crate::domain::line::StraightThrough;
+use crate::domain::names::ClassName;
+use crate::domain::paths::{NormalPath, Owner};
+use crate::proxy::{Portal, Worker, linger};
+use crate::telemetry::log::{Access, Log};
+use crate::telemetry::metrics::{self, Metrics};
+
+/// What all request threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration and rooms in force.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// The portal.
+    pub portal: Arc<Portal>,
+    /// Time.
+    pub clock: Clock,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Access lines.
+    pub log: Log,
+    /// Whether the process is about to stop.
+    pub draining: AtomicBool,
+    /// What fresh request ids and random addresses are made of.
+    pub ids: Ids,
+}
+
+/// Fresh ids: unique in this process, unlike those of another.
+#[derive(Debug)]
+pub struct Ids {
+    start: u64,
+    next: AtomicU64,
+}
+
+impl Ids {
+    /// Ids that begin at a random place.
+    pub fn starting_at(random: u64) -> Ids {
+        Ids { start: random, next: AtomicU64::new(0) }
+    }
+
+    /// A fresh id of 16 hexadecimal digits.
+    pub fn fresh(&self) -> String {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        // An odd multiplier visits every number once before it repeats one.
+        format!("{:016x}", self.start.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+    }
+}
+
+/// One request thread's gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    worker: Worker,
+}
+
+/// An answer and what led to it.
+#[derive(Debug)]
+struct Outcome {
+    response: Response<Body>,
+    decision: metrics::Decision,
+    room: Option<Arc<RoomInForce>>,
+    upstream: Option<Duration>,
+}
+
+/// Where a request goes that is not ours.
+enum Destination {
+    /// No room protects it.
+    Unprotected,
+    /// The operator declared it public.
+    Public,
+    /// A room protects it.
+    Room(Arc<RoomInForce>, Route),
+}
+
+impl Gateway {
+    /// A gateway with connections of its own to the portal.
+    pub fn new(shared: Arc<Shared>) -> Gateway {
+        let worker = Worker::new(shared.portal.clone(), shared.clock.clone());
+        Gateway { shared, worker }
+    }
+
+    /// Closes connections to the portal that have not been used for long.
+    pub fn close_unused(&self) {
+        let keep_alive = self.shared.snapshot.borrow().config.portal.keep_alive;
+        self.worker.close_unused(keep_alive);
+    }
+
+    /// Answers a request.
+    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let snapshot = self.shared.snapshot.borrow().clone();
+        let now = self.shared.clock.now();
+        let call = match Call::of(&request, snapshot, peer, now, || self.fresh_id()) {
+            Ok(call) => call,
+            Err((call, refusal)) => {
+                let response = refusal.answer(&call, request.headers());
+                return self.account(&call, Outcome::of(response, metrics::Decision::Refused));
+            }
+        };
+        let outcome = match self.own_path(&call) {
+            Some(path) => own::answer(self, &call, path, request).await,
+            None => match self.destination(&call, &request) {
+                Ok(Destination::Unprotected) => self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await,
+                Ok(Destination::Public) => self.forward_public(&call, request).await,
+                Ok(Destination::Room(room, route)) => self.to_room(&call, room, route, request).await,
+                Err(refusal) => Outcome::refused(&refusal, &call, request),
+            },
+        };
+        self.account(&call, outcome)
+    }
+
+    /// The part of the path below our own prefix.
+    fn own_path(&self, call: &Call) -> Option<String> {
+        let own = &call.snapshot.config.server.own_path;
+        let rest = call.path().strip_prefix(own.as_str())?;
+        rest.strip_prefix('/').map(str::to_owned).or_else(|| rest.is_empty().then(String::new))
+    }
+
+    fn destination(&self, call: &Call, request: &Request<Incoming>) -> Result<Destination, Refusal> {
+        let guard = &call.snapshot.config.leak_guard;
+        let is_listed = guard.public.iter().any(|pattern| pattern.matches_public(call.path()));
+        if is_listed && may_be_public(&call.method, call.path(), request.headers()) {
+            return Ok(Destination::Public);
+        }
+        let path = NormalPath::of(call.path());
+        let own = &call.snapshot.config.server.own_path;
+        if path.readings().any(|reading| reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))) {
+            return Err(Refusal::NotFound);
+        }
+        let here = call.snapshot.rooms.iter().enumerate();
+        let here = here.filter(|(_, room)| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
+        match path.owner(here.map(|(index, room)| (index, room.settings.paths.as_slice()))) {
+            Owner::Nobody => Ok(Destination::Unprotected),
+            Owner::Disputed => Err(Refusal::BadRequest("path")),
+            Owner::One(index) => {
+                let room = call.snapshot.rooms.get(index).cloned().ok_or(Refusal::NotFound)?;
+                let route = route(&room.settings, call.path());
+                Ok(Destination::Room(room, route))
+            }
+        }
+    }
+
+    async fn to_room(
+        &self,
+        call: &Call,
+        room: Arc<RoomInForce>,
+        route: Route,
+        request: Request<Incoming>,
+    ) -> Outcome {
+        let metrics = &self.shared.metrics;
+        let headers = request.headers();
+        let mut credentials = Credentials::pass(&room, call, headers, metrics);
+        let asking = call.asking(headers);
+        if credentials.inside.is_none() && route == Route::Gated {
+            credentials = credentials.with_place(&room, call, headers, metrics).await;
+        }
+        let (class, _) = room.live.class();
+        let newcomer = credentials.inside.is_none() && credentials.ticket.is_none();
+        let facts = Facts {
+            mode: mode(&room.settings),
+            route,
+            pass: credentials.pass_fact(),
+            place: credentials.place_fact(&room),
+            asking,
+            straight_through: if newcomer { room.live.straight_through(class) } else { StraightThrough::No },
+        };
+        let outcome = match decide(&facts) {
+            Decision::Admit(admit) => self.admit(call, &room, admit, credentials, request).await,
+            Decision::Wait(wait) => Ok(self.wait(call, &room, wait, &credentials, request)),
+        };
+        match outcome {
+            Ok(outcome) => Outcome { room: Some(room), ..outcome },
+            Err((refusal, headers)) => {
+                let response = refusal.answer(call, &headers);
+                Outcome { room: Some(room), ..Outcome::of(response, metrics::Decision::Refused) }
+            }
+        }
+    }
+
+    /// The answer to a visitor who has to wait. What the request still sends is read and thrown away, so that the
+    /// visitor sees the answer and not a broken connection (RFC 9112 section 9.6).
+    fn wait(
+        &self,
+        call: &Call,
+        room: &RoomInForce,
+        wait: Wait,
+        credentials: &Credentials,
+        request: Request<Incoming>,
+    ) -> Outcome {
+        let standing = view::standing(room, call, credentials);
+        let (parts, body) = request.into_parts();
+        let response = answers::waiting(wait, room, call, &parts.headers, &standing);
+        leave_unread(body);
+        Outcome::of(response, waiting_decision(wait))
+    }
+
+    /// Counts and logs.
+    fn account(&self, call: &Call, outcome: Outcome) -> Response<Body> {
+        let status = outcome.response.status();
+        self.shared.metrics.count_request(outcome.decision, status);
+        let log = call.snapshot.config.log;
+        if log.access {
+            let now = self.shared.clock.now();
+            let class = ClassName::citizen();
+            self.shared.log.access(
+                log,
+                &Access {
+                    at: now.wall,
+                    request_id: call.request_id.to_str().unwrap_or_default(),
+                    client: call.client.address,
+                    method: &call.method,
+                    host: &call.host_name,
+                    path: call.path(),
+                    status,
+                    decision: outcome.decision,
+                    room: outcome.room.as_ref().map(|room| &room.settings.name),
+                    class: outcome.room.is_some().then_some(&class),
+                    bytes: http_body::Body::size_hint(outcome.response.body()).exact(),
+                    duration: now.mono.since(call.now.mono),
+                    upstream: outcome.upstream,
+                },
+            );
+        }
+        outcome.response
+    }
+
+    fn fresh_id(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.shared.ids.fresh()).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+
+    /// Counts a draw against the client's limit.
+    fn count_join(&self, call: &Call, room: &RoomInForce) -> Result<(), Refusal> {
+        let limit = room.settings.joins_per_client.map(crate::domain::limiter::Limit::of);
+        let client = ClientPrefix::of(call.client.address);
+        room.live.joins.count(client, limit, call.now.mono).map_err(Refusal::TooMany)
+    }
+}
+
+impl Outcome {
+    fn of(response: Response<Body>, decision: metrics::Decision) -> Outcome {
+        Outcome { response, decision, room: None, upstream: None }
+    }
+
+    fn refused(refusal: &Refusal, call: &Call, request: Request<Incoming>) -> Outcome {
+        let (parts, body) = request.into_parts();
+        leave_unread(body);
+        Outcome::of(refusal.answer(call, &parts.headers), metrics::Decision::Refused)
+    }
+}
+
+/// Reads on for a while after an early answer, off the request's path.
+fn leave_unread(body: Incoming) {
+    if !http_body::Body::is_end_stream(&body) {
+        tokio::spawn(linger(body));
+    }
+}
+
+fn mode(room: &config::Room) -> Mode {
+    match room.state {
+        config::RoomState::Open | config::RoomState::Hold => Mode::Working,
+        config::RoomState::Observe => Mode::Observing,
+        config::RoomState::Closed => Mode::Closed,
+    }
+}
+
+fn route(room: &config::Room, raw_path: &str) -> Route {
+    if room.bypass.iter().any(|pattern| pattern.matches_raw(raw_path)) {
+        Route::Bypass
+    } else if room.login_callbacks.iter().any(|pattern| pattern.matches_raw(raw_path)) {
+        Route::LoginCallback
+    } else {
+        Route::Gated
+    }
+}
+
+fn waiting_decision(wait: Wait) -> metrics::Decision {
+    match wait {
+        Wait::Page | Wait::FormNotSent => metrics::Decision::WaitingPage,
+        Wait::Json => metrics::Decision::WaitingJson,
+        Wait::Empty => metrics::Decision::WaitingEmpty,
+        Wait::Maintenance => metrics::Decision::Maintenance,
+    }
+}
+
+fn admit_decision(admit: Admit) -> metrics::Decision {
+    match admit {
+        Admit::Pass | Admit::SamePass | Admit::Grace => metrics::Decision::AdmittedPass,
+        Admit::Bypass | Admit::Preflight => metrics::Decision::ForwardedBypass,
+        Admit::Observing => metrics::Decision::AdmittedObserve,
+        Admit::Turn => metrics::Decision::AdmittedTurn,
+        Admit::Straight => metrics::Decision::AdmittedStraight,
+    }
+}
+
+/// What the operator declared about a personal target.
+fn personal_route(call: &Call) -> leak_guard::Route {
+    let guard = &call.snapshot.config.leak_guard;
+    let is_download = guard.downloads.iter().any(|pattern| pattern.matches_raw(call.path()));
+    leak_guard::Route::Personal { range: if is_download { RangeRule::Allowed } else { RangeRule::Removed } }
+}

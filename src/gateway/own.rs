@@ -1,0 +1,482 @@
+//! Our own paths: join, status, line, board, enter, extend, leave, health. They never reach the portal.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    REFERER,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::answers::{add_cookies, allow_origin, board, plain_page, queue, queue_problem, retry_after, see_other};
+use super::call::{Call, form_value};
+use super::errors::Refusal;
+use super::snapshot::RoomInForce;
+use super::view::{self, standing_of};
+use super::visitor::{Credentials, Held, Tokens, has_header_tokens, wants_header_tokens};
+use super::{Gateway, Outcome, leave_unread};
+use crate::body::Body;
+use crate::config::RoomState;
+use crate::domain::lane::Extended;
+use crate::domain::leak_guard::personal_headers;
+use crate::domain::line::{Asks, Standing as Stands};
+use crate::domain::negotiation::{Audience, Provenance};
+use crate::domain::paths::{WantedPath, host_of, same_origin_path};
+use crate::domain::token::Kind;
+use crate::room::{Ticket, View};
+use crate::telemetry::metrics::Decision;
+use crate::waiting_room::catalogue::Notice;
+use crate::waiting_room::page::{LinePage, NoticePage};
+use crate::waiting_room::queue::{QueueState, Standing};
+
+/// Bytes of a body to one of our own paths at most.
+const LARGEST_BODY: usize = 8 << 10;
+/// How long such a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the answer to a poll is held back when the call is near.
+const HOLD: Duration = Duration::from_secs(20);
+/// Join ids are as long as a page makes them; longer ones are none.
+const LONGEST_JOIN_ID: usize = 64;
+
+/// What was sent to one of our own paths.
+struct Message {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A request to one of our own paths that concerns one room.
+struct Visit<'a> {
+    gateway: &'a Gateway,
+    call: &'a Call,
+    room: Arc<RoomInForce>,
+    message: Message,
+}
+
+/// Answers a request to one of our own paths.
+pub async fn answer(gateway: &Gateway, call: &Call, path: String, request: Request<Incoming>) -> Outcome {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    let response = match read(&headers, body).await {
+        Ok(body) => respond(gateway, call, &path, Message { headers: headers.clone(), body }).await,
+        Err(refusal) => Err(refusal),
+    };
+    match response {
+        Ok(response) => Outcome::of(response, Decision::Own),
+        Err(refusal) => Outcome::of(refusal.answer(call, &headers), Decision::Own),
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
+    let announced = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
+        leave_unread(body);
+        return Err(Refusal::TooLarge);
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(Refusal::BadRequest("body")),
+    }
+}
+
+async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -> Result<Response<Body>, Refusal> {
+    if call.method == Method::OPTIONS {
+        return Ok(preflight(call, &message.headers));
+    }
+    if path == "health" {
+        only(call, &[Method::GET, Method::HEAD])?;
+        return Ok(health(gateway));
+    }
+    if let Some(name) = path.strip_prefix("board/") {
+        only(call, &[Method::GET, Method::HEAD])?;
+        return Ok(board(room(call, name)?.as_ref()));
+    }
+    let visit = |message| -> Result<Visit<'_>, Refusal> {
+        let room = room(call, &call.query("room").unwrap_or_default())?;
+        Ok(Visit { gateway, call, room, message })
+    };
+    match path {
+        "join" => {
+            only(call, &[Method::POST])?;
+            visit(message)?.join().await
+        }
+        "status" => {
+            only(call, &[Method::GET, Method::POST])?;
+            visit(message)?.status().await
+        }
+        "line" => {
+            only(call, &[Method::GET, Method::POST])?;
+            visit(message)?.line().await
+        }
+        "enter" => {
+            only(call, &[Method::POST])?;
+            visit(message)?.enter()
+        }
+        "extend" => {
+            only(call, &[Method::POST])?;
+            visit(message)?.extend().await
+        }
+        "leave" => {
+            only(call, &[Method::POST])?;
+            visit(message)?.leave().await
+        }
+        _ => Err(Refusal::NotFound),
+    }
+}
+
+fn only(call: &Call, allowed: &[Method]) -> Result<(), Refusal> {
+    if allowed.contains(&call.method) {
+        return Ok(());
+    }
+    Err(Refusal::Method(match allowed {
+        [only] if *only == Method::POST => "POST",
+        [_, second] if *second == Method::HEAD => "GET, HEAD",
+        _ => "GET, POST",
+    }))
+}
+
+fn room(call: &Call, name: &str) -> Result<Arc<RoomInForce>, Refusal> {
+    call.snapshot.rooms.iter().find(|room| room.settings.name.as_str() == name).cloned().ok_or(Refusal::NotFound)
+}
+
+fn health(gateway: &Gateway) -> Response<Body> {
+    let draining = gateway.shared.draining.load(Ordering::Relaxed);
+    let mut response = Response::new(Body::from(if draining { "draining\n" } else { "ok\n" }));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if draining {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    personal_headers(response.headers_mut());
+    response
+}
+
+/// The question that browsers ask before a listed site's script may talk to us.
+fn preflight(call: &Call, headers: &HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    personal_headers(response.headers_mut());
+    allow_origin(&mut response, call, headers);
+    let allowed = response.headers_mut();
+    if allowed.contains_key("access-control-allow-origin") {
+        allowed.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        let names = "content-type, waiting-room-ticket, waiting-room-turn, waiting-room-pass";
+        allowed.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(names));
+    }
+    response
+}
+
+impl Visit<'_> {
+    /// State may be changed from here, from a listed site, or by whoever holds tokens in headers.
+    fn from_here(&self, unsaid: Unsaid) -> Result<(), Refusal> {
+        match (self.call.provenance(&self.message.headers), unsaid) {
+            (Provenance::SameOrigin, _) | (Provenance::Unsaid, Unsaid::Allowed) => Ok(()),
+            _ if has_header_tokens(&self.message.headers) => Ok(()),
+            _ => Err(Refusal::Forbidden),
+        }
+    }
+
+    async fn credentials(&self) -> Credentials {
+        let metrics = &self.gateway.shared.metrics;
+        let headers = &self.message.headers;
+        Credentials::pass(&self.room, self.call, headers, metrics)
+            .with_place(&self.room, self.call, headers, metrics)
+            .await
+    }
+
+    fn by_hand(&self) -> bool {
+        self.call.audience(&self.message.headers) == Audience::Page
+    }
+
+    fn field(&self, name: &str) -> Option<String> {
+        let json = self
+            .message
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|media| media.to_str().unwrap_or_default().to_ascii_lowercase().contains("json"));
+        if json {
+            let body: serde_json::Value = serde_json::from_slice(&self.message.body).ok()?;
+            return match body.get(name)? {
+                serde_json::Value::String(text) => Some(text.clone()),
+                serde_json::Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            };
+        }
+        form_value(std::str::from_utf8(&self.message.body).ok()?, name)
+    }
+
+    /// Where the visitor wanted to go: said in the request, the page it came from, or the room's start.
+    fn wanted(&self) -> WantedPath {
+        let own = &self.room.frame.own_path;
+        let acceptable = |path: &WantedPath| !path.path().starts_with(own.as_str());
+        let said = self.field("to").or_else(|| self.call.query("to"));
+        said.and_then(|to| same_origin_path(&to))
+            .filter(acceptable)
+            .or_else(|| self.referer().filter(acceptable))
+            .or_else(|| same_origin_path(&self.room.settings.start))
+            .unwrap_or_else(WantedPath::root)
+    }
+
+    fn referer(&self) -> Option<WantedPath> {
+        let referer: http::Uri = self.message.headers.get(REFERER)?.to_str().ok()?.parse().ok()?;
+        let host = host_of(referer.authority()?.as_str()).to_ascii_lowercase();
+        (host == self.call.host_name).then(|| same_origin_path(referer.path_and_query()?.as_str()))?
+    }
+
+    /// Draws a ticket; whoever has one, or is inside, draws nothing.
+    async fn join(self) -> Result<Response<Body>, Refusal> {
+        self.from_here(Unsaid::Allowed)?;
+        let mut credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        if self.needs_ticket(&credentials) {
+            match self.gateway.count_join(self.call, &self.room) {
+                Ok(()) => {}
+                Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait),
+                Err(refusal) => return Err(refusal),
+            }
+            credentials.ticket = Some(self.draw(&mut tokens).await?);
+        } else if let (Some(held), None) = (credentials.ticket, &credentials.inside)
+            && let Some(seat) = self.room.live.seats.get(&held.ticket.id)
+        {
+            tokens.pass(&self.room, self.call, &self.message.headers, &held.ticket, &seat);
+        }
+        let mut response = if self.by_hand() {
+            see_other(&self.line_address(self.wanted().as_str()))
+        } else {
+            let view = self.look(&credentials);
+            let standing = standing_of(&self.room, self.call, &credentials, view, None);
+            queue(&self.room, self.call, &self.message.headers, &standing)
+        };
+        self.hand_over(&mut response, tokens);
+        Ok(response)
+    }
+
+    fn needs_ticket(&self, credentials: &Credentials) -> bool {
+        if credentials.inside.is_some() || self.room.settings.state == RoomState::Closed {
+            return false;
+        }
+        let Some(view) = self.look(credentials) else { return true };
+        match view.standing {
+            Stands::Waiting { .. } | Stands::YourTurn { .. } => false,
+            Stands::Entered => {
+                credentials.ticket.is_none_or(|held| self.room.live.seats.get(&held.ticket.id).is_none())
+            }
+            Stands::Left | Stands::Unknown => true,
+        }
+    }
+
+    fn look(&self, credentials: &Credentials) -> Option<View> {
+        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks()))
+    }
+
+    fn asks(&self) -> Asks {
+        if self.by_hand() { Asks::ByHand } else { Asks::Scripted }
+    }
+
+    async fn draw(&self, tokens: &mut Tokens) -> Result<Held, Refusal> {
+        let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
+        let (class, _) = self.room.live.class();
+        let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
+        tokens.ticket(&self.room, self.call, &ticket);
+        let issued = self.call.now.unix.seconds();
+        Ok(Held { ticket, issued, expires: u32::MAX, turn: None })
+    }
+
+    fn too_many(&self, credentials: &Credentials, wait: Duration) -> Result<Response<Body>, Refusal> {
+        if self.by_hand() {
+            return Err(Refusal::TooMany(wait));
+        }
+        let standing = Standing { refresh: wait, ..view::standing(&self.room, self.call, credentials) };
+        let headers = &self.message.headers;
+        let mut response =
+            queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS);
+        retry_after(response.headers_mut(), wait);
+        personal_headers(response.headers_mut());
+        allow_origin(&mut response, self.call, headers);
+        Ok(response)
+    }
+
+    fn line_address(&self, to: &str) -> String {
+        let own = &self.room.frame.own_path;
+        let (room, random) = (&self.room.settings.name, self.gateway.shared.ids.fresh());
+        let lang = self.call.query("lang").filter(|lang| lang.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let lang = lang.map(|lang| format!("&lang={lang}")).unwrap_or_default();
+        format!("{own}/line?room={room}&to={}&n={random}{lang}", encoded(to))
+    }
+
+    /// The visitor's standing. Near the front the answer is held back until the call.
+    async fn status(self) -> Result<Response<Body>, Refusal> {
+        let writes = self.call.method == Method::POST;
+        if writes {
+            self.from_here(Unsaid::Allowed)?;
+        }
+        let credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        let view = match credentials.ticket.filter(|_| credentials.inside.is_none()) {
+            None => None,
+            Some(held) => {
+                if let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono) {
+                    return self.too_many(&credentials, wait);
+                }
+                let view = self.poll(&held.ticket).await;
+                self.tokens_for(&held, view, &mut tokens);
+                Some(view)
+            }
+        };
+        let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
+        let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
+        let mut response = queue(&self.room, self.call, &self.message.headers, &standing);
+        if writes {
+            self.hand_over(&mut response, tokens);
+        }
+        Ok(response)
+    }
+
+    async fn poll(&self, ticket: &Ticket) -> View {
+        let live = &self.room.live;
+        let clock = &self.gateway.shared.clock;
+        let polled = live.poll(ticket, Asks::Scripted, self.call.now);
+        let Some(news) = polled.news.filter(|_| !self.gateway.shared.draining.load(Ordering::Relaxed)) else {
+            return polled.view;
+        };
+        tokio::select! {
+            _ = news => {}
+            () = clock.sleep(HOLD) => {}
+        }
+        live.look(ticket, Asks::Scripted)
+    }
+
+    /// The turn for whoever was called; the ticket anew for whoever has had it for half its life; a turn that lapsed
+    /// goes.
+    fn tokens_for(&self, held: &Held, view: View, tokens: &mut Tokens) {
+        let (room, call) = (&self.room, self.call);
+        match view.standing {
+            Stands::YourTurn { .. } if held.turn.is_none() => tokens.turn(room, call, &held.ticket),
+            Stands::Waiting { .. } => tokens.take_away(room, call, &self.message.headers, Kind::Turn),
+            Stands::Entered => {
+                if let Some(seat) = room.live.seats.get(&held.ticket.id) {
+                    tokens.pass(room, call, &self.message.headers, &held.ticket, &seat);
+                }
+            }
+            _ => {}
+        }
+        let half = u32::try_from(room.settings.ticket_lifetime.as_secs() / 2).unwrap_or(u32::MAX);
+        let waits = matches!(view.standing, Stands::Waiting { .. } | Stands::YourTurn { .. });
+        if waits && call.now.unix.seconds() >= held.issued.saturating_add(half) {
+            tokens.ticket(room, call, &held.ticket);
+        }
+    }
+
+    /// The visitor's place as a page that works without script.
+    async fn line(self) -> Result<Response<Body>, Refusal> {
+        let credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        let view = credentials.ticket.filter(|_| credentials.inside.is_none()).map(|held| {
+            let view = self.room.live.poll(&held.ticket, Asks::ByHand, self.call.now).view;
+            self.tokens_for(&held, view, &mut tokens);
+            view
+        });
+        let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
+        let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
+        let to = self.wanted();
+        let page = LinePage { standing: &standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
+        let catalogue = self.call.language(&self.message.headers);
+        let page = page.render(&self.call.snapshot.assets, &self.room.frame, &self.room.words(catalogue))?;
+        let mut response = plain_page(page);
+        if self.call.method == Method::POST {
+            self.hand_over(&mut response, tokens);
+        }
+        Ok(response)
+    }
+
+    /// Sends the visitor to the wanted address, which then enters.
+    fn enter(self) -> Result<Response<Body>, Refusal> {
+        self.from_here(Unsaid::Refused)?;
+        Ok(see_other(self.wanted().as_str()))
+    }
+
+    /// More time: for the turn, or for the session.
+    async fn extend(self) -> Result<Response<Body>, Refusal> {
+        self.from_here(Unsaid::Refused)?;
+        let credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        if let Some(inside) = &credentials.inside {
+            self.room.live.touch(&inside.token.id, &inside.seat, self.room.live.room_seconds(self.call.now));
+            tokens.renewed_pass(&self.room, self.call, inside);
+        } else if let Some(held) = credentials.ticket
+            && self.room.live.extend(&held.ticket) == Extended::TooOften
+        {
+            return Err(Refusal::TooMany(Duration::from_secs(60)));
+        }
+        let mut response = if self.by_hand() {
+            see_other(&self.line_address(self.wanted().as_str()))
+        } else {
+            let standing = view::standing(&self.room, self.call, &credentials);
+            queue(&self.room, self.call, &self.message.headers, &standing)
+        };
+        self.hand_over(&mut response, tokens);
+        Ok(response)
+    }
+
+    /// Gives up the place.
+    async fn leave(self) -> Result<Response<Body>, Refusal> {
+        self.from_here(Unsaid::Refused)?;
+        let credentials = self.credentials().await;
+        if let Some(held) = credentials.ticket {
+            self.room.live.leave(&held.ticket);
+        }
+        let mut tokens = Tokens::default();
+        for kind in [Kind::Ticket, Kind::Turn] {
+            tokens.take_away(&self.room, self.call, &self.message.headers, kind);
+        }
+        let mut response = if self.by_hand() {
+            let notice = NoticePage { notice: Notice::Left, request_id: None };
+            let catalogue = self.call.language(&self.message.headers);
+            plain_page(notice.render(&self.call.snapshot.assets, Some(&self.room.frame), catalogue)?)
+        } else {
+            let state = if credentials.ticket.is_some() { QueueState::Left } else { QueueState::None };
+            let standing = Standing::only(state, Duration::from_secs(30), self.call.now.wall);
+            queue(&self.room, self.call, &self.message.headers, &standing)
+        };
+        self.hand_over(&mut response, tokens);
+        Ok(response)
+    }
+
+    fn hand_over(&self, response: &mut Response<Body>, tokens: Tokens) {
+        if wants_header_tokens(&self.message.headers) {
+            let headers: Vec<(HeaderName, HeaderValue)> = tokens.headers;
+            response.headers_mut().extend(headers);
+        }
+        add_cookies(response, tokens.cookies);
+    }
+}
+
+/// What it means that a request does not say where it was made: an old browser, or no browser.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unsaid {
+    Allowed,
+    Refused,
+}
+
+/// A path and query as a value in a query.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wanted_addresses_survive_the_query() {
+        let to = "/a/b?c=d&e=f%20g#";
+        assert_eq!(form_value(&format!("x=1&to={}", encoded(to)), "to").as_deref(), Some(to));
+    }
+}

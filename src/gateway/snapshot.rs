@@ -1,0 +1,157 @@
+//! What a request sees of the configuration and the rooms: one snapshot from beginning to end.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use crate::config::{self, Config};
+use crate::domain::cookie::RoomCookies;
+use crate::domain::keyring::{Keyring, RoomKeys};
+use crate::domain::time::Now;
+use crate::room::{LiveRoom, Still, Why};
+use crate::domain::line::Standstill;
+use crate::waiting_room::assets::{Assets, BrokenAssets};
+use crate::waiting_room::board::{Board, LaneBoard};
+use crate::waiting_room::page::{Pages, Published, RoomFrame};
+use crate::waiting_room::queue::{Reason, ReasonCode, Window};
+use crate::waiting_room::words::Words;
+
+/// A configuration and the rooms that live under it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its rooms, in the order of the file.
+    pub rooms: Vec<Arc<RoomInForce>>,
+    /// Templates and languages.
+    pub assets: Arc<Assets>,
+}
+
+/// A room as one configuration has it.
+#[derive(Debug)]
+pub struct RoomInForce {
+    /// What the operator wrote.
+    pub settings: Arc<config::Room>,
+    /// The line and the seats, which outlive configurations.
+    pub live: Arc<LiveRoom>,
+    /// Signs and verifies the room's tokens.
+    pub keys: RoomKeys,
+    /// The names of its cookies.
+    pub cookies: RoomCookies,
+    /// What its pages have in common.
+    pub frame: RoomFrame,
+    shown: RwLock<Arc<Shown>>,
+}
+
+/// What everybody may see of a room at this moment.
+#[derive(Debug)]
+pub struct Shown {
+    /// The waiting page and its siblings in every language.
+    pub pages: Pages,
+    /// The public board.
+    pub board: Bytes,
+    published: Published,
+}
+
+impl RoomInForce {
+    /// Puts a room together and renders its pages.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template is at fault.
+    pub fn new(
+        settings: Arc<config::Room>,
+        config: &Config,
+        live: Arc<LiveRoom>,
+        keyring: &Keyring,
+        assets: &Assets,
+        now: Now,
+    ) -> Result<RoomInForce, BrokenAssets> {
+        let frame = RoomFrame {
+            room: settings.name.clone(),
+            own_path: config.server.own_path.clone(),
+            service: config.server.public_url.as_ref().map(|url| url.authority.clone()),
+        };
+        let published = published(&settings, &live);
+        let shown = Shown {
+            pages: Pages::render(assets, &frame, &published)?,
+            board: board(&settings, &live, assets, now),
+            published,
+        };
+        Ok(RoomInForce {
+            keys: keyring.for_room(&settings.name),
+            cookies: RoomCookies::new(&settings.name),
+            settings,
+            live,
+            frame,
+            shown: RwLock::new(Arc::new(shown)),
+        })
+    }
+
+    /// What everybody may see.
+    pub fn shown(&self) -> Arc<Shown> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Brings the board up to date, and the pages when their published state changed. Once a second, on the control
+    /// plane.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template is at fault; the old pages stay.
+    pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
+        let old = self.shown();
+        let published = published(&self.settings, &self.live);
+        let pages = if published == old.published {
+            old.pages.clone()
+        } else {
+            Pages::render(assets, &self.frame, &published)?
+        };
+        let shown = Shown { pages, board: board(&self.settings, &self.live, assets, now), published };
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+        Ok(())
+    }
+
+    /// The words of a language with the room's time zone.
+    pub fn words<'a>(&'a self, catalogue: &'a crate::waiting_room::catalogue::Catalogue) -> Words<'a> {
+        Words { catalogue, time_zone: &self.settings.time_zone }
+    }
+}
+
+/// The reason that is told to visitors.
+pub fn reason_of(still: Still) -> Reason {
+    let code = match still.why {
+        Why::Standstill(Standstill::OperatorHold) => ReasonCode::OperatorHold,
+        Why::Standstill(Standstill::PortalUnhealthy) => ReasonCode::PortalUnhealthy,
+        Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
+        Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
+        Why::RampingUp => ReasonCode::RampingUp,
+    };
+    Reason { code, since: still.since }
+}
+
+fn published(settings: &config::Room, live: &LiveRoom) -> Published {
+    // A full room has a seat free every now and then; pages are not rendered anew for that.
+    let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
+    Published {
+        message: settings.message.clone(),
+        reason: live.still().0.filter(steady).map(|still| reason_of(still).code),
+    }
+}
+
+fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
+    let (still, _) = live.still();
+    let (class, name) = live.class();
+    let view = live.lane_view(class);
+    let lanes =
+        [LaneBoard { class: name, now_serving: view.now_serving, waiting: view.waiting, window: Window::ALWAYS }];
+    let words = Words { catalogue: assets.languages().default_language(), time_zone: &settings.time_zone };
+    Board {
+        room: &settings.name,
+        state: settings.state,
+        reason: still.map(reason_of),
+        message: settings.message.as_deref(),
+        rate: settings.admission_rate,
+        lanes: &lanes,
+        updated_at: now.wall,
+    }
+    .to_json(&words)
+}

@@ -1,0 +1,134 @@
+//! A visitor's standing in the words of the `queue` object.
+
+use std::time::Duration;
+
+use super::call::Call;
+use super::snapshot::{RoomInForce, reason_of};
+use super::visitor::{Credentials, Held};
+use crate::config::RoomState;
+use crate::domain::line::{Asks, Standing as Stands, Standstill};
+use crate::domain::token::VisitorId;
+use crate::room::{View, Why};
+use crate::waiting_room::queue::{QueueState, Standing, Window};
+
+/// When to ask again at the gate, or when nothing is known better.
+const SOON: Duration = Duration::from_secs(2);
+/// When to ask again while the room is closed for everybody, or after the end.
+const LATER: Duration = Duration::from_secs(30);
+
+/// A visitor's standing, looked at without counting as presence.
+pub fn standing(room: &RoomInForce, call: &Call, credentials: &Credentials) -> Standing {
+    let view = credentials.ticket.map(|held| room.live.look(&held.ticket, Asks::Scripted));
+    standing_of(room, call, credentials, view, None)
+}
+
+/// A visitor's standing from a view that was just taken. `shown_ahead` is what the visitor saw last; the number never
+/// grows for whoever sends it.
+pub fn standing_of(
+    room: &RoomInForce,
+    call: &Call,
+    credentials: &Credentials,
+    view: Option<View>,
+    shown_ahead: Option<u64>,
+) -> Standing {
+    let updated_at = call.now.wall;
+    let closed = room.settings.state == RoomState::Closed;
+    let plain = |state, refresh| Standing {
+        message: room.settings.message.clone(),
+        window: Window::ALWAYS,
+        ..Standing::only(state, refresh, updated_at)
+    };
+    let standing = match (credentials.ticket, view) {
+        _ if closed => plain(QueueState::Maintenance, LATER),
+        _ if credentials.inside.is_some() => plain(QueueState::Inside, LATER),
+        (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
+        _ if credentials.expired => plain(QueueState::Expired, SOON),
+        _ => plain(QueueState::None, SOON),
+    };
+    with_class(room, credentials, standing)
+}
+
+fn of_ticket(
+    room: &RoomInForce,
+    call: &Call,
+    held: &Held,
+    view: View,
+    shown_ahead: Option<u64>,
+    plain: impl Fn(QueueState, Duration) -> Standing,
+) -> Standing {
+    let with_place = |standing: Standing| Standing {
+        reference: Some(reference(&held.ticket.id)),
+        reason: view.still.map(reason_of),
+        ..standing
+    };
+    match view.standing {
+        Stands::Waiting { ahead, told, .. } => {
+            let held_back = matches!(view.still, Some(still) if still.why == Why::Standstill(Standstill::OperatorHold));
+            let state = if held_back { QueueState::Held } else { QueueState::Waiting };
+            let ahead = shown_ahead.map_or(ahead, |shown| shown.min(ahead));
+            with_place(Standing {
+                ahead: Some(ahead),
+                wait: view.wait,
+                progress: Some(progress(held.ticket.number, view.now_serving, ahead)),
+                ..plain(state, jittered(told.interval(), held.ticket.number))
+            })
+        }
+        Stands::YourTurn { ahead_at_gate, left } => with_place(Standing {
+            ahead_at_gate,
+            progress: Some(1.0),
+            enter_by: Some(call.now.wall + left),
+            ..plain(QueueState::YourTurn, SOON)
+        }),
+        Stands::Entered if room.live.seats.get(&held.ticket.id).is_some() => plain(QueueState::Inside, LATER),
+        Stands::Entered => plain(QueueState::Expired, SOON),
+        Stands::Left => plain(QueueState::Left, LATER),
+        Stands::Unknown => plain(QueueState::Expired, SOON),
+    }
+}
+
+fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing) -> Standing {
+    let has_place = credentials.ticket.is_some() || credentials.inside.is_some();
+    Standing { class: has_place.then(|| room.live.class().1), ..standing }
+}
+
+/// How much of the way is done: numbers already called over those called and those still ahead.
+fn progress(number: u64, now_serving: u64, ahead: u64) -> f64 {
+    let done = now_serving.min(number) as f64;
+    (done / (done + ahead as f64 + 1.0)).clamp(0.0, 1.0)
+}
+
+/// Told intervals are spread by up to 15 %, always the same way for one ticket, so that polls do not come in waves.
+fn jittered(interval: Duration, number: u64) -> Duration {
+    let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+    let part = 1.0 - 0.15 * (spread as f64 / 65_536.0);
+    Duration::from_millis((interval.as_secs_f64() * part * 1000.0) as u64)
+}
+
+/// A short text to read out on the phone: 40 bits of the ticket in Crockford's base 32, which has no I, L, O and U.
+pub fn reference(id: &VisitorId) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let bits = id.0.iter().take(5).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let digit = |place: u32| DIGITS.get((bits >> (35 - 5 * place)) as usize & 31).copied().map_or('0', char::from);
+    let text: String = (0..8).map(digit).collect();
+    let (first, second) = text.split_at(4);
+    format!("{first}-{second}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_can_be_read_out() {
+        assert_eq!(reference(&VisitorId([0; 16])), "0000-0000");
+        assert_eq!(reference(&VisitorId([0xFF; 16])), "ZZZZ-ZZZZ");
+    }
+
+    #[test]
+    fn intervals_are_spread_but_never_longer_than_told() {
+        let told = Duration::from_secs(60);
+        let spread: Vec<Duration> = (0..1000).map(|number| jittered(told, number)).collect();
+        assert!(spread.iter().all(|interval| *interval <= told && *interval >= told.mul_f64(0.85) - SOON / 1000));
+        assert!(spread.iter().collect::<std::collections::HashSet<_>>().len() > 500);
+    }
+}
