@@ -10,8 +10,8 @@ use std::{io, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
-    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, ReloadAnswer,
-    ReloadFault, RoomStateAnswer, Stage, Status, StoreState, PortalStatus,
+    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, PortalStatus,
+    ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
 use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
@@ -116,7 +116,8 @@ impl App {
         let admin_listener = AdminListener::bind(&config.admin.listen).await?;
         let admin_address = admin_listener.local_addr();
         let token = AdminToken::load_or_create(&config.admin.token_file)?;
-        let keyring = keys::load_or_create(&config.tokens.key_dir, config.tokens.activate_after).map_err(StartError::Keys)?;
+        let keyring =
+            keys::load_or_create(&config.tokens.key_dir, config.tokens.activate_after).map_err(StartError::Keys)?;
         let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
         let assets = Arc::new(Assets::built_in()?);
         let config = Arc::new(config);
@@ -361,11 +362,20 @@ impl Control {
             ReloadAnswer::Refused(faults) => {
                 for fault in faults {
                     let (key, wrong, remedy) = (&fault.key, &fault.wrong, &fault.remedy);
-                    tracing::error!(key, line = fault.line, wrong, remedy, "the configuration has a fault; the old one stays in force");
+                    tracing::error!(
+                        key,
+                        line = fault.line,
+                        wrong,
+                        remedy,
+                        "the configuration has a fault; the old one stays in force"
+                    );
                 }
             }
             ReloadAnswer::NeedsRestart(keys) => {
-                tracing::error!(keys = keys.join(", "), "these keys need a restart; the old configuration stays in force");
+                tracing::error!(
+                    keys = keys.join(", "),
+                    "these keys need a restart; the old configuration stays in force"
+                );
             }
         }
     }
@@ -379,8 +389,7 @@ impl Control {
             Err(error) => return refused("tokens.key_dir", error.to_string()),
         };
         let old = self.snapshot.borrow().clone();
-        let new =
-            snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
+        let new = snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
             Ok(new) => new,
             Err(error) => return refused("room", error.to_string()),

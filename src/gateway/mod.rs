@@ -129,7 +129,9 @@ impl Gateway {
         let outcome = match self.own_path(&call) {
             Some(path) => own::answer(self, &call, path, request).await,
             None => match self.destination(&call, &request) {
-                Ok(Destination::Unprotected) => self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await,
+                Ok(Destination::Unprotected) => {
+                    self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await
+                }
                 Ok(Destination::Public) => self.forward_public(&call, request).await,
                 Ok(Destination::Room(room, route)) => self.to_room(&call, room, route, request).await,
                 Err(refusal) => Outcome::refused(&refusal, &call, request),
@@ -153,7 +155,9 @@ impl Gateway {
         }
         let path = NormalPath::of(call.path());
         let own = &call.snapshot.config.server.own_path;
-        if path.readings().any(|reading| reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))) {
+        if path.readings().any(|reading| {
+            reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        }) {
             return Err(Refusal::NotFound);
         }
         let here = call.snapshot.rooms.iter().enumerate();
@@ -169,13 +173,7 @@ impl Gateway {
         }
     }
 
-    async fn to_room(
-        &self,
-        call: &Call,
-        room: Arc<RoomInForce>,
-        route: Route,
-        request: Request<Incoming>,
-    ) -> Outcome {
+    async fn to_room(&self, call: &Call, room: Arc<RoomInForce>, route: Route, request: Request<Incoming>) -> Outcome {
         let metrics = &self.shared.metrics;
         let headers = request.headers();
         let mut credentials = Credentials::pass(&room, call, headers, metrics);

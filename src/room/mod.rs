@@ -317,7 +317,8 @@ impl LiveRoom {
 
     /// Whether something of this second may not have become durable before the last stop.
     fn may_be_lost(&self, issued: u32) -> bool {
-        self.lost_from.is_some_and(|from| issued.saturating_add(2) >= from.seconds() && issued <= self.started.seconds())
+        self.lost_from
+            .is_some_and(|from| issued.saturating_add(2) >= from.seconds() && issued <= self.started.seconds())
     }
 
     /// Free seats; `None` when the room has no cap.
@@ -361,7 +362,7 @@ impl LiveRoom {
         let settings = self.settings();
         let conditions = self.conditions(&settings, around);
         let mut inner = self.lock();
-        self.stand_still_clocks(&mut inner, around, now);
+        self.stand_still_clocks(&mut inner, &settings, around, now);
         let tick = inner.line.tick(now, conditions);
         inner.note_still(now);
         let mut called = 0;
@@ -382,7 +383,8 @@ impl LiveRoom {
     }
 
     fn conditions(&self, settings: &config::Room, around: Around) -> Conditions {
-        let held = (settings.state == config::RoomState::Hold).then_some(Standstill::OperatorHold);
+        let held = matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed);
+        let held = held.then_some(Standstill::OperatorHold);
         Conditions {
             standstill: held.or(around.standstill),
             ramp: around.ramp,
@@ -391,11 +393,12 @@ impl LiveRoom {
         }
     }
 
-    /// While the portal is unhealthy the session clocks of those inside stand still.
-    fn stand_still_clocks(&self, inner: &mut Inner, around: Around, now: Now) {
+    /// While the portal is unhealthy or the room closed, the session clocks of those inside stand still.
+    fn stand_still_clocks(&self, inner: &mut Inner, settings: &config::Room, around: Around, now: Now) {
         let elapsed = now.mono.since(inner.last_tick);
         inner.last_tick = now.mono;
-        if around.standstill == Some(Standstill::PortalUnhealthy) {
+        let closed = settings.state == config::RoomState::Closed;
+        if closed || around.standstill == Some(Standstill::PortalUnhealthy) {
             let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(0);
             self.frozen_ms.fetch_add(elapsed, Ordering::Relaxed);
             self.record(Fact::Frozen(self.frozen()));
