@@ -116,8 +116,9 @@ impl App {
         let admin_listener = AdminListener::bind(&config.admin.listen).await?;
         let admin_address = admin_listener.local_addr();
         let token = AdminToken::load_or_create(&config.admin.token_file)?;
-        let keyring =
-            keys::load_or_create(&config.tokens.key_dir, config.tokens.activate_after).map_err(StartError::Keys)?;
+        let keyring = Arc::new(
+            keys::load_or_create(&config.tokens.key_dir, config.tokens.activate_after).map_err(StartError::Keys)?,
+        );
         let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
         let assets = Arc::new(Assets::built_in()?);
         let config = Arc::new(config);
@@ -292,7 +293,7 @@ fn starting(clock: &Clock) -> Status {
 async fn snapshot(
     config: &Arc<Config>,
     old: Option<&Snapshot>,
-    keyring: &Keyring,
+    keyring: &Arc<Keyring>,
     assets: &Arc<Assets>,
     store: &Arc<Store>,
     metrics: &Metrics,
@@ -305,9 +306,24 @@ async fn snapshot(
             Some(room) => room.live.clone(),
             None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
         };
-        rooms.push(Arc::new(RoomInForce::new(settings.clone(), config, live, keyring, assets, clock.now())?));
+        rooms.push(Arc::new(room_in_force(settings, config, live, keyring, assets, clock).await?));
     }
     Ok(Snapshot { config: config.clone(), rooms, assets: assets.clone() })
+}
+
+/// Puts a room together on a thread of its own: rendering and compressing its pages would hold up the tick.
+async fn room_in_force(
+    settings: &Arc<config::Room>,
+    config: &Arc<Config>,
+    live: Arc<LiveRoom>,
+    keyring: &Arc<Keyring>,
+    assets: &Arc<Assets>,
+    clock: &Clock,
+) -> Result<RoomInForce, StartError> {
+    let (settings, config, now) = (settings.clone(), config.clone(), clock.now());
+    let (keyring, assets) = (keyring.clone(), assets.clone());
+    let room = tokio::task::spawn_blocking(move || RoomInForce::new(settings, &config, live, &keyring, &assets, now));
+    Ok(room.await.map_err(io::Error::other)??)
 }
 
 /// Carries out what operators want, one thing after the other.
@@ -384,7 +400,7 @@ impl Control {
     async fn apply(&self, config: Arc<Config>) -> ReloadAnswer {
         let (dir, age) = (config.tokens.key_dir.clone(), config.tokens.activate_after);
         let keyring = match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
-            Ok(Ok(keyring)) => keyring,
+            Ok(Ok(keyring)) => Arc::new(keyring),
             Ok(Err(faults)) => return refused("tokens.key_dir", faults.to_string()),
             Err(error) => return refused("tokens.key_dir", error.to_string()),
         };
