@@ -282,11 +282,11 @@ impl LiveRoom {
         }
     }
 
-    /// The error of the first estimate as a part of the real wait.
+    /// The first estimate divided by the real wait.
     fn compare_estimate(&self, key: Key, now: Mono) {
         if let Some((_, Estimate { told_at, middle })) = self.estimates.remove(&key) {
             let real = now.since(told_at).as_secs_f64().max(1.0);
-            self.metrics.wait_estimate_error_ratio.observe((middle.as_secs_f64() - real).abs() / real);
+            self.metrics.wait_estimate_error_ratio.observe(middle.as_secs_f64() / real);
         }
     }
 
