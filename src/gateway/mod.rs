@@ -26,7 +26,7 @@ use self::visitor::Credentials;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
-use crate::domain::admission::{Admit, Decision, Facts, Mode, Route, Wait, decide};
+use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::client::ClientPrefix;
 use crate::domain::leak_guard::{self, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
@@ -181,15 +181,17 @@ impl Gateway {
         if credentials.inside.is_none() && route == Route::Gated {
             credentials = credentials.with_place(&room, call, headers, metrics).await;
         }
-        let (class, _) = room.live.class();
-        let newcomer = credentials.inside.is_none() && credentials.ticket.is_none();
+        let (pass, place) = (credentials.pass_fact(), credentials.place_fact(&room));
         let facts = Facts {
             mode: mode(&room.settings),
             route,
-            pass: credentials.pass_fact(),
-            place: credentials.place_fact(&room),
+            pass,
+            place,
             asking,
-            straight_through: if newcomer { room.live.straight_through(class) } else { StraightThrough::No },
+            straight_through: match (pass, place) {
+                (Pass::None | Pass::JustExpired, Place::None) => room.live.straight_through(room.live.class().0),
+                _ => StraightThrough::No,
+            },
         };
         let outcome = match decide(&facts) {
             Decision::Admit(admit) => self.admit(call, &room, admit, credentials, request).await,

@@ -53,6 +53,7 @@ pub struct LiveRoom {
     settings: RwLock<Arc<config::Room>>,
     store: Arc<Store>,
     polls: DashMap<Key, WorkedOffAt>,
+    estimates: DashMap<Key, Estimate>,
     frozen_ms: AtomicU64,
     lost_from: Option<Unix>,
     started: Unix,
@@ -76,6 +77,19 @@ impl std::fmt::Debug for Inner {
         f.debug_struct("Inner").finish_non_exhaustive()
     }
 }
+
+/// What one visitor in eight was told first, to be compared with what came.
+#[derive(Clone, Copy, Debug)]
+struct Estimate {
+    told_at: Mono,
+    middle: Duration,
+}
+
+/// One ticket in so many is compared with its estimate.
+const COMPARED: u64 = 8;
+
+/// Estimates remembered at most.
+const MOST_COMPARED: usize = 65_536;
 
 /// A ticket's key in the maps of those who wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -256,7 +270,24 @@ impl LiveRoom {
         let view = inner.view(ticket, standing);
         drop(inner);
         self.note_heard(ticket, asks, heard);
+        self.note_estimate(ticket, &view, now.mono);
         Polled { view, news }
+    }
+
+    fn note_estimate(&self, ticket: &Ticket, view: &View, now: Mono) {
+        let compared = ticket.number.is_multiple_of(COMPARED) && self.estimates.len() < MOST_COMPARED;
+        if let Some(wait) = view.wait.filter(|_| compared) {
+            let middle = (wait.low + wait.high) / 2;
+            self.estimates.entry(Key::of(ticket)).or_insert(Estimate { told_at: now, middle });
+        }
+    }
+
+    /// The first estimate divided by the real wait.
+    fn compare_estimate(&self, key: Key, now: Mono) {
+        if let Some((_, Estimate { told_at, middle })) = self.estimates.remove(&key) {
+            let real = now.since(told_at).as_secs_f64().max(1.0);
+            self.metrics.wait_estimate_error_ratio.observe(middle.as_secs_f64() / real);
+        }
     }
 
     fn note_heard(&self, ticket: &Ticket, asks: Asks, heard: Heard) {
@@ -375,6 +406,9 @@ impl LiveRoom {
         inner.measure(called);
         drop(inner);
         for (class, moved) in tick.moved {
+            for number in moved.called.iter().filter(|number| number.is_multiple_of(COMPARED)) {
+                self.compare_estimate(Key { class, number: *number }, now.mono);
+            }
             self.report(class, &moved);
         }
         for (class, number) in tick.gone {
@@ -431,6 +465,7 @@ impl LiveRoom {
         }
         self.joins.sweep(now.mono);
         self.polls.retain(|_, state| state.0 > now.mono);
+        self.estimates.retain(|_, estimate| now.mono.since(estimate.told_at) < settings.ticket_lifetime);
         self.show_figures(&settings, now);
     }
 
