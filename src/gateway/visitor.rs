@@ -80,7 +80,7 @@ impl Credentials {
         match room.live.show_pass(&token.id, generation, session, now) {
             Shown::Good(seat) => self.keep_best(Inside { token, seat }),
             Shown::Unknown => {
-                let seat = room.live.reseat(token.id, token.number, token.class, now);
+                let seat = room.live.reseat(&token, now);
                 self.keep_best(Inside { token, seat });
             }
             Shown::Ended(silently_at) => {

@@ -25,7 +25,7 @@ use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::seat::pass_life;
 use crate::domain::time::{Mono, Now, Unix};
-use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
 use crate::store::{Fact, Script, Store, StoreError, TicketRecord, TicketState};
@@ -366,8 +366,10 @@ impl LiveRoom {
     }
 
     /// Takes a seat for a good pass whose seat was lost, beyond the limit and without budget.
-    pub fn reseat(&self, id: VisitorId, number: u64, class: ClassId, now: u32) -> Arc<Seat> {
-        let seat = self.seats.put(id, Seat::new(number, class, now, crate::store::Standing::Confirmed));
+    pub fn reseat(&self, pass: &Token, now: u32) -> Arc<Seat> {
+        let id = pass.id;
+        let seat = Seat::new(pass.number, pass.class, now, crate::store::Standing::Confirmed);
+        let seat = self.seats.put(id, seat.with_pass_signed_at(pass.issued));
         self.record(Fact::Seat { id: id.0, seat: seat.record() });
         seat
     }

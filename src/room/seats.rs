@@ -81,6 +81,11 @@ impl Seat {
         }
     }
 
+    /// The seat of a pass that was signed in that second: from then on counts when it is due for renewal.
+    pub fn with_pass_signed_at(self, issued: u32) -> Seat {
+        Seat { renewed_at: AtomicU32::new(issued), ..self }
+    }
+
     /// A seat as the store has it. Which generation was seen is not known, so all count.
     pub fn restored(record: &SeatRecord) -> Seat {
         let seat = Seat::new(record.number, record.class, record.last_seen, record.standing);
