@@ -110,6 +110,19 @@ async fn logging_out_frees_the_seat() {
 }
 
 #[tokio::test]
+async fn whoever_logged_out_has_no_grace() {
+    let running = room_of("10/s").with("session_duration = \"20m\"\nlogout = [\"/goodbye\"]").start().await;
+    let visitor = insider(&running).await;
+    let copy = visitor.copy();
+    visitor.navigate("/goodbye").send().await;
+    let _line = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
+    for _ in 0..31 {
+        assert_eq!(copy.form("/fair/apply", "field=value").send().await.status, 503);
+        running.seconds(60).await;
+    }
+}
+
+#[tokio::test]
 async fn the_portal_can_end_a_session() {
     let running = room_of("10/s").with("max_active_sessions = 1").start().await;
     let visitor = insider(&running).await;

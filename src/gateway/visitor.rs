@@ -70,8 +70,11 @@ impl Credentials {
             Err(rejection) => {
                 metrics.token_rejections.of(label(&rejection)).inc();
                 if let Rejection::Expired(token) = rejection {
-                    self.expired = true;
-                    self.just_expired |= within_grace(token.expires, now);
+                    // Whoever logged out has no grace, and whoever stayed silent had it since then.
+                    match room.live.seats.without_seat(&token.id) {
+                        Shown::Ended(silently_at) => self.note_end(silently_at, now),
+                        _ => self.note_end(Some(token.expires), now),
+                    }
                 }
                 return;
             }
@@ -85,11 +88,16 @@ impl Credentials {
             }
             Shown::Ended(silently_at) => {
                 metrics.token_rejections.of(TokenRejection::Ended).inc();
-                self.expired |= silently_at.is_some();
-                self.just_expired |= silently_at.is_some_and(|at| within_grace(at, now));
+                self.note_end(silently_at, now);
             }
             Shown::Superseded => metrics.token_rejections.of(TokenRejection::Ended).inc(),
         }
+    }
+
+    /// A pass ended: by itself in the second given, or because it was wished.
+    fn note_end(&mut self, by_itself: Option<u32>, now: u32) {
+        self.expired |= by_itself.is_some();
+        self.just_expired |= by_itself.is_some_and(|at| within_grace(at, now));
     }
 
     fn keep_best(&mut self, inside: Inside) {

@@ -23,7 +23,7 @@ use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{Asks, Conditions, Heard, Line, Near, Standing, Standstill, StraightThrough, Terms};
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
-use crate::domain::seat::pass_life;
+use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
@@ -384,7 +384,7 @@ impl LiveRoom {
     /// The visitor is done: the seat is free, the pass ends.
     pub fn end_session(&self, id: &VisitorId, now: u32) {
         let session = self.settings().session_duration;
-        let until = now.saturating_add(u32::try_from(pass_life(session).as_secs()).unwrap_or(u32::MAX));
+        let until = remembered_until(session, now);
         self.seats.put_ended(*id, until);
         self.seats.free(id);
         self.record(Fact::SeatGone { id: id.0, ended_until: Some(until) });
