@@ -10,8 +10,8 @@ use std::{io, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
-    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, ReloadAnswer,
-    ReloadFault, RoomStateAnswer, Stage, Status, StoreState, PortalStatus,
+    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, PortalStatus,
+    ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
 use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
@@ -110,77 +110,31 @@ impl App {
         log: Log,
         metrics: Arc<Metrics>,
     ) -> Result<App, StartError> {
-        let threads = if config.server.threads == 0 { cores() } else { config.server.threads };
-        let listeners = Listeners::bind(&config.server.listen, threads)?;
-        let addresses = listeners.first().map(Listeners::addresses).unwrap_or_default();
-        let admin_listener = AdminListener::bind(&config.admin.listen).await?;
-        let admin_address = admin_listener.local_addr();
-        let token = AdminToken::load_or_create(&config.admin.token_file)?;
-        let keyring = keys::load_or_create(&config.tokens.key_dir, config.tokens.activate_after).map_err(StartError::Keys)?;
-        let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
-        let assets = Arc::new(Assets::built_in()?);
-        let config = Arc::new(config);
-        let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
-        let snapshot = watch::Sender::new(Arc::new(first));
-        let portal = Portal::new(&config.portal);
-        let shared = Arc::new(Shared {
-            snapshot: snapshot.subscribe(),
-            portal: portal.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            log,
-            draining: AtomicBool::new(false),
-            ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
-        });
+        let doors = Doors::open(&config).await?;
+        let control = Control::open(config, path, clock, log, metrics).await?;
+        App::run(control, doors)
+    }
+
+    /// Starts the tasks and threads of a program whose parts are there.
+    fn run(control: Control, doors: Doors) -> Result<App, StartError> {
+        let control = Arc::new(control);
         let (drain, stage) = (watch::Sender::new(false), watch::Sender::new(Stage::Serving));
-        let limits = watch::Sender::new(config.server.limits.clone());
-        let admin_settings = watch::Sender::new(Arc::new(config.admin.clone()));
-        let status = watch::Sender::new(Arc::new(starting(&clock)));
+        let (status, ticks) = (watch::Sender::new(Arc::new(starting(&control.clock))), watch::Sender::new(0));
         let (commands, orders) = mpsc::channel(16);
-        let mut tasks = tokio::task::JoinSet::new();
-        let ticks = watch::Sender::new(0);
+        let (addresses, admin_address) = (doors.addresses(), doors.admin.local_addr());
         let seen_ticks = ticks.subscribe();
-        let admin = Admin::new(
-            admin_settings.subscribe(),
-            token,
-            metrics.clone(),
-            status.subscribe(),
-            commands.clone(),
-            clock.clone(),
-        );
-        let mut draining = drain.subscribe();
-        tasks.spawn(admin::serve(admin_listener, Arc::new(admin), async move {
-            let _ = draining.wait_for(|drain| *drain).await;
-            // Operators and balancers want to see the drain, so the listener outlasts it a little.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }));
-        tasks.spawn(portal.clone().probe_while_unhealthy(clock.clone()));
-        let pacer = Pacer {
-            snapshot: snapshot.subscribe(),
-            portal: portal.clone(),
-            store: store.health(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            status,
-            stage: stage.subscribe(),
-            ticks,
-        };
-        tasks.spawn(pacer.run());
-        let control = Arc::new(Control {
-            path: path.map(Path::to_owned),
-            clock,
-            assets,
-            store,
-            portal,
-            metrics,
-            shared: shared.clone(),
-            snapshot,
-            limits,
-            admin: admin_settings,
-        });
+        let admin = control.admin(doors.token, status.subscribe(), commands.clone());
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(admin::serve(doors.admin, Arc::new(admin), shortly_after(drain.subscribe())));
+        tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
+        tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
-        let serving = ServingParts { shared, limits: control.limits.subscribe(), drain: drain.subscribe() };
-        let threads = serving.spawn(listeners)?;
+        let serving = ServingParts {
+            shared: control.shared.clone(),
+            limits: control.limits.subscribe(),
+            drain: drain.subscribe(),
+        };
+        let threads = serving.spawn(doors.visitors)?;
         Ok(App { addresses, admin_address, ticks: seen_ticks, control, commands, drain, stage, threads, tasks })
     }
 
@@ -217,6 +171,34 @@ impl App {
         self.drain.send_replace(true);
         self.tasks.abort_all();
     }
+}
+
+/// The sockets of a program, open, and what opens the private one.
+struct Doors {
+    visitors: Vec<Listeners>,
+    admin: AdminListener,
+    token: AdminToken,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> Result<Doors, StartError> {
+        let threads = if config.server.threads == 0 { cores() } else { config.server.threads };
+        Ok(Doors {
+            visitors: Listeners::bind(&config.server.listen, threads)?,
+            admin: AdminListener::bind(&config.admin.listen).await?,
+            token: AdminToken::load_or_create(&config.admin.token_file)?,
+        })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.visitors.first().map(Listeners::addresses).unwrap_or_default()
+    }
+}
+
+/// Operators and balancers want to see the drain, so the private listener outlasts it a little.
+async fn shortly_after(mut drain: watch::Receiver<bool>) {
+    let _ = drain.wait_for(|drain| *drain).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 /// Asks the control plane for a reload.
@@ -291,7 +273,7 @@ fn starting(clock: &Clock) -> Status {
 async fn snapshot(
     config: &Arc<Config>,
     old: Option<&Snapshot>,
-    keyring: &Keyring,
+    keyring: &Arc<Keyring>,
     assets: &Arc<Assets>,
     store: &Arc<Store>,
     metrics: &Metrics,
@@ -304,9 +286,24 @@ async fn snapshot(
             Some(room) => room.live.clone(),
             None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
         };
-        rooms.push(Arc::new(RoomInForce::new(settings.clone(), config, live, keyring, assets, clock.now())?));
+        rooms.push(Arc::new(room_in_force(settings, config, live, keyring, assets, clock).await?));
     }
     Ok(Snapshot { config: config.clone(), rooms, assets: assets.clone() })
+}
+
+/// Puts a room together on a thread of its own: rendering and compressing its pages would hold up the tick.
+async fn room_in_force(
+    settings: &Arc<config::Room>,
+    config: &Arc<Config>,
+    live: Arc<LiveRoom>,
+    keyring: &Arc<Keyring>,
+    assets: &Arc<Assets>,
+    clock: &Clock,
+) -> Result<RoomInForce, StartError> {
+    let (settings, config, now) = (settings.clone(), config.clone(), clock.now());
+    let (keyring, assets) = (keyring.clone(), assets.clone());
+    let room = tokio::task::spawn_blocking(move || RoomInForce::new(settings, &config, live, &keyring, &assets, now));
+    Ok(room.await.map_err(io::Error::other)??)
 }
 
 /// Carries out what operators want, one thing after the other.
@@ -325,6 +322,67 @@ async fn obey(control: Arc<Control>, mut orders: mpsc::Receiver<Command>) {
 }
 
 impl Control {
+    /// Opens what lasts (keys, state, rooms) and puts together what all threads share.
+    async fn open(
+        config: Config,
+        path: Option<&Path>,
+        clock: Clock,
+        log: Log,
+        metrics: Arc<Metrics>,
+    ) -> Result<Control, StartError> {
+        let (key_dir, activate_after) = (&config.tokens.key_dir, config.tokens.activate_after);
+        let keyring = Arc::new(keys::load_or_create(key_dir, activate_after).map_err(StartError::Keys)?);
+        let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
+        let assets = Arc::new(Assets::built_in()?);
+        let config = Arc::new(config);
+        let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
+        let snapshot = watch::Sender::new(Arc::new(first));
+        let portal = Portal::new(&config.portal);
+        let shared = Arc::new(Shared {
+            snapshot: snapshot.subscribe(),
+            portal: portal.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            log,
+            draining: AtomicBool::new(false),
+            ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
+        });
+        Ok(Control {
+            path: path.map(Path::to_owned),
+            clock,
+            assets,
+            store,
+            portal,
+            metrics,
+            shared,
+            snapshot,
+            limits: watch::Sender::new(config.server.limits.clone()),
+            admin: watch::Sender::new(Arc::new(config.admin.clone())),
+        })
+    }
+
+    fn admin(&self, token: AdminToken, status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Admin {
+        Admin::new(self.admin.subscribe(), token, self.metrics.clone(), status, commands, self.clock.clone())
+    }
+
+    fn pacer(
+        &self,
+        status: watch::Sender<Arc<Status>>,
+        stage: watch::Receiver<Stage>,
+        ticks: watch::Sender<u64>,
+    ) -> Pacer {
+        Pacer {
+            snapshot: self.snapshot.subscribe(),
+            portal: self.portal.clone(),
+            store: self.store.health(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            status,
+            stage,
+            ticks,
+        }
+    }
+
     async fn reload(&self) -> ReloadAnswer {
         let Some(path) = &self.path else { return ReloadAnswer::Unchanged };
         let in_force = self.snapshot.borrow().clone();
@@ -361,11 +419,20 @@ impl Control {
             ReloadAnswer::Refused(faults) => {
                 for fault in faults {
                     let (key, wrong, remedy) = (&fault.key, &fault.wrong, &fault.remedy);
-                    tracing::error!(key, line = fault.line, wrong, remedy, "the configuration has a fault; the old one stays in force");
+                    tracing::error!(
+                        key,
+                        line = fault.line,
+                        wrong,
+                        remedy,
+                        "the configuration has a fault; the old one stays in force"
+                    );
                 }
             }
             ReloadAnswer::NeedsRestart(keys) => {
-                tracing::error!(keys = keys.join(", "), "these keys need a restart; the old configuration stays in force");
+                tracing::error!(
+                    keys = keys.join(", "),
+                    "these keys need a restart; the old configuration stays in force"
+                );
             }
         }
     }
@@ -374,13 +441,12 @@ impl Control {
     async fn apply(&self, config: Arc<Config>) -> ReloadAnswer {
         let (dir, age) = (config.tokens.key_dir.clone(), config.tokens.activate_after);
         let keyring = match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
-            Ok(Ok(keyring)) => keyring,
+            Ok(Ok(keyring)) => Arc::new(keyring),
             Ok(Err(faults)) => return refused("tokens.key_dir", faults.to_string()),
             Err(error) => return refused("tokens.key_dir", error.to_string()),
         };
         let old = self.snapshot.borrow().clone();
-        let new =
-            snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
+        let new = snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
             Ok(new) => new,
             Err(error) => return refused("room", error.to_string()),

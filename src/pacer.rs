@@ -1,5 +1,6 @@
 //! The tick: ten times a second every line moves, once a second what is slow is looked after.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::proxy::{Health, Portal};
 use crate::room::Around;
 use crate::store;
 use crate::telemetry::metrics::Metrics;
+use crate::waiting_room::assets::Assets;
 
 /// A tenth of the rate: where the ramp after an outage begins.
 const RAMP_FROM: u32 = WHOLE / 10;
@@ -50,7 +52,10 @@ impl Pacer {
             self.clock.sleep_until(self.clock.now().mono + TICK).await;
             self.clock.slew();
             let tick = *self.ticks.borrow() + 1;
-            self.tick(tick);
+            // A fault in one tick must not end all later ones; the panic hook has logged it.
+            if catch_unwind(AssertUnwindSafe(|| self.tick(tick))).is_err() {
+                tracing::error!("a tick broke off; the next one goes on");
+            }
             self.ticks.send_replace(tick);
         }
     }
@@ -80,9 +85,7 @@ impl Pacer {
     fn look_after(&self, snapshot: &Snapshot, now: Now) {
         for room in &snapshot.rooms {
             room.live.sweep(now);
-            if let Err(error) = room.refresh(&snapshot.assets, now) {
-                tracing::error!(room = %room.settings.name, %error, "the waiting page could not be brought up to date");
-            }
+            refresh(room.clone(), snapshot.assets.clone(), now);
         }
         let healthy = matches!(self.portal.health(), Health::Healthy { .. });
         self.metrics.portal_healthy.set(i64::from(healthy));
@@ -107,6 +110,15 @@ impl Pacer {
     }
 }
 
+/// Brings what everybody sees of a room up to date, off the tick: rendering and compressing pages takes a while.
+fn refresh(room: Arc<RoomInForce>, assets: Arc<Assets>, now: Now) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = room.refresh(&assets, now) {
+            tracing::error!(room = %room.settings.name, %error, "the waiting page could not be brought up to date");
+        }
+    });
+}
+
 fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
     let settings = &room.settings;
     let (still, ramp) = room.live.still();
@@ -126,10 +138,8 @@ fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
             waiting: view.waiting,
             called: view.called,
             at_gate: view.at_gate,
-            standstill: still.map(|still| StatusStandstill {
-                reason: still.why.into(),
-                seconds: now.mono.since(still.since_mono),
-            }),
+            standstill: still
+                .map(|still| StatusStandstill { reason: still.why.into(), seconds: now.mono.since(still.since_mono) }),
         }],
     }
 }

@@ -3,6 +3,8 @@
 //! Each scenario prints its figures and holds the line to its promises: never more entries than the rate allows, the
 //! rate reached, nobody who stayed overtaken, no number twice, little standing at the gate.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail loudly")]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
@@ -47,15 +49,8 @@ struct Crowd {
     late: f64,
 }
 
-const ALL_ENTER: Crowd = Crowd {
-    visitors: 20_000,
-    arrive_within: 60,
-    leave: 0.0,
-    come_back: 0.0,
-    at_once: 1.0,
-    soon: 0.0,
-    late: 0.0,
-};
+const ALL_ENTER: Crowd =
+    Crowd { visitors: 20_000, arrive_within: 60, leave: 0.0, come_back: 0.0, at_once: 1.0, soon: 0.0, late: 0.0 };
 const TYPICAL: Crowd =
     Crowd { leave: 0.4, come_back: 0.1, at_once: 0.5, soon: 1.0 / 3.0, late: 1.0 / 12.0, ..ALL_ENTER };
 
@@ -115,11 +110,8 @@ struct Day {
 impl Day {
     fn new(rate: &str, crowd: Crowd) -> Day {
         let rate: Rate = rate.parse().expect("a rate");
-        let terms = Terms {
-            rate,
-            claim_window: Duration::from_secs(1200),
-            ticket_lifetime: Duration::from_secs(86_400),
-        };
+        let terms =
+            Terms { rate, claim_window: Duration::from_secs(1200), ticket_lifetime: Duration::from_secs(86_400) };
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         let mut events = BinaryHeap::new();
         for visitor in 0..crowd.visitors {
@@ -373,7 +365,9 @@ impl Figures {
     fn gate_percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.at_gate.clone();
         sorted.sort_unstable();
-        sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).map_or(0.0, |ns| *ns as f64 / 1e9)
+        sorted
+            .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+            .map_or(0.0, |ns| *ns as f64 / 1e9)
     }
 
     fn report(&self, name: &str, rate: f64) -> (f64, f64) {

@@ -139,7 +139,11 @@ pub enum Wait {
 pub fn decide(facts: &Facts) -> Decision {
     let asking = facts.asking;
     if facts.mode == Mode::Closed {
-        return if facts.route == Route::Bypass { Decision::Admit(Admit::Bypass) } else { Decision::Wait(Wait::Maintenance) };
+        return if facts.route == Route::Bypass {
+            Decision::Admit(Admit::Bypass)
+        } else {
+            Decision::Wait(Wait::Maintenance)
+        };
     }
     if facts.route == Route::Bypass {
         return Decision::Admit(Admit::Bypass);

@@ -61,7 +61,11 @@ impl Told {
     /// The longest of these intervals that is no longer than `span`, among those for pages with script.
     pub fn at_most(span: Duration) -> Told {
         let fits = |told: &&Told| told.interval() <= span;
-        [Told::Sixty, Told::Thirty, Told::Fifteen, Told::Eight, Told::Four].iter().find(fits).copied().unwrap_or(Told::Two)
+        [Told::Sixty, Told::Thirty, Told::Fifteen, Told::Eight, Told::Four]
+            .iter()
+            .find(fits)
+            .copied()
+            .unwrap_or(Told::Two)
     }
 
     /// The interval.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderMap;
 use http::Request;
+use http::header::HeaderMap;
 use hyper::body::Incoming;
 
 use super::answers::{add_cookies, waiting};

@@ -21,7 +21,13 @@ use crate::waiting_room::queue::{PROBLEM_TYPE, QUEUE_TYPE, Standing};
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// The answer to a request that has to wait.
-pub fn waiting(wait: Wait, room: &RoomInForce, call: &Call, headers: &HeaderMap, standing: &Standing) -> Response<Body> {
+pub fn waiting(
+    wait: Wait,
+    room: &RoomInForce,
+    call: &Call,
+    headers: &HeaderMap,
+    standing: &Standing,
+) -> Response<Body> {
     let mut response = match wait {
         Wait::Page => page(room, call, headers, PageKind::Waiting, room.settings.page_status),
         Wait::FormNotSent => page(room, call, headers, PageKind::FormNotSent, 503),

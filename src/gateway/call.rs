@@ -13,7 +13,7 @@ use crate::domain::admission::{Asking, Effect};
 use crate::domain::client::{Client, client_address};
 use crate::domain::cookie::Channel;
 use crate::domain::forwarding::{Scheme, Trust, Visitor};
-use crate::domain::negotiation::{Audience, Provenance, audience, is_preflight, is_prefetch, provenance};
+use crate::domain::negotiation::{Audience, Provenance, audience, is_prefetch, is_preflight, provenance};
 use crate::domain::paths::host_of;
 use crate::domain::time::Now;
 use crate::waiting_room::catalogue::Catalogue;

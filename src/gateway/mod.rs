@@ -26,7 +26,7 @@ use self::visitor::Credentials;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
-use crate::domain::admission::{Admit, Decision, Facts, Mode, Route, Wait, decide};
+use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::client::ClientPrefix;
 use crate::domain::leak_guard::{self, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
@@ -129,7 +129,9 @@ impl Gateway {
         let outcome = match self.own_path(&call) {
             Some(path) => own::answer(self, &call, path, request).await,
             None => match self.destination(&call, &request) {
-                Ok(Destination::Unprotected) => self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await,
+                Ok(Destination::Unprotected) => {
+                    self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await
+                }
                 Ok(Destination::Public) => self.forward_public(&call, request).await,
                 Ok(Destination::Room(room, route)) => self.to_room(&call, room, route, request).await,
                 Err(refusal) => Outcome::refused(&refusal, &call, request),
@@ -153,7 +155,9 @@ impl Gateway {
         }
         let path = NormalPath::of(call.path());
         let own = &call.snapshot.config.server.own_path;
-        if path.readings().any(|reading| reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))) {
+        if path.readings().any(|reading| {
+            reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        }) {
             return Err(Refusal::NotFound);
         }
         let here = call.snapshot.rooms.iter().enumerate();
@@ -169,13 +173,7 @@ impl Gateway {
         }
     }
 
-    async fn to_room(
-        &self,
-        call: &Call,
-        room: Arc<RoomInForce>,
-        route: Route,
-        request: Request<Incoming>,
-    ) -> Outcome {
+    async fn to_room(&self, call: &Call, room: Arc<RoomInForce>, route: Route, request: Request<Incoming>) -> Outcome {
         let metrics = &self.shared.metrics;
         let headers = request.headers();
         let mut credentials = Credentials::pass(&room, call, headers, metrics);
@@ -183,15 +181,17 @@ impl Gateway {
         if credentials.inside.is_none() && route == Route::Gated {
             credentials = credentials.with_place(&room, call, headers, metrics).await;
         }
-        let (class, _) = room.live.class();
-        let newcomer = credentials.inside.is_none() && credentials.ticket.is_none();
+        let (pass, place) = (credentials.pass_fact(), credentials.place_fact(&room));
         let facts = Facts {
             mode: mode(&room.settings),
             route,
-            pass: credentials.pass_fact(),
-            place: credentials.place_fact(&room),
+            pass,
+            place,
             asking,
-            straight_through: if newcomer { room.live.straight_through(class) } else { StraightThrough::No },
+            straight_through: match (pass, place) {
+                (Pass::None | Pass::JustExpired, Place::None) => room.live.straight_through(room.live.class().0),
+                _ => StraightThrough::No,
+            },
         };
         let outcome = match decide(&facts) {
             Decision::Admit(admit) => self.admit(call, &room, admit, credentials, request).await,

@@ -172,7 +172,7 @@ fn preflight(call: &Call, headers: &HeaderMap) -> Response<Body> {
 
 impl Visit<'_> {
     /// State may be changed from here, from a listed site, or by whoever holds tokens in headers.
-    fn from_here(&self, unsaid: Unsaid) -> Result<(), Refusal> {
+    fn must_come_from_here(&self, unsaid: Unsaid) -> Result<(), Refusal> {
         match (self.call.provenance(&self.message.headers), unsaid) {
             (Provenance::SameOrigin, _) | (Provenance::Unsaid, Unsaid::Allowed) => Ok(()),
             _ if has_header_tokens(&self.message.headers) => Ok(()),
@@ -229,7 +229,7 @@ impl Visit<'_> {
 
     /// Draws a ticket; whoever has one, or is inside, draws nothing.
     async fn join(self) -> Result<Response<Body>, Refusal> {
-        self.from_here(Unsaid::Allowed)?;
+        self.must_come_from_here(Unsaid::Allowed)?;
         let mut credentials = self.credentials().await;
         let mut tokens = Tokens::default();
         if self.needs_ticket(&credentials) {
@@ -283,7 +283,7 @@ impl Visit<'_> {
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
         tokens.ticket(&self.room, self.call, &ticket);
         let issued = self.call.now.unix.seconds();
-        Ok(Held { ticket, issued, expires: u32::MAX, turn: None })
+        Ok(Held { ticket, issued, turn: None })
     }
 
     fn too_many(&self, credentials: &Credentials, wait: Duration) -> Result<Response<Body>, Refusal> {
@@ -292,8 +292,7 @@ impl Visit<'_> {
         }
         let standing = Standing { refresh: wait, ..view::standing(&self.room, self.call, credentials) };
         let headers = &self.message.headers;
-        let mut response =
-            queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS);
+        let mut response = queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS);
         retry_after(response.headers_mut(), wait);
         personal_headers(response.headers_mut());
         allow_origin(&mut response, self.call, headers);
@@ -312,7 +311,7 @@ impl Visit<'_> {
     async fn status(self) -> Result<Response<Body>, Refusal> {
         let writes = self.call.method == Method::POST;
         if writes {
-            self.from_here(Unsaid::Allowed)?;
+            self.must_come_from_here(Unsaid::Allowed)?;
         }
         let credentials = self.credentials().await;
         let mut tokens = Tokens::default();
@@ -395,13 +394,13 @@ impl Visit<'_> {
 
     /// Sends the visitor to the wanted address, which then enters.
     fn enter(self) -> Result<Response<Body>, Refusal> {
-        self.from_here(Unsaid::Refused)?;
+        self.must_come_from_here(Unsaid::Refused)?;
         Ok(see_other(self.wanted().as_str()))
     }
 
     /// More time: for the turn, or for the session.
     async fn extend(self) -> Result<Response<Body>, Refusal> {
-        self.from_here(Unsaid::Refused)?;
+        self.must_come_from_here(Unsaid::Refused)?;
         let credentials = self.credentials().await;
         let mut tokens = Tokens::default();
         if let Some(inside) = &credentials.inside {
@@ -424,7 +423,7 @@ impl Visit<'_> {
 
     /// Gives up the place.
     async fn leave(self) -> Result<Response<Body>, Refusal> {
-        self.from_here(Unsaid::Refused)?;
+        self.must_come_from_here(Unsaid::Refused)?;
         let credentials = self.credentials().await;
         if let Some(held) = credentials.ticket {
             self.room.live.leave(&held.ticket);
@@ -465,9 +464,7 @@ enum Unsaid {
 /// A path and query as a value in a query.
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

@@ -47,8 +47,6 @@ pub struct Held {
     pub ticket: Ticket,
     /// When its token was signed.
     pub issued: u32,
-    /// When its token expires.
-    pub expires: u32,
     /// When the turn that came along was signed, if one did.
     pub turn: Option<u32>,
 }
@@ -65,13 +63,7 @@ impl Credentials {
         credentials
     }
 
-    fn judge_pass(
-        &mut self,
-        room: &RoomInForce,
-        verified: Result<Token, Rejection>,
-        now: u32,
-        metrics: &Metrics,
-    ) {
+    fn judge_pass(&mut self, room: &RoomInForce, verified: Result<Token, Rejection>, now: u32, metrics: &Metrics) {
         let session = room.settings.session_duration;
         let token = match verified {
             Ok(token) => token,
@@ -111,12 +103,13 @@ impl Credentials {
         for kind in [Kind::Ticket, Kind::Turn] {
             let name = room.cookies.name(kind, call.channel);
             for text in presented(headers, name) {
-                self.judge_place(room, call, room.keys.verify(kind, text, call.now.unix.seconds()), metrics);
+                self.judge_place(room, room.keys.verify(kind, text, call.now.unix.seconds()), metrics);
             }
         }
         if let Some(held) = self.ticket {
             let standing = room.live.look(&held.ticket, Asks::Scripted).standing;
-            let lost = standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
+            let lost =
+                standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
             if lost {
                 room.live.recover(&held.ticket, held.turn, Asks::Scripted, call.now).await;
             }
@@ -124,7 +117,7 @@ impl Credentials {
         self
     }
 
-    fn judge_place(&mut self, room: &RoomInForce, _call: &Call, verified: Result<Token, Rejection>, metrics: &Metrics) {
+    fn judge_place(&mut self, room: &RoomInForce, verified: Result<Token, Rejection>, metrics: &Metrics) {
         let token = match verified {
             Ok(token) if token.claim.line() == Some(room.live.identity) => token,
             Ok(_) => return metrics.token_rejections.of(TokenRejection::OtherLine).inc(),
@@ -138,7 +131,7 @@ impl Credentials {
         match &mut self.ticket {
             Some(held) if held.ticket == ticket => held.turn = held.turn.or(turn),
             Some(held) if held.ticket.number <= ticket.number => {}
-            _ => self.ticket = Some(Held { ticket, issued: token.issued, expires: token.expires, turn }),
+            _ => self.ticket = Some(Held { ticket, issued: token.issued, turn }),
         }
     }
 

@@ -53,6 +53,7 @@ pub struct LiveRoom {
     settings: RwLock<Arc<config::Room>>,
     store: Arc<Store>,
     polls: DashMap<Key, WorkedOffAt>,
+    estimates: DashMap<Key, Estimate>,
     frozen_ms: AtomicU64,
     lost_from: Option<Unix>,
     started: Unix,
@@ -76,6 +77,19 @@ impl std::fmt::Debug for Inner {
         f.debug_struct("Inner").finish_non_exhaustive()
     }
 }
+
+/// What one visitor in eight was told first, to be compared with what came.
+#[derive(Clone, Copy, Debug)]
+struct Estimate {
+    told_at: Mono,
+    middle: Duration,
+}
+
+/// One ticket in so many is compared with its estimate.
+const COMPARED: u64 = 8;
+
+/// Estimates remembered at most.
+const MOST_COMPARED: usize = 65_536;
 
 /// A ticket's key in the maps of those who wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -256,7 +270,24 @@ impl LiveRoom {
         let view = inner.view(ticket, standing);
         drop(inner);
         self.note_heard(ticket, asks, heard);
+        self.note_estimate(ticket, &view, now.mono);
         Polled { view, news }
+    }
+
+    fn note_estimate(&self, ticket: &Ticket, view: &View, now: Mono) {
+        let compared = ticket.number.is_multiple_of(COMPARED) && self.estimates.len() < MOST_COMPARED;
+        if let Some(wait) = view.wait.filter(|_| compared) {
+            let middle = (wait.low + wait.high) / 2;
+            self.estimates.entry(Key::of(ticket)).or_insert(Estimate { told_at: now, middle });
+        }
+    }
+
+    /// The first estimate divided by the real wait.
+    fn compare_estimate(&self, key: Key, now: Mono) {
+        if let Some((_, Estimate { told_at, middle })) = self.estimates.remove(&key) {
+            let real = now.since(told_at).as_secs_f64().max(1.0);
+            self.metrics.wait_estimate_error_ratio.observe(middle.as_secs_f64() / real);
+        }
     }
 
     fn note_heard(&self, ticket: &Ticket, asks: Asks, heard: Heard) {
@@ -317,7 +348,8 @@ impl LiveRoom {
 
     /// Whether something of this second may not have become durable before the last stop.
     fn may_be_lost(&self, issued: u32) -> bool {
-        self.lost_from.is_some_and(|from| issued.saturating_add(2) >= from.seconds() && issued <= self.started.seconds())
+        self.lost_from
+            .is_some_and(|from| issued.saturating_add(2) >= from.seconds() && issued <= self.started.seconds())
     }
 
     /// Free seats; `None` when the room has no cap.
@@ -361,7 +393,7 @@ impl LiveRoom {
         let settings = self.settings();
         let conditions = self.conditions(&settings, around);
         let mut inner = self.lock();
-        self.stand_still_clocks(&mut inner, around, now);
+        self.stand_still_clocks(&mut inner, &settings, around, now);
         let tick = inner.line.tick(now, conditions);
         inner.note_still(now);
         let mut called = 0;
@@ -374,6 +406,9 @@ impl LiveRoom {
         inner.measure(called);
         drop(inner);
         for (class, moved) in tick.moved {
+            for number in moved.called.iter().filter(|number| number.is_multiple_of(COMPARED)) {
+                self.compare_estimate(Key { class, number: *number }, now.mono);
+            }
             self.report(class, &moved);
         }
         for (class, number) in tick.gone {
@@ -382,7 +417,8 @@ impl LiveRoom {
     }
 
     fn conditions(&self, settings: &config::Room, around: Around) -> Conditions {
-        let held = (settings.state == config::RoomState::Hold).then_some(Standstill::OperatorHold);
+        let held = matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed);
+        let held = held.then_some(Standstill::OperatorHold);
         Conditions {
             standstill: held.or(around.standstill),
             ramp: around.ramp,
@@ -391,11 +427,12 @@ impl LiveRoom {
         }
     }
 
-    /// While the portal is unhealthy the session clocks of those inside stand still.
-    fn stand_still_clocks(&self, inner: &mut Inner, around: Around, now: Now) {
+    /// While the portal is unhealthy or the room closed, the session clocks of those inside stand still.
+    fn stand_still_clocks(&self, inner: &mut Inner, settings: &config::Room, around: Around, now: Now) {
         let elapsed = now.mono.since(inner.last_tick);
         inner.last_tick = now.mono;
-        if around.standstill == Some(Standstill::PortalUnhealthy) {
+        let closed = settings.state == config::RoomState::Closed;
+        if closed || around.standstill == Some(Standstill::PortalUnhealthy) {
             let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(0);
             self.frozen_ms.fetch_add(elapsed, Ordering::Relaxed);
             self.record(Fact::Frozen(self.frozen()));
@@ -428,6 +465,7 @@ impl LiveRoom {
         }
         self.joins.sweep(now.mono);
         self.polls.retain(|_, state| state.0 > now.mono);
+        self.estimates.retain(|_, estimate| now.mono.since(estimate.told_at) < settings.ticket_lifetime);
         self.show_figures(&settings, now);
     }
 

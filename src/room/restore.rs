@@ -51,6 +51,7 @@ impl LiveRoom {
             settings: RwLock::new(room),
             store,
             polls: DashMap::new(),
+            estimates: DashMap::new(),
             frozen_ms: AtomicU64::new(u64::try_from(known.frozen.as_millis()).unwrap_or(u64::MAX)),
             lost_from: known.last_durable,
             started: now.unix,

@@ -149,7 +149,10 @@ impl Serving {
             }
         };
         if tokio::time::timeout(limit, all_closed).await.is_err() {
-            tracing::warn!(connections = self.connections.count(), "some visitors were cut off: their requests took longer than server.limits.drain_timeout");
+            tracing::warn!(
+                connections = self.connections.count(),
+                "some visitors were cut off: their requests took longer than server.limits.drain_timeout"
+            );
         }
     }
 
