@@ -101,13 +101,18 @@ pub fn wanted_upgrade(method: &Method, version: Version, headers: &HeaderMap) ->
     let asked = method == Method::GET
         && version == Version::HTTP_11
         && has_token(headers, &CONNECTION, "upgrade")
-        && has_token(headers, &UPGRADE, "websocket");
+        && names_websocket(headers);
     if asked { Upgrade::WebSocket } else { Upgrade::None }
+}
+
+/// Whether a head speaks of a WebSocket, in however few of the fields that one needs.
+pub fn names_websocket(headers: &HeaderMap) -> bool {
+    has_token(headers, &UPGRADE, "websocket")
 }
 
 /// Whether the portal's 101 agrees to what was asked for.
 pub fn upgrade_agreed(asked: Upgrade, headers: &HeaderMap) -> bool {
-    asked == Upgrade::WebSocket && has_token(headers, &UPGRADE, "websocket")
+    asked == Upgrade::WebSocket && names_websocket(headers)
 }
 
 /// Takes out of a request what ends at us and what nobody outside may say (RFC 9110 section 7.6.1).

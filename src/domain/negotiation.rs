@@ -5,6 +5,7 @@
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, ORIGIN};
 use http::{Method, Uri};
 
+use super::forwarding::names_websocket;
 use super::paths::host_of;
 
 /// What will become of the answer, and so what those who must wait get.
@@ -18,8 +19,12 @@ pub enum Audience {
     SubResource,
 }
 
-/// Tells for whom the answer is.
+/// Tells for whom the answer is. Whoever asks for a WebSocket has no use for a page, and must not get in by one:
+/// browsers say that it is part of a page, and others are taken for the same.
 pub fn audience(headers: &HeaderMap) -> Audience {
+    if names_websocket(headers) {
+        return Audience::SubResource;
+    }
     match text(headers, "sec-fetch-dest") {
         Some("document" | "iframe" | "frame") => Audience::Page,
         Some("empty") => Audience::Script,
@@ -248,6 +253,17 @@ mod tests {
         assert_eq!(audience(&HeaderMap::new()), Audience::Script);
         let two_lines = headers(&[("accept", "application/json;q=0.1"), ("accept", "text/html")]);
         assert_eq!(audience(&two_lines), Audience::Page);
+    }
+
+    #[test]
+    fn a_websocket_is_part_of_a_page_whatever_else_it_says() {
+        for upgrade in ["websocket", "WebSocket", "h2c, websocket; x=1"] {
+            for (name, value) in [("accept", "text/html"), ("accept", "*/*"), ("sec-fetch-dest", "document")] {
+                let said = headers(&[("upgrade", upgrade), ("connection", "Upgrade"), (name, value)]);
+                assert_eq!(audience(&said), Audience::SubResource, "{upgrade}, {name}: {value}");
+            }
+        }
+        assert_eq!(audience(&headers(&[("upgrade", "h2c"), ("accept", "text/html")])), Audience::Page);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -48,6 +48,18 @@ impl Tomcat {
         tomcat
     }
 
+    /// One instance for all tests of a process that run at the same time; it ends with the last of them.
+    #[allow(dead_code, reason = "some tests need an instance of their own")]
+    pub fn shared() -> Arc<Tomcat> {
+        static SHARED: Mutex<Weak<Tomcat>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let tomcat = Arc::new(Tomcat::start());
+            *shared = Arc::downgrade(&tomcat);
+            tomcat
+        })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -80,7 +92,8 @@ fn lay_out(base: &Path) {
     fs::write(base.join("conf/logging.properties"), LOGGING).expect("Tomcat's logging.properties");
 }
 
-/// Port 0 is chosen by the system, and the log names it. There is no shutdown port.
+/// Port 0 is chosen by the system, and the log names it. There is no shutdown port. Redirects name the host asked for,
+/// as older portals do, so that rewriting has something to rewrite.
 fn server_xml() -> String {
     format!(
         r#"<Server port="-1">
@@ -89,7 +102,7 @@ fn server_xml() -> String {
                maxPostSize="-1" maxSwallowSize="-1"/>
     <Engine name="Catalina" defaultHost="localhost">
       <Host name="localhost" appBase="webapps" autoDeploy="false" deployOnStartup="false">
-        <Context path="/examples" docBase="{EXAMPLES}"><Manager pathname=""/></Context>
+        <Context path="/examples" docBase="{EXAMPLES}" useRelativeRedirects="false"><Manager pathname=""/></Context>
       </Host>
     </Engine>
   </Service>
