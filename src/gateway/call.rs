@@ -24,7 +24,7 @@ use crate::waiting_room::language::{Asked, LANGUAGE_COOKIE};
 const LONGEST_REQUEST_ID: usize = 128;
 
 /// A request's circumstances.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The configuration and rooms for this request.
     pub snapshot: Arc<Snapshot>,
@@ -82,6 +82,11 @@ impl Call {
             Ok(host) => Ok(call(host)),
             Err(refusal) => Err((Box::new(call(HeaderValue::from_static(""))), refusal)),
         }
+    }
+
+    /// The same request at a later instant: its answer was held back, and what it says is true then.
+    pub fn at(&self, now: Now) -> Call {
+        Call { now, ..self.clone() }
     }
 
     /// The raw path.

@@ -321,16 +321,19 @@ impl Visit<'_> {
                 if let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono) {
                     return self.too_many(&credentials, wait);
                 }
-                let view = self.poll(&held.ticket).await;
-                self.tokens_for(&held, view, &mut tokens);
-                Some(view)
+                Some(self.poll(&held.ticket).await)
             }
         };
-        let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
-        let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
-        let mut response = queue(&self.room, self.call, &self.message.headers, &standing);
+        let then = self.call.at(self.gateway.shared.clock.now());
+        let visit = Visit { call: &then, ..self };
+        if let (Some(held), Some(view)) = (credentials.ticket, view) {
+            visit.tokens_for(&held, view, &mut tokens);
+        }
+        let shown_ahead = visit.field("shown_ahead").and_then(|shown| shown.parse().ok());
+        let standing = standing_of(&visit.room, &then, &credentials, view, shown_ahead);
+        let mut response = queue(&visit.room, &then, &visit.message.headers, &standing);
         if writes {
-            self.hand_over(&mut response, tokens);
+            visit.hand_over(&mut response, tokens);
         }
         Ok(response)
     }
@@ -339,9 +342,9 @@ impl Visit<'_> {
         let live = &self.room.live;
         let clock = &self.gateway.shared.clock;
         let polled = live.poll(ticket, Asks::Scripted, self.call.now);
-        let Some(news) = polled.news.filter(|_| !self.gateway.shared.draining.load(Ordering::Relaxed)) else {
-            return polled.view;
-        };
+        let is_closed = self.room.settings.state == RoomState::Closed;
+        let answer_now = is_closed || self.gateway.shared.draining.load(Ordering::Relaxed);
+        let Some(news) = polled.news.filter(|_| !answer_now) else { return polled.view };
         tokio::select! {
             _ = news => {}
             () = clock.sleep(HOLD) => {}

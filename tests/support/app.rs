@@ -196,9 +196,10 @@ impl Running {
         }
     }
 
-    /// Lets so many seconds pass.
+    /// Lets so many seconds pass, and what they set off come to rest.
     pub async fn seconds(&self, seconds: u64) {
         self.advance(Duration::from_secs(seconds)).await;
+        self.rest().await;
     }
 
     /// Gives everything that is under way the time to come to rest: until no request has reached the portal and no
