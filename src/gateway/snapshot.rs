@@ -1,6 +1,6 @@
 //! What a request sees of the configuration and the rooms: one snapshot from beginning to end.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use bytes::Bytes;
 
@@ -41,10 +41,11 @@ pub struct RoomInForce {
     /// What its pages have in common.
     pub frame: RoomFrame,
     shown: RwLock<Arc<Shown>>,
+    rendering: Mutex<()>,
 }
 
 /// What everybody may see of a room at this moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shown {
     /// The waiting page and its siblings in every language.
     pub pages: Pages,
@@ -84,6 +85,7 @@ impl RoomInForce {
             live,
             frame,
             shown: RwLock::new(Arc::new(shown)),
+            rendering: Mutex::new(()),
         })
     }
 
@@ -92,22 +94,30 @@ impl RoomInForce {
         self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Brings the board up to date, and the pages when their published state changed. Once a second, on the control
-    /// plane.
+    /// Brings the board up to date at once, and then the pages if their published state changed. Once a second, on
+    /// the control plane; rendering may take longer than that, so only one rendering goes on at a time.
     ///
     /// # Errors
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
-        let old = self.shown();
+        let board = board(&self.settings, &self.live, assets, now);
+        self.show(|old| Shown { board, ..old });
         let published = published(&self.settings, &self.live);
-        let pages = if published == old.published {
-            old.pages.clone()
-        } else {
-            Pages::render(assets, &self.frame, &published)?
-        };
-        let shown = Shown { pages, board: board(&self.settings, &self.live, assets, now), published };
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+        if published == self.shown().published {
+            return Ok(());
+        }
+        let alone = self.rendering.try_lock();
+        if matches!(alone, Err(TryLockError::WouldBlock)) {
+            return Ok(());
+        }
+        let pages = Pages::render(assets, &self.frame, &published)?;
+        self.show(|old| Shown { pages, published, ..old });
         Ok(())
+    }
+
+    fn show(&self, change: impl FnOnce(Shown) -> Shown) {
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        *shown = Arc::new(change(Shown::clone(&shown)));
     }
 
     /// The words of a language with the room's time zone.
