@@ -202,14 +202,16 @@ impl Running {
         self.rest().await;
     }
 
-    /// Gives everything that is under way the time to come to rest: until no request has reached the portal and no
-    /// answer a visitor for a while. What waits for the clock goes on waiting.
+    /// Gives everything that is under way the time to come to rest. The one request thread answers in the order in
+    /// which it is woken, so that an answer of its own tells that what was woken before has run; at rest is when that
+    /// goes on for a while without anything reaching the portal or a visitor. What waits for the clock goes on waiting.
     pub async fn rest(&self) {
-        let seen = || (self.portal.seen().len(), self.answered.load(Ordering::SeqCst));
+        let seen = || (self.portal.connections(), self.portal.seen().len(), self.answered.load(Ordering::SeqCst));
+        let bystander = Visitor { answered: Arc::default(), ..self.visitor() };
         let mut quiet = 0;
         let mut before = seen();
-        while quiet < 3 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        while quiet < 4 {
+            bystander.request("GET", "/.waiting-room/health").send().await;
             let now = seen();
             quiet = if now == before { quiet + 1 } else { 0 };
             before = now;
@@ -251,11 +253,20 @@ impl Running {
         self.metric(&format!("token_rejections_total{{reason=\"{reason}\"}}"))
     }
 
-    /// The public board.
+    /// The public board, which is never older than a second, but for what its making takes in real time.
     pub async fn board(&self) -> Value {
-        let answer = self.visitor().script("GET", &format!("/.waiting-room/board/{ROOM}")).send().await;
-        assert_eq!(answer.status, 200);
-        answer.json()
+        let now = jiff::Timestamp::from_millisecond(self.clock.now().wall.0.cast_signed()).unwrap();
+        let fresh = async {
+            loop {
+                let answer = self.visitor().script("GET", &format!("/.waiting-room/board/{ROOM}")).send().await;
+                let board = answer.json();
+                let updated_at: jiff::Timestamp = board["updated_at"].as_str().unwrap().parse().unwrap();
+                if now.duration_since(updated_at).as_secs() <= 1 {
+                    return board;
+                }
+            }
+        };
+        timeout(PATIENCE, fresh).await.expect("the board is brought up to date")
     }
 
     /// Requests that reached the portal below the room's path.
