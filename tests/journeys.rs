@@ -116,8 +116,8 @@ async fn whoever_logged_out_has_no_grace() {
     let copy = visitor.copy();
     visitor.navigate("/goodbye").send().await;
     let _line = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
-    for _ in 0..31 {
-        assert_eq!(copy.form("/fair/apply", "field=value").send().await.status, 503);
+    for minute in 0..31 {
+        assert_eq!(copy.form("/fair/apply", "field=value").send().await.status, 503, "minute {minute}");
         running.seconds(60).await;
     }
 }
