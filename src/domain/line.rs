@@ -202,10 +202,15 @@ impl Line {
         }
     }
 
-    /// Restores the numbers of which it is not known whether they were drawn.
-    pub fn restore_in_doubt(&mut self, class: ClassId, range: RangeInclusive<Number>) {
+    /// Restores that everybody up to `through` is done with.
+    pub fn restore_done(&mut self, class: ClassId, through: Number, now: Now) {
+        self.lane_mut(class).restore_done(through, now.unix.seconds());
+    }
+
+    /// Restores those of the numbers in `range` of which nothing was restored: it is not known whether they were drawn.
+    pub fn restore_in_doubt(&mut self, class: ClassId, range: RangeInclusive<Number>, now: Now) {
         let clock = self.presence.now();
-        self.lane_mut(class).restore_in_doubt(range, clock);
+        self.lane_mut(class).restore_in_doubt(range, clock, now.unix.seconds());
     }
 
     /// Takes over changed terms.
@@ -394,14 +399,7 @@ impl Line {
         let mut calls = 0;
         for (class, lane) in &mut self.lanes {
             let mut moved = Moved::default();
-            let serving = lane.now_serving();
-            let mut passed = Vec::new();
-            lane.tickets.refresh_part(REFRESH_TICKS, clock, forget_before, &mut |number| {
-                if number <= serving {
-                    passed.push(number);
-                }
-            });
-            moved.passed_over = passed;
+            lane.refresh_part(REFRESH_TICKS, clock, forget_before);
             for number in lane.gate.lapse(now.mono) {
                 if lane.claim_ends(number).is_none() {
                     lane.left(number);
@@ -417,6 +415,7 @@ impl Line {
                 lane.call(clock, now.mono, claim_ends, &mut moved);
             }
             lane.catch_up();
+            lane.report(&mut moved);
             calls += moved.called.len();
             tick.moved.push((*class, moved));
         }
@@ -556,15 +555,18 @@ impl Line {
     }
 
     /// The counter was lifted to `number`: what is between may come back from the visitors who hold it.
-    pub fn lifted(&mut self, class: ClassId, number: Number) {
-        self.lane_mut(class).tickets.raise_issued(number);
+    pub fn lifted(&mut self, class: ClassId, number: Number, now: Now) {
+        self.lane_mut(class).tickets.raise_issued(number, now.unix.seconds());
     }
 
-    /// A genuine ticket of this line that the line does not know takes its place again.
-    pub fn reinstate(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) {
-        if matches!(self.lane_mut(class).tickets.state(number), State::Unissued) {
+    /// A genuine ticket of this line that the line does not know takes its place again. Says whether it did: who is
+    /// known or forgotten does not.
+    pub fn reinstate(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) -> bool {
+        let unknown = self.lane_mut(class).tickets.state(number) == State::Unissued;
+        if unknown {
             self.join(class, number, asks, now);
         }
+        unknown
     }
 
     /// A genuine turn whose call was lost in a crash is honoured.

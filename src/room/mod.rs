@@ -338,10 +338,9 @@ impl LiveRoom {
             if self.store.lift(&self.name, ticket.class, ticket.number).await.is_err() {
                 return;
             }
-            let mut inner = self.lock();
-            inner.line.lifted(ticket.class, ticket.number);
-            inner.line.reinstate(ticket.class, ticket.number, asks, now);
-            drop(inner);
+            self.lock().line.lifted(ticket.class, ticket.number, now);
+        }
+        if self.lock().line.reinstate(ticket.class, ticket.number, asks, now) {
             self.record_ticket(ticket.class, ticket.number, TicketState::Waiting, asks);
         }
         if turn_issued.is_some_and(|issued| self.may_be_lost(issued)) {
@@ -458,6 +457,9 @@ impl LiveRoom {
             for number in numbers {
                 self.record_ticket(class, *number, state, Asks::Scripted);
             }
+        }
+        if let Some(through) = moved.done_through {
+            self.record(Fact::Forget { class, through });
         }
     }
 
