@@ -161,7 +161,9 @@ impl Gateway {
             return Err(Refusal::NotFound);
         }
         let here = call.snapshot.rooms.iter().enumerate();
-        let here = here.filter(|(_, room)| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
+        let here = here.filter(|(_, room)| {
+            room.settings.hosts.iter().any(|host| host.matches(&call.host_name)) && room.protects()
+        });
         let room = match path.owner(here.clone().map(|(index, room)| (index, room.settings.paths.as_slice()))) {
             Owner::Nobody => return Ok(Destination::Unprotected),
             Owner::Disputed => return Err(Refusal::BadRequest("path")),

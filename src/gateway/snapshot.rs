@@ -21,15 +21,29 @@ use crate::waiting_room::words::Words;
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
-    /// Its rooms, in the order of the file.
+    /// Its rooms, in the order of the file; after them those that are gone from the file and drain.
     pub rooms: Vec<Arc<RoomInForce>>,
+    /// The signing keys.
+    pub keyring: Arc<Keyring>,
     /// Templates and languages.
     pub assets: Arc<Assets>,
+}
+
+/// Whether the configuration still has a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// It does.
+    Configured,
+    /// It does not: the room goes on until its line is empty, so that nobody loses a place and the portal does not get
+    /// a whole line at once.
+    Draining,
 }
 
 /// A room as one configuration has it.
 #[derive(Debug)]
 pub struct RoomInForce {
+    /// Whether the configuration still has it.
+    pub tenure: Tenure,
     /// What the operator wrote.
     pub settings: Arc<config::Room>,
     /// The line and the seats, which outlive configurations.
@@ -62,6 +76,7 @@ impl RoomInForce {
         settings: Arc<config::Room>,
         config: &Config,
         live: Arc<LiveRoom>,
+        tenure: Tenure,
         keyring: &Keyring,
         assets: &Assets,
         now: Now,
@@ -78,6 +93,7 @@ impl RoomInForce {
             published,
         };
         Ok(RoomInForce {
+            tenure,
             keys: keyring.for_room(&settings.name),
             cookies: RoomCookies::new(&settings.name),
             settings,
@@ -85,6 +101,11 @@ impl RoomInForce {
             frame,
             shown: RwLock::new(Arc::new(shown)),
         })
+    }
+
+    /// Whether it protects its paths: a draining room does only as long as somebody stands in its line.
+    pub fn protects(&self) -> bool {
+        self.tenure == Tenure::Configured || !self.live.is_empty()
     }
 
     /// What everybody may see.

@@ -512,6 +512,11 @@ impl LiveRoom {
         }
     }
 
+    /// Whether nobody waits, holds a turn or stands at the gate.
+    pub fn is_empty(&self) -> bool {
+        self.lock().line.lanes().all(|(_, lane)| lane.waiting() == 0 && lane.claims() == 0 && lane.at_gate() == 0)
+    }
+
     /// Why nothing moves, and the thousandths of the rate in force.
     pub fn still(&self) -> (Option<Still>, u32) {
         let inner = self.lock();
