@@ -12,7 +12,7 @@ use super::call::Call;
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::visitor::{Credentials, Inside, Tokens, wants_header_tokens};
-use super::{Gateway, Outcome, admit_decision, personal_route, view, waiting_decision};
+use super::{Gateway, Outcome, admit_decision, leave_unread, personal_route, view, waiting_decision};
 use crate::clock::Clock;
 use crate::domain::admission::{Admit, Wait};
 use crate::domain::cookie::strip_own;
@@ -20,7 +20,7 @@ use crate::domain::leak_guard::{self, Command, Mode, Verdict};
 use crate::domain::negotiation::Audience;
 use crate::domain::token::Kind;
 use crate::proxy::{Answer, Context, Keep, ProxyError, RequestBody, Slot, receive};
-use crate::room::{GatePlace, LiveRoom, Passed, Seat, Ticket};
+use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
 
 /// A refusal, and the headers of the request it answers.
@@ -161,11 +161,27 @@ impl Gateway {
         let (class, _) = room.live.class();
         let ticket = match room.live.draw(class).await {
             Ok(ticket) => ticket,
-            Err(error) => return Err((error.into(), request.headers().clone())),
+            Err(error) => return Ok(self.without_ticket(call, room, &error, request)),
         };
         room.live.lane_metrics(class).arrivals.inc();
         let place = room.live.arrive_straight(ticket, &self.shared.clock, call.now);
         self.at_the_gate(call, room, ticket, place, Admit::Straight, credentials, request).await
+    }
+
+    /// No number could be drawn: the waiting page keeps trying, and says why.
+    fn without_ticket(
+        &self,
+        call: &Call,
+        room: &RoomInForce,
+        error: &NoTicket,
+        request: Request<Incoming>,
+    ) -> Outcome {
+        let standing = view::without_ticket(room, call, error);
+        let (parts, body) = request.into_parts();
+        let wait = page_or_json(call, &parts.headers);
+        let response = waiting(wait, room, call, &parts.headers, &standing);
+        leave_unread(body);
+        Outcome::of(response, waiting_decision(wait))
     }
 
     /// Waits at the gate for as long as a request is held there. Whoever sends a body is answered before it is read
