@@ -86,7 +86,7 @@ impl RoomInForce {
             own_path: config.server.own_path.clone(),
             service: config.server.public_url.as_ref().map(|url| url.authority.clone()),
         };
-        let published = published(&settings, &live);
+        let published = published(&settings, &live, now);
         let shown = Shown {
             pages: Pages::render(assets, &frame, &published)?,
             board: board(&settings, &live, assets, now),
@@ -120,7 +120,7 @@ impl RoomInForce {
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
         let old = self.shown();
-        let published = published(&self.settings, &self.live);
+        let published = published(&self.settings, &self.live, now);
         let pages = if published == old.published {
             old.pages.clone()
         } else {
@@ -145,21 +145,22 @@ pub fn reason_of(still: Still) -> Reason {
         Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
         Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
         Why::RampingUp => ReasonCode::RampingUp,
+        Why::StoreFull => ReasonCode::StoreFull,
+        Why::StoreUnreachable => ReasonCode::StoreUnreachable,
     };
     Reason { code, since: still.since }
 }
 
-fn published(settings: &config::Room, live: &LiveRoom) -> Published {
+fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
         message: settings.message.clone(),
-        reason: live.still().0.filter(steady).map(|still| reason_of(still).code),
+        reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
     }
 }
 
 fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
-    let (still, _) = live.still();
     let (class, name) = live.class();
     let view = live.lane_view(class);
     let lanes =
@@ -168,7 +169,7 @@ fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) ->
     Board {
         room: &settings.name,
         state: settings.state,
-        reason: still.map(reason_of),
+        reason: live.told_to_everybody(now).map(reason_of),
         message: settings.message.as_deref(),
         rate: settings.admission_rate,
         lanes: &lanes,

@@ -28,7 +28,7 @@ use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
-use crate::store::{Fact, Script, Store, StoreError, TicketRecord, TicketState};
+use crate::store::{Fact, Health, Script, Store, StoreError, TicketRecord, TicketState};
 use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics, StandstillReason};
 
 pub use gate::{GatePlace, Passed};
@@ -122,6 +122,10 @@ pub enum Why {
     Standstill(Standstill),
     /// The rate is raised slowly after a standstill.
     RampingUp,
+    /// The line moves, but nobody can join it: the store takes nothing more.
+    StoreFull,
+    /// The line moves, but nobody can join it: the store does not do its work.
+    StoreUnreachable,
 }
 
 impl From<Why> for StandstillReason {
@@ -132,6 +136,8 @@ impl From<Why> for StandstillReason {
             Why::Standstill(Standstill::StoreUnreachable) => StandstillReason::StoreUnreachable,
             Why::Standstill(Standstill::RoomFull) => StandstillReason::RoomFull,
             Why::RampingUp => StandstillReason::RampingUp,
+            Why::StoreFull => StandstillReason::StoreFull,
+            Why::StoreUnreachable => StandstillReason::StoreUnreachable,
         }
     }
 }
@@ -248,6 +254,30 @@ impl LiveRoom {
         let id = VisitorId(entropy::bytes()?);
         let number = self.store.take_number(&self.name, class).await?;
         Ok(Ticket { id, class, number })
+    }
+
+    /// Whether the store is ill, so that those who join get a ticket only as far as the durable mark reaches.
+    pub fn store_illness(&self, now: Now) -> Option<Still> {
+        let (why, since_mono) = match *self.store.health().borrow() {
+            Health::Good => return None,
+            Health::Full { since, .. } => (Why::StoreFull, since),
+            Health::Unreachable { since, .. } => (Why::StoreUnreachable, since),
+        };
+        Some(Still { why, since: now.wall.minus(now.mono.since(since_mono)), since_mono })
+    }
+
+    /// What everybody is told: why nobody enters, or else why nobody can join.
+    pub fn told_to_everybody(&self, now: Now) -> Option<Still> {
+        self.still().0.or_else(|| self.store_illness(now))
+    }
+
+    /// Why somebody who asked for a ticket got none.
+    pub fn why_no_ticket(&self, error: &NoTicket, now: Now) -> Still {
+        let why = match error {
+            NoTicket::Store(StoreError::Full(_)) => Why::StoreFull,
+            NoTicket::Store(_) | NoTicket::Entropy(_) => Why::StoreUnreachable,
+        };
+        self.store_illness(now).unwrap_or(Still { why, since: now.wall, since_mono: now.mono })
     }
 
     /// Counts a poll of a ticket.
@@ -480,9 +510,9 @@ impl LiveRoom {
     fn show_figures(&self, settings: &config::Room, now: Now) {
         let mut inner = self.lock();
         inner.forget_gone();
-        let still = inner.still;
         let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
+        let still = self.told_to_everybody(now);
         self.metrics.admission_rate.set(rate);
         self.metrics.set_state(settings.state);
         let view = self.lane_view(self.lane.0);
