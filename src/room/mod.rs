@@ -23,9 +23,9 @@ use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Terms};
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
-use crate::domain::seat::pass_life;
+use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
-use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
 use crate::store::{Fact, Health, Script, Store, StoreError, TicketRecord, TicketState};
@@ -398,8 +398,10 @@ impl LiveRoom {
     }
 
     /// Takes a seat for a good pass whose seat was lost, beyond the limit and without budget.
-    pub fn reseat(&self, id: VisitorId, number: u64, class: ClassId, now: u32) -> Arc<Seat> {
-        let seat = self.seats.put(id, Seat::new(number, class, now, crate::store::Standing::Confirmed));
+    pub fn reseat(&self, pass: &Token, now: u32) -> Arc<Seat> {
+        let id = pass.id;
+        let seat = Seat::new(pass.number, pass.class, now, crate::store::Standing::Confirmed);
+        let seat = self.seats.put(id, seat.with_pass_signed_at(pass.issued));
         self.record(Fact::Seat { id: id.0, seat: seat.record() });
         seat
     }
@@ -414,7 +416,7 @@ impl LiveRoom {
     /// The visitor is done: the seat is free, the pass ends.
     pub fn end_session(&self, id: &VisitorId, now: u32) {
         let session = self.settings().session_duration;
-        let until = now.saturating_add(u32::try_from(pass_life(session).as_secs()).unwrap_or(u32::MAX));
+        let until = remembered_until(session, now);
         self.seats.put_ended(*id, until);
         self.seats.free(id);
         self.record(Fact::SeatGone { id: id.0, ended_until: Some(until) });
