@@ -50,22 +50,22 @@
   /* ---- what the server said ---- */
 
   function render(queue) {
-    var state = settings.states[queue.state];
     var place = /^(waiting|held|before_opening|closed_hours|your_turn)$/.test(queue.state);
     var turn = queue.state === 'your_turn';
-    var atGate = turn && queue.ahead_at_gate > 0;
+    var stopped = turn && standsStill(queue);
+    var state = settings.states[stopped ? 'held' : queue.state];
     var changed = !shown || shown.state !== queue.state;
     shown = queue;
-    if (settings.kind === 'form' && !turn && queue.state !== 'inside') {
+    if (settings.kind === 'form' && !mayEnter(queue)) {
       headline(settings.form.heading, settings.form.lead);
     } else if (settings.kind === 'form') {
       headline(state.heading, settings.form.turn);
     } else {
-      headline(state.heading, atGate ? queue.text.ahead : state.lead);
+      headline(state.heading, turn && !stopped && queue.text.ahead || state.lead);
     }
     show('place', place);
     show('why', place && !turn);
-    show('enter', turn || queue.state === 'inside');
+    show('enter', mayEnter(queue));
     show('again', queue.state === 'left');
     show('progress', place && !turn && queue.progress !== null);
     writeRow('ahead', turn ? '' : queue.text.ahead);
@@ -73,7 +73,7 @@
     write('expected_at', queue.text.expected_at || text.unknown);
     element('wait').parentNode.hidden = turn;
     element('expected_at').parentNode.hidden = turn;
-    writeRow('enter_by', turn ? clock(queue.enter_by) : '');
+    writeRow('enter_by', turn && !stopped ? clock(queue.enter_by) : '');
     write('updated_at', queue.text.updated_at);
     writeRow('reference', queue.reference);
     if (queue.progress !== null) { element('progress').value = queue.progress; }
@@ -216,9 +216,16 @@
 
   /* ---- entering ---- */
 
+  /* Nobody enters while there is a reason; only a service that starts again lets people in, slowly. */
+  function standsStill(queue) { return !!queue.reason && queue.reason.code !== 'ramping_up'; }
+
+  function mayEnter(queue) {
+    if (queue.state === 'inside') { return true; }
+    return queue.state === 'your_turn' && !(queue.ahead_at_gate > 0) && !standsStill(queue);
+  }
+
   function enterIfTurn() {
-    var turn = latest && (latest.state === 'inside' || (latest.state === 'your_turn' && !(latest.ahead_at_gate > 0)));
-    if (!turn || settings.kind === 'form' || paused || document.hidden) { return; }
+    if (!latest || !mayEnter(latest) || settings.kind === 'form' || paused || document.hidden) { return; }
     if (!mayReload()) { trouble(text.by_hand); return; }
     headline(text.entering, '');
     location.reload();

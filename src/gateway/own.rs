@@ -282,6 +282,7 @@ impl Visit<'_> {
         let (class, _) = self.room.live.class();
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
         tokens.ticket(&self.room, self.call, &ticket);
+        tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
         let issued = self.call.now.unix.seconds();
         Ok(Held { ticket, issued, turn: None })
     }
@@ -374,6 +375,9 @@ impl Visit<'_> {
     async fn line(self) -> Result<Response<Body>, Refusal> {
         let credentials = self.credentials().await;
         let mut tokens = Tokens::default();
+        if let Some(held) = credentials.ticket {
+            self.room.live.count_poll(&held.ticket, self.call.now.mono).map_err(Refusal::TooMany)?;
+        }
         let view = credentials.ticket.filter(|_| credentials.inside.is_none()).map(|held| {
             let view = self.room.live.poll(&held.ticket, Asks::ByHand, self.call.now).view;
             self.tokens_for(&held, view, &mut tokens);

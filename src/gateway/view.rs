@@ -6,7 +6,7 @@ use super::call::Call;
 use super::snapshot::{RoomInForce, reason_of};
 use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
-use crate::domain::line::{Asks, Standing as Stands, Standstill};
+use crate::domain::line::{Asks, Knock, Standing as Stands, Standstill};
 use crate::domain::token::VisitorId;
 use crate::room::{View, Why};
 use crate::waiting_room::queue::{QueueState, Standing, Window};
@@ -73,8 +73,8 @@ fn of_ticket(
                 ..plain(state, jittered(told.interval(), held.ticket.number))
             })
         }
-        Stands::YourTurn { ahead_at_gate, left } => with_place(Standing {
-            ahead_at_gate,
+        Stands::YourTurn { ahead_at_gate, knock, left } => with_place(Standing {
+            ahead_at_gate: told_at_gate(ahead_at_gate, knock),
             progress: Some(1.0),
             enter_by: Some(call.now.wall + left),
             ..plain(QueueState::YourTurn, SOON)
@@ -83,6 +83,15 @@ fn of_ticket(
         Stands::Entered => plain(QueueState::Expired, SOON),
         Stands::Left => plain(QueueState::Left, LATER),
         Stands::Unknown => plain(QueueState::Expired, SOON),
+    }
+}
+
+/// Nobody before one, as far as it matters, once a request to enter would be held: whoever stands before will have
+/// entered by then. A page that is told so asks to enter.
+fn told_at_gate(ahead: Option<u64>, knock: Knock) -> Option<u64> {
+    match knock {
+        Knock::Now => ahead.map(|_| 0),
+        Knock::Later => ahead.map(|ahead| ahead.max(1)),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::lane::Extended;
 use crate::domain::limiter::{Limit, WorkedOffAt};
-use crate::domain::line::{Asks, Conditions, Heard, Line, Near, Standing, Standstill, StraightThrough, Terms};
+use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Terms};
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::seat::pass_life;
@@ -262,9 +262,11 @@ impl LiveRoom {
     pub fn poll(&self, ticket: &Ticket, asks: Asks, now: Now) -> Polled {
         let mut inner = self.lock();
         let (standing, heard) = inner.line.poll(ticket.class, ticket.number, asks, now);
-        let news = matches!(standing, Standing::Waiting { near: Near::Hold, .. }).then(|| {
+        let news = is_worth_holding(standing).then(|| {
             let (sender, news) = oneshot::channel();
-            inner.news.entry(Key::of(ticket)).or_default().push(sender);
+            let waiting = inner.news.entry(Key::of(ticket)).or_default();
+            waiting.retain(|other| !other.is_closed());
+            waiting.push(sender);
             news
         });
         let view = inner.view(ticket, standing);
@@ -316,9 +318,10 @@ impl LiveRoom {
 
     /// The visitor gives up the place.
     pub fn leave(&self, ticket: &Ticket) {
-        self.lock().line.leave(ticket.class, ticket.number);
-        self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
-        self.lane_metrics(ticket.class).abandoned.inc();
+        if self.lock().line.leave(ticket.class, ticket.number) {
+            self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
+            self.lane_metrics(ticket.class).abandoned.inc();
+        }
     }
 
     /// Gives a turn more time.
@@ -335,10 +338,9 @@ impl LiveRoom {
             if self.store.lift(&self.name, ticket.class, ticket.number).await.is_err() {
                 return;
             }
-            let mut inner = self.lock();
-            inner.line.lifted(ticket.class, ticket.number);
-            inner.line.reinstate(ticket.class, ticket.number, asks, now);
-            drop(inner);
+            self.lock().line.lifted(ticket.class, ticket.number, now);
+        }
+        if self.lock().line.reinstate(ticket.class, ticket.number, asks, now) {
             self.record_ticket(ticket.class, ticket.number, TicketState::Waiting, asks);
         }
         if turn_issued.is_some_and(|issued| self.may_be_lost(issued)) {
@@ -402,6 +404,9 @@ impl LiveRoom {
             for number in &moved.called {
                 inner.news.remove(&Key { class: *class, number: *number });
             }
+            for number in inner.line.time_to_knock(*class) {
+                inner.news.remove(&Key { class: *class, number });
+            }
         }
         inner.measure(called);
         drop(inner);
@@ -453,6 +458,9 @@ impl LiveRoom {
                 self.record_ticket(class, *number, state, Asks::Scripted);
             }
         }
+        if let Some(through) = moved.done_through {
+            self.record(Fact::Forget { class, through });
+        }
     }
 
     /// Once a second: seats that ended are freed, limits forgotten, figures shown.
@@ -470,7 +478,8 @@ impl LiveRoom {
     }
 
     fn show_figures(&self, settings: &config::Room, now: Now) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.forget_gone();
         let still = inner.still;
         let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
@@ -516,6 +525,14 @@ impl LiveRoom {
 }
 
 impl Inner {
+    /// Held polls whose visitors hung up leave nothing behind.
+    fn forget_gone(&mut self) {
+        self.news.retain(|_, waiting| {
+            waiting.retain(|sender| !sender.is_closed());
+            !waiting.is_empty()
+        });
+    }
+
     fn view(&self, ticket: &Ticket, standing: Standing) -> View {
         let lane = self.line.lane(ticket.class);
         let wait = match (standing, lane) {
@@ -558,6 +575,16 @@ impl Inner {
     }
 }
 
+/// Whether the answer to a poll is held back: the call is near, or the visitor stands at the gate and it will soon be
+/// time to knock.
+fn is_worth_holding(standing: Standing) -> bool {
+    match standing {
+        Standing::Waiting { near, .. } => near == Near::Hold,
+        Standing::YourTurn { ahead_at_gate, knock, .. } => ahead_at_gate.is_some() && knock == Knock::Later,
+        Standing::Entered | Standing::Left | Standing::Unknown => false,
+    }
+}
+
 /// Why there is no ticket.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTicket {
@@ -570,7 +597,12 @@ pub enum NoTicket {
 }
 
 fn terms(room: &config::Room) -> Terms {
-    Terms { rate: room.admission_rate, claim_window: room.claim_window, ticket_lifetime: room.ticket_lifetime }
+    Terms {
+        rate: room.admission_rate,
+        claim_window: room.claim_window,
+        ticket_lifetime: room.ticket_lifetime,
+        gate_wait: room.gate_wait,
+    }
 }
 
 fn signed(count: u64) -> i64 {
