@@ -102,7 +102,8 @@ fn whoever_was_inside_is_inside_after_a_kill() {
     thread::sleep(Duration::from_secs(2));
     stage.proxy.kill();
     stage.proxy.restart();
-    let mut again = Visitor { cookies: visitor.cookies.clone(), ..Visitor::new(stage.proxy.address) };
+    let mut again = Visitor::new(stage.proxy.address);
+    again.cookies = visitor.cookies.clone();
     let reply = again.get("/");
     assert_eq!((reply.status, reply.all("set-cookie").len()), (200, 0), "{reply:?}");
     assert_eq!(again.pass(), visitor.pass());
