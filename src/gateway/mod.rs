@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::HeaderValue;
+use http::header::{HeaderMap, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ use crate::domain::client::ClientPrefix;
 use crate::domain::leak_guard::{self, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassName;
-use crate::domain::paths::{NormalPath, Owner};
+use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::proxy::{Portal, Worker, linger};
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics};
@@ -159,16 +159,25 @@ impl Gateway {
             return Err(Refusal::NotFound);
         }
         let here = call.snapshot.rooms.iter().enumerate();
-        let here = here.filter(|(_, room)| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
-        match path.owner(here.map(|(index, room)| (index, room.settings.paths.as_slice()))) {
-            Owner::Nobody => Ok(Destination::Unprotected),
-            Owner::Disputed => Err(Refusal::BadRequest("path")),
-            Owner::One(index) => {
-                let room = call.snapshot.rooms.get(index).cloned().ok_or(Refusal::NotFound)?;
-                let route = route(&room.settings, call.path());
-                Ok(Destination::Room(room, route))
-            }
-        }
+        let here = here.filter(|(_, room)| {
+            room.settings.hosts.iter().any(|host| host.matches(&call.host_name)) && room.protects()
+        });
+        let room = match path.owner(here.clone().map(|(index, room)| (index, room.settings.paths.as_slice()))) {
+            Owner::Nobody => return Ok(Destination::Unprotected),
+            Owner::Disputed => return Err(Refusal::BadRequest("path")),
+            Owner::One(index) => call.snapshot.rooms.get(index).cloned().ok_or(Refusal::NotFound)?,
+        };
+        let listed = |list: fn(&config::Room) -> &[PathPattern]| {
+            here.clone().any(|(_, room)| list(&room.settings).iter().any(|pattern| pattern.matches_raw(call.path())))
+        };
+        let route = if listed(|room| &room.bypass) {
+            Route::Bypass
+        } else if listed(|room| &room.login_callbacks) {
+            Route::LoginCallback
+        } else {
+            Route::Gated
+        };
+        Ok(Destination::Room(room, route))
     }
 
     async fn to_room(&self, call: &Call, room: Arc<RoomInForce>, route: Route, request: Request<Incoming>) -> Outcome {
@@ -179,7 +188,11 @@ impl Gateway {
         if credentials.inside.is_none() && route == Route::Gated {
             credentials = credentials.with_place(&room, call, headers, metrics).await;
         }
-        let (pass, place) = (credentials.pass_fact(), credentials.place_fact(&room));
+        let mut pass = credentials.pass_fact();
+        if route == Route::LoginCallback && pass == Pass::None {
+            pass = self.pass_elsewhere(call, headers);
+        }
+        let place = credentials.place_fact(&room);
         let facts = Facts {
             mode: mode(&room.settings),
             route,
@@ -202,6 +215,19 @@ impl Gateway {
                 Outcome { room: Some(room), ..Outcome::of(response, metrics::Decision::Refused) }
             }
         }
+    }
+
+    /// What the visitor's passes for other rooms of the host are worth on a login callback: the provider sends the
+    /// visitor of any of them back to the same address.
+    fn pass_elsewhere(&self, call: &Call, headers: &HeaderMap) -> Pass {
+        let rooms = call.snapshot.rooms.iter();
+        let listing = rooms.filter(|room| {
+            room.settings.login_callbacks.iter().any(|pattern| pattern.matches_raw(call.path()))
+                && room.settings.hosts.iter().any(|host| host.matches(&call.host_name))
+        });
+        let passes = listing.map(|room| Credentials::pass(room, call, headers, &self.shared.metrics).pass_fact());
+        let worth = passes.filter(|pass| *pass != Pass::None).last();
+        worth.map_or(Pass::None, |_| Pass::JustExpired)
     }
 
     /// The answer to a visitor who has to wait. What the request still sends is read and thrown away, so that the
@@ -287,16 +313,6 @@ fn mode(room: &config::Room) -> Mode {
         config::RoomState::Open | config::RoomState::Hold => Mode::Working,
         config::RoomState::Observe => Mode::Observing,
         config::RoomState::Closed => Mode::Closed,
-    }
-}
-
-fn route(room: &config::Room, raw_path: &str) -> Route {
-    if room.bypass.iter().any(|pattern| pattern.matches_raw(raw_path)) {
-        Route::Bypass
-    } else if room.login_callbacks.iter().any(|pattern| pattern.matches_raw(raw_path)) {
-        Route::LoginCallback
-    } else {
-        Route::Gated
     }
 }
 

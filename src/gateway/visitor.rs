@@ -15,8 +15,9 @@ use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText}
 use crate::room::{Seat, Shown, Ticket};
 use crate::telemetry::metrics::{Metrics, TokenRejection};
 
-/// How much longer than its token a pass's cookie is kept, so that the grace rules can see it.
-const COOKIE_GRACE: Duration = Duration::from_secs(600);
+/// How much longer than its token a pass's cookie is kept: so that the grace rules can see it, and because the token's
+/// clock may stand still (a closed room, an unhealthy portal) while the browser's does not.
+const COOKIE_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// What the visitor's tokens are worth in one room.
 #[derive(Debug, Default)]
@@ -138,7 +139,7 @@ impl Credentials {
         let turn = (token.kind() == Kind::Turn).then_some(token.issued);
         match &mut self.ticket {
             Some(held) if held.ticket == ticket => held.turn = held.turn.or(turn),
-            Some(held) if held.ticket.number <= ticket.number => {}
+            Some(held) if worth(room, &held.ticket) <= worth(room, &ticket) => {}
             _ => self.ticket = Some(Held { ticket, issued: token.issued, turn }),
         }
     }
@@ -162,6 +163,17 @@ impl Credentials {
             Standing::Entered | Standing::Left | Standing::Unknown => Place::None,
         }
     }
+}
+
+/// Which of two tickets counts: one that still has a place before one that is over, then the lower number.
+fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
+    let standing = room.live.look(ticket, Asks::Scripted).standing;
+    let is_over = match standing {
+        Standing::Waiting { .. } | Standing::YourTurn { .. } | Standing::Unknown => false,
+        Standing::Entered => room.live.seats.get(&ticket.id).is_none(),
+        Standing::Left => true,
+    };
+    (is_over, ticket.number)
 }
 
 /// Whether a client keeps its tokens itself, in headers: apps do, browsers (which send fetch metadata) do not.
@@ -189,6 +201,15 @@ impl Tokens {
         if let (Some(header), Ok(value)) = (header_of(name.kind()), HeaderValue::from_str(text.as_str())) {
             self.headers.push((header, value));
         }
+    }
+
+    /// Takes the pass away: the session is over.
+    pub fn ended(room: &RoomInForce, call: &Call, headers: &HeaderMap) -> Tokens {
+        let mut tokens = Tokens::default();
+        for kind in [Kind::Pass, Kind::Ticket, Kind::Turn] {
+            tokens.take_away(room, call, headers, kind);
+        }
+        tokens
     }
 
     /// Takes a cookie of this kind away, if the request carried one.

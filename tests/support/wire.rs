@@ -77,6 +77,11 @@ impl Wire {
         Wire::over(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
     }
 
+    /// Connects, if the door is open.
+    pub fn try_connect(address: SocketAddr) -> Option<Wire> {
+        TcpStream::connect_timeout(&address, PATIENCE).ok().map(Wire::over)
+    }
+
     /// Connects as somebody whose system takes almost nothing ahead.
     pub fn connect_narrow(address: SocketAddr) -> Wire {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

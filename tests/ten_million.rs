@@ -1,0 +1,206 @@
+//! A line of ten million: what it takes in memory, what a tick costs, how long it takes to say where somebody stands.
+//!
+//! Prints figures. The bounds are those the program promises, except that times are asserted with room to spare for a
+//! busy machine; the whole day (`ANTICAMERA_FULL=1`) walks through everybody present, most absent, and a million back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails aloud")]
+#![allow(clippy::disallowed_methods, reason = "real time is measured here")]
+
+use std::time::{Duration, Instant};
+
+use anticamera::domain::line::{Arrival, Asks, Conditions, Line, Standing, Terms};
+use anticamera::domain::names::ClassId;
+use anticamera::domain::tickets::State;
+use anticamera::domain::time::{Mono, Now, Unix};
+
+const CLASS: ClassId = ClassId(7);
+const MANY: u64 = 10_000_000;
+const TICK: u64 = 100_000_000;
+const TERMS: fn() -> Terms = || Terms {
+    rate: "5000/s".parse().unwrap(),
+    claim_window: Duration::from_secs(1200),
+    ticket_lifetime: Duration::from_secs(86_400),
+    gate_wait: Duration::from_secs(5),
+};
+
+/// Resident memory of this process, in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+struct Day {
+    line: Line,
+    at: u64,
+    issued: u64,
+    polled: u64,
+    called: u64,
+    entered: u64,
+}
+
+/// What ticks cost.
+#[derive(Default)]
+struct Costs(Vec<Duration>);
+
+impl Costs {
+    fn of(mut self, what: &str) -> Costs {
+        self.0.sort_unstable();
+        let percent = |percent: usize| self.0[(self.0.len() * percent / 100).min(self.0.len() - 1)];
+        println!(
+            "{what}: {} ticks, median {:.2?}, p99 {:.2?}, worst {:.2?}",
+            self.0.len(),
+            percent(50),
+            percent(99),
+            percent(100)
+        );
+        self
+    }
+
+    /// Below ten milliseconds; on a machine that does other things at the same time a few ticks may take longer.
+    fn are_small(&self) {
+        assert!(self.0[self.0.len() * 99 / 100] < Duration::from_millis(10));
+        assert!(self.0[self.0.len() - 1] < Duration::from_millis(100));
+    }
+}
+
+impl Day {
+    fn begun(line: Line) -> Day {
+        Day { line, at: 0, issued: 0, polled: 0, called: 0, entered: 0 }
+    }
+
+    fn now(&self) -> Now {
+        let unix = Unix(1_600_000_000_000 + self.at / 1_000_000);
+        Now { mono: Mono(self.at), unix, wall: unix }
+    }
+
+    fn join(&mut self, count: u64) {
+        for number in self.issued + 1..=self.issued + count {
+            self.line.join(CLASS, number, Asks::Scripted, self.now());
+        }
+        self.issued += count;
+    }
+
+    /// A tick and the entries after it. Half of those called come at once.
+    fn tick(&mut self) -> Duration {
+        self.at += TICK;
+        let begun = Instant::now();
+        let tick = self.line.tick(self.now(), Conditions::FINE);
+        let mut took = begun.elapsed();
+        for number in tick.moved.iter().flat_map(|(_, moved)| &moved.called) {
+            self.called += 1;
+            if number % 2 == 0 {
+                assert_eq!(self.line.arrive(CLASS, *number, Mono(self.at)), Arrival::AtGate);
+            }
+        }
+        let begun = Instant::now();
+        while self.line.enter_next(Mono(self.at)).is_some() {
+            self.entered += 1;
+        }
+        took += begun.elapsed();
+        took
+    }
+
+    /// Ticks in which everybody for whom `polls` is true polls once a minute.
+    fn run(&mut self, ticks: u64, polls: impl Fn(u64) -> bool) -> Costs {
+        let mut costs = Costs::default();
+        for _ in 0..ticks {
+            for _ in 0..self.issued / 600 {
+                self.polled = self.polled % self.issued + 1;
+                if polls(self.polled) {
+                    self.line.poll(CLASS, self.polled, Asks::Scripted, self.now());
+                }
+            }
+            costs.0.push(self.tick());
+        }
+        costs
+    }
+
+    /// The median time to say where a ticket stands, in nanoseconds, for tickets all over the line.
+    fn time_to_stand(&mut self, poll: bool) -> u128 {
+        let mut times: Vec<u128> = (0..20_000u64)
+            .map(|n| {
+                let number = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.issued + 1;
+                let now = self.now();
+                let begun = Instant::now();
+                let standing = if poll {
+                    self.line.poll(CLASS, number, Asks::Scripted, now).0
+                } else {
+                    self.line.standing(CLASS, number, Asks::Scripted)
+                };
+                let took = begun.elapsed().as_nanos();
+                assert!(matches!(standing, Standing::Waiting { .. } | Standing::YourTurn { .. } | Standing::Entered));
+                took
+            })
+            .collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    }
+}
+
+#[test]
+fn ten_million_tickets() {
+    let mut thousand = Day::begun(Line::new(TERMS(), Mono(0)));
+    thousand.join(1000);
+    let few = (thousand.time_to_stand(false), thousand.time_to_stand(true));
+    drop(thousand);
+
+    let empty = resident();
+    let begun = Instant::now();
+    let mut day = Day::begun(Line::new(TERMS(), Mono(0)));
+    day.join(MANY);
+    println!("ten million joins: {:.2?}", begun.elapsed());
+    let grown = resident() - empty;
+    println!("resident memory: {} MiB more than an empty line", grown / 1024);
+    assert!(grown <= 64 * 1024);
+    let many = (day.time_to_stand(false), day.time_to_stand(true));
+    println!("standing: median {} ns among ten million, {} ns among a thousand", many.0, few.0);
+    println!("poll: median {} ns among ten million, {} ns among a thousand", many.1, few.1);
+    assert!(many.0 < few.0 * 3 + 1000 && many.1 < few.1 * 3 + 1000);
+
+    let full = std::env::var_os("ANTICAMERA_FULL").is_some();
+    day.run(if full { 1000 } else { 50 }, |_| true).of("everybody present").are_small();
+    if full {
+        most_absent_and_a_million_back(&mut day);
+    }
+    println!("{} called, {} entered; {} MiB", day.called, day.entered, (resident() - empty) / 1024);
+}
+
+/// Nine in ten fall silent. For ten minutes that looks like a cut line; then they are absent and passed over.
+fn most_absent_and_a_million_back(day: &mut Day) {
+    day.run(7000, |number| number % 10 == 0).of("nine in ten fall silent").are_small();
+    let serving = day.line.lane(CLASS).unwrap().now_serving();
+    println!("{} of ten million are present; now serving {serving}", day.line.lane(CLASS).unwrap().waiting());
+    day.run(1000, |number| number % 10 == 0 || number < serving).of("those passed over come back").are_small();
+    day.run(2000, |number| number % 10 == 0).of("and go away again").are_small();
+}
+
+#[test]
+fn a_crowd_of_ghosts_in_front_holds_the_line_up_for_a_moment_only() {
+    let mut day = Day::begun(Line::new(TERMS(), Mono(0)));
+    day.join(5_000_000);
+    // Nobody polls for longer than a cut line could explain.
+    for _ in 0..7200 {
+        day.at += TICK;
+        let standstill = Some(anticamera::domain::line::Standstill::OperatorHold);
+        day.line.tick(day.now(), Conditions { standstill, ..Conditions::FINE });
+    }
+    day.join(50_000);
+    let costs = day.run(20, |number| number > 5_000_000).of("five million ghosts before fifty thousand present");
+    costs.are_small();
+    assert!(day.called > 5000, "{}", day.called);
+}
+
+#[test]
+fn a_restored_line_of_which_most_are_done_takes_hardly_any_memory() {
+    let empty = resident();
+    let mut day = Day::begun(Line::taken_up(TERMS(), Mono(0)));
+    day.line.restore_done(CLASS, MANY - 4096, day.now());
+    for number in MANY - 4095..=MANY {
+        day.line.restore(CLASS, number, State::Waiting, Asks::Scripted, day.now());
+    }
+    day.line.restore_in_doubt(CLASS, MANY + 1..=MANY + 64, day.now());
+    day.line.lifted(CLASS, MANY + 64, day.now());
+    println!("restored, {} KiB more", resident().saturating_sub(empty));
+    assert_eq!(day.line.lane(CLASS).unwrap().waiting(), 4096);
+    assert_eq!(day.line.standing(CLASS, 5, Asks::Scripted), Standing::Unknown);
+}
