@@ -110,7 +110,12 @@ struct World {
 }
 
 fn terms(rate: Rate) -> Terms {
-    Terms { rate, claim_window: Duration::from_secs(1200), ticket_lifetime: Duration::from_secs(86_400) }
+    Terms {
+        rate,
+        claim_window: Duration::from_secs(1200),
+        ticket_lifetime: Duration::from_secs(86_400),
+        gate_wait: Duration::from_secs(5),
+    }
 }
 
 impl World {
@@ -331,7 +336,7 @@ impl World {
     }
 
     fn depart(&mut self, number: u64) {
-        self.line.depart(CLASS, number, Mono(self.at));
+        self.line.depart(CLASS, number, 0, Mono(self.at));
         if self.visitors[&number].straight {
             self.line.give_up_straight(CLASS, number);
             self.is(number, Is::Gone);

@@ -19,6 +19,7 @@ const TERMS: fn() -> Terms = || Terms {
     rate: "5000/s".parse().unwrap(),
     claim_window: Duration::from_secs(1200),
     ticket_lifetime: Duration::from_secs(86_400),
+    gate_wait: Duration::from_secs(5),
 };
 
 /// Resident memory of this process, in KiB.

@@ -35,6 +35,12 @@ pub fn pass_life(session: Duration) -> Duration {
     session + session / 4
 }
 
+/// Until which second an identity that ended now is remembered: as long as its pass, however new, could be shown and
+/// have its grace.
+pub fn remembered_until(session: Duration, now: u32) -> u32 {
+    now.saturating_add(whole_seconds(pass_life(session))).saturating_add(GRACE)
+}
+
 /// When a pass issued at `issued` is due for renewal.
 pub fn renewal_due(issued: u32, session: Duration, now: u32) -> bool {
     now >= issued.saturating_add(whole_seconds(session / 4))

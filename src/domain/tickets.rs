@@ -633,13 +633,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let states = prop::sample::select(vec![
-            State::Called,
-            State::Entered,
-            State::Left,
-            State::Waiting,
-            State::InDoubt,
-        ]);
+        let states =
+            prop::sample::select(vec![State::Called, State::Entered, State::Left, State::Waiting, State::InDoubt]);
         let step = prop_oneof![
             (1u64..5000, states).prop_map(|(number, state)| Step::Set(number, state)),
             (1u64..5000).prop_map(Step::Hear),

@@ -21,7 +21,7 @@ use crate::domain::line::{Knock, StraightThrough};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::proxy::{Answer, Context, Keep, ProxyError, RequestBody, Slot, receive};
-use crate::room::{GatePlace, LiveRoom, Passed, Seat, Ticket};
+use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
 
 /// A refusal, and the headers of the request it answers.
@@ -189,13 +189,20 @@ impl Gateway {
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, &read.headers));
         }
-        // Without a number there is no way straight through; the page keeps trying to join.
-        let Ok(ticket) = room.live.draw(class).await else {
-            return Ok(self.not_yet(call, room, &credentials, &read.headers));
+        let ticket = match room.live.draw(class).await {
+            Ok(ticket) => ticket,
+            Err(error) => return Ok(self.without_ticket(call, room, &error, &read.headers)),
         };
         room.live.lane_metrics(class).arrivals.inc();
         let place = room.live.arrive_straight(ticket, &self.shared.clock, self.shared.clock.now());
         self.at_the_gate(call, room, ticket, place, Admit::Straight, credentials, read).await
+    }
+
+    /// No number could be drawn: the waiting page keeps trying, and says why.
+    fn without_ticket(&self, call: &Call, room: &RoomInForce, error: &NoTicket, headers: &HeaderMap) -> Outcome {
+        let standing = view::without_ticket(room, call, error);
+        let wait = page_or_json(call, headers);
+        Outcome::of(waiting(wait, room, call, headers, &standing), waiting_decision(wait))
     }
 
     /// Waits at the gate for as long as a request is held there.

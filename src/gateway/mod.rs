@@ -155,13 +155,13 @@ impl Gateway {
         }
         let path = NormalPath::of(call.path());
         let own = &call.snapshot.config.server.own_path;
-        if path.readings().any(|reading| {
-            reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))
-        }) {
+        if path.readings().any(|reading| is_at_or_below(own, reading)) {
             return Err(Refusal::NotFound);
         }
         let here = call.snapshot.rooms.iter().enumerate();
-        let here = here.filter(|(_, room)| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
+        let here = here.filter(|(_, room)| {
+            room.settings.hosts.iter().any(|host| host.matches(&call.host_name)) && room.protects()
+        });
         let room = match path.owner(here.clone().map(|(index, room)| (index, room.settings.paths.as_slice()))) {
             Owner::Nobody => return Ok(Destination::Unprotected),
             Owner::Disputed => return Err(Refusal::BadRequest("path")),
@@ -315,6 +315,13 @@ fn mode(room: &config::Room) -> Mode {
         config::RoomState::Observe => Mode::Observing,
         config::RoomState::Closed => Mode::Closed,
     }
+}
+
+/// Whether a reading of a path, which is in lower case, is the prefix or below it.
+fn is_at_or_below(prefix: &str, reading: &str) -> bool {
+    let (path, prefix) = (reading.as_bytes(), prefix.as_bytes());
+    path.split_at_checked(prefix.len())
+        .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(prefix) && matches!(rest.first(), None | Some(b'/')))
 }
 
 fn waiting_decision(wait: Wait) -> metrics::Decision {

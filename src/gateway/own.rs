@@ -28,7 +28,7 @@ use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
 use crate::domain::paths::{WantedPath, host_of, same_origin_path};
 use crate::domain::token::Kind;
-use crate::room::{Ticket, View};
+use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{LinePage, NoticePage};
@@ -238,7 +238,10 @@ impl Visit<'_> {
                 Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait),
                 Err(refusal) => return Err(refusal),
             }
-            credentials.ticket = Some(self.draw(&mut tokens).await?);
+            match self.draw(&mut tokens).await {
+                Ok(held) => credentials.ticket = Some(held),
+                Err(error) => return self.without_ticket(&error),
+            }
         } else if let (Some(held), None) = (credentials.ticket, &credentials.inside)
             && let Some(seat) = self.room.live.seats.get(&held.ticket.id)
         {
@@ -277,7 +280,7 @@ impl Visit<'_> {
         if self.by_hand() { Asks::ByHand } else { Asks::Scripted }
     }
 
-    async fn draw(&self, tokens: &mut Tokens) -> Result<Held, Refusal> {
+    async fn draw(&self, tokens: &mut Tokens) -> Result<Held, NoTicket> {
         let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
         let (class, _) = self.room.live.class();
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
@@ -285,6 +288,28 @@ impl Visit<'_> {
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
         let issued = self.call.now.unix.seconds();
         Ok(Held { ticket, issued, turn: None })
+    }
+
+    /// No ticket could be drawn: the same facts as JSON, or as a page from which one can try again.
+    fn without_ticket(&self, error: &NoTicket) -> Result<Response<Body>, Refusal> {
+        let standing = view::without_ticket(&self.room, self.call, error);
+        let mut response = if self.by_hand() {
+            self.line_page(&standing)?
+        } else {
+            queue_problem(&self.room, self.call, &self.message.headers, &standing, StatusCode::SERVICE_UNAVAILABLE)
+        };
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        retry_after(response.headers_mut(), standing.refresh);
+        personal_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    fn line_page(&self, standing: &Standing) -> Result<Response<Body>, Refusal> {
+        let to = self.wanted();
+        let page = LinePage { standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
+        let catalogue = self.call.language(&self.message.headers);
+        let words = self.room.words(catalogue);
+        Ok(plain_page(page.render(&self.call.snapshot.assets, &self.room.frame, &words)?))
     }
 
     fn too_many(&self, credentials: &Credentials, wait: Duration) -> Result<Response<Body>, Refusal> {
@@ -385,11 +410,7 @@ impl Visit<'_> {
         });
         let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
         let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
-        let to = self.wanted();
-        let page = LinePage { standing: &standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
-        let catalogue = self.call.language(&self.message.headers);
-        let page = page.render(&self.call.snapshot.assets, &self.room.frame, &self.room.words(catalogue))?;
-        let mut response = plain_page(page);
+        let mut response = self.line_page(&standing)?;
         if self.call.method == Method::POST {
             self.hand_over(&mut response, tokens);
         }

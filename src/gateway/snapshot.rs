@@ -21,15 +21,29 @@ use crate::waiting_room::words::Words;
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
-    /// Its rooms, in the order of the file.
+    /// Its rooms, in the order of the file; after them those that are gone from the file and drain.
     pub rooms: Vec<Arc<RoomInForce>>,
+    /// The signing keys.
+    pub keyring: Arc<Keyring>,
     /// Templates and languages.
     pub assets: Arc<Assets>,
+}
+
+/// Whether the configuration still has a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// It does.
+    Configured,
+    /// It does not: the room goes on until its line is empty, so that nobody loses a place and the portal does not get
+    /// a whole line at once.
+    Draining,
 }
 
 /// A room as one configuration has it.
 #[derive(Debug)]
 pub struct RoomInForce {
+    /// Whether the configuration still has it.
+    pub tenure: Tenure,
     /// What the operator wrote.
     pub settings: Arc<config::Room>,
     /// The line and the seats, which outlive configurations.
@@ -62,6 +76,7 @@ impl RoomInForce {
         settings: Arc<config::Room>,
         config: &Config,
         live: Arc<LiveRoom>,
+        tenure: Tenure,
         keyring: &Keyring,
         assets: &Assets,
         now: Now,
@@ -71,13 +86,14 @@ impl RoomInForce {
             own_path: config.server.own_path.clone(),
             service: config.server.public_url.as_ref().map(|url| url.authority.clone()),
         };
-        let published = published(&settings, &live);
+        let published = published(&settings, &live, now);
         let shown = Shown {
             pages: Pages::render(assets, &frame, &published)?,
             board: board(&settings, &live, assets, now),
             published,
         };
         Ok(RoomInForce {
+            tenure,
             keys: keyring.for_room(&settings.name),
             cookies: RoomCookies::new(&settings.name),
             settings,
@@ -85,6 +101,11 @@ impl RoomInForce {
             frame,
             shown: RwLock::new(Arc::new(shown)),
         })
+    }
+
+    /// Whether it protects its paths: a draining room does only as long as somebody stands in its line.
+    pub fn protects(&self) -> bool {
+        self.tenure == Tenure::Configured || !self.live.is_empty()
     }
 
     /// What everybody may see.
@@ -99,7 +120,7 @@ impl RoomInForce {
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
         let old = self.shown();
-        let published = published(&self.settings, &self.live);
+        let published = published(&self.settings, &self.live, now);
         let pages = if published == old.published {
             old.pages.clone()
         } else {
@@ -124,21 +145,22 @@ pub fn reason_of(still: Still) -> Reason {
         Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
         Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
         Why::RampingUp => ReasonCode::RampingUp,
+        Why::StoreFull => ReasonCode::StoreFull,
+        Why::StoreUnreachable => ReasonCode::StoreUnreachable,
     };
     Reason { code, since: still.since }
 }
 
-fn published(settings: &config::Room, live: &LiveRoom) -> Published {
+fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
         message: settings.message.clone(),
-        reason: live.still().0.filter(steady).map(|still| reason_of(still).code),
+        reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
     }
 }
 
 fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
-    let (still, _) = live.still();
     let (class, name) = live.class();
     let view = live.lane_view(class);
     let lanes =
@@ -147,7 +169,7 @@ fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) ->
     Board {
         room: &settings.name,
         state: settings.state,
-        reason: still.map(reason_of),
+        reason: live.told_to_everybody(now).map(reason_of),
         message: settings.message.as_deref(),
         rate: settings.admission_rate,
         lanes: &lanes,

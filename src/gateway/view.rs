@@ -8,11 +8,13 @@ use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
 use crate::domain::line::{Asks, Knock, Standing as Stands, Standstill};
 use crate::domain::token::VisitorId;
-use crate::room::{View, Why};
+use crate::room::{NoTicket, View, Why};
 use crate::waiting_room::queue::{QueueState, Standing, Window};
 
 /// When to ask again at the gate, or when nothing is known better.
 const SOON: Duration = Duration::from_secs(2);
+/// When to ask again for a ticket that could not be drawn.
+const NO_TICKET_YET: Duration = Duration::from_secs(15);
 /// When to ask again while the room is closed for everybody, or after the end.
 const LATER: Duration = Duration::from_secs(30);
 
@@ -43,9 +45,22 @@ pub fn standing_of(
         _ if credentials.inside.is_some() => plain(QueueState::Inside, LATER),
         (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
         _ if credentials.expired => plain(QueueState::Expired, SOON),
-        _ => plain(QueueState::None, SOON),
+        _ => {
+            let reason = room.live.store_illness(call.now).map(reason_of);
+            Standing { reason, ..plain(QueueState::None, SOON) }
+        }
     };
     with_class(room, credentials, standing)
+}
+
+/// The standing of a visitor who asked for a ticket and got none.
+pub fn without_ticket(room: &RoomInForce, call: &Call, error: &NoTicket) -> Standing {
+    tracing::warn!(request_id = call.request_id.to_str().unwrap_or_default(), %error, "no ticket could be drawn");
+    Standing {
+        message: room.settings.message.clone(),
+        reason: Some(reason_of(room.live.why_no_ticket(error, call.now))),
+        ..Standing::only(QueueState::None, NO_TICKET_YET, call.now.wall)
+    }
 }
 
 fn of_ticket(

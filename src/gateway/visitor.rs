@@ -71,8 +71,11 @@ impl Credentials {
             Err(rejection) => {
                 metrics.token_rejections.of(label(&rejection)).inc();
                 if let Rejection::Expired(token) = rejection {
-                    self.expired = true;
-                    self.just_expired |= within_grace(token.expires, now);
+                    // Whoever logged out has no grace, and whoever stayed silent had it since then.
+                    match room.live.seats.without_seat(&token.id) {
+                        Shown::Ended(silently_at) => self.note_end(silently_at, now),
+                        _ => self.note_end(Some(token.expires), now),
+                    }
                 }
                 return;
             }
@@ -81,16 +84,21 @@ impl Credentials {
         match room.live.show_pass(&token.id, generation, session, now) {
             Shown::Good(seat) => self.keep_best(Inside { token, seat }),
             Shown::Unknown => {
-                let seat = room.live.reseat(token.id, token.number, token.class, now);
+                let seat = room.live.reseat(&token, now);
                 self.keep_best(Inside { token, seat });
             }
             Shown::Ended(silently_at) => {
                 metrics.token_rejections.of(TokenRejection::Ended).inc();
-                self.expired |= silently_at.is_some();
-                self.just_expired |= silently_at.is_some_and(|at| within_grace(at, now));
+                self.note_end(silently_at, now);
             }
             Shown::Superseded => metrics.token_rejections.of(TokenRejection::Ended).inc(),
         }
+    }
+
+    /// A pass ended: by itself in the second given, or because it was wished.
+    fn note_end(&mut self, by_itself: Option<u32>, now: u32) {
+        self.expired |= by_itself.is_some();
+        self.just_expired |= by_itself.is_some_and(|at| within_grace(at, now));
     }
 
     fn keep_best(&mut self, inside: Inside) {

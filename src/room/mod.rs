@@ -23,12 +23,12 @@ use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Terms};
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
-use crate::domain::seat::pass_life;
+use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
-use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
-use crate::store::{Fact, Script, Store, StoreError, TicketRecord, TicketState};
+use crate::store::{Fact, Health, Script, Store, StoreError, TicketRecord, TicketState};
 use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics, StandstillReason};
 
 pub use gate::{GatePlace, Passed};
@@ -122,6 +122,10 @@ pub enum Why {
     Standstill(Standstill),
     /// The rate is raised slowly after a standstill.
     RampingUp,
+    /// The line moves, but nobody can join it: the store takes nothing more.
+    StoreFull,
+    /// The line moves, but nobody can join it: the store does not do its work.
+    StoreUnreachable,
 }
 
 impl From<Why> for StandstillReason {
@@ -132,6 +136,8 @@ impl From<Why> for StandstillReason {
             Why::Standstill(Standstill::StoreUnreachable) => StandstillReason::StoreUnreachable,
             Why::Standstill(Standstill::RoomFull) => StandstillReason::RoomFull,
             Why::RampingUp => StandstillReason::RampingUp,
+            Why::StoreFull => StandstillReason::StoreFull,
+            Why::StoreUnreachable => StandstillReason::StoreUnreachable,
         }
     }
 }
@@ -248,6 +254,30 @@ impl LiveRoom {
         let id = VisitorId(entropy::bytes()?);
         let number = self.store.take_number(&self.name, class).await?;
         Ok(Ticket { id, class, number })
+    }
+
+    /// Whether the store is ill, so that those who join get a ticket only as far as the durable mark reaches.
+    pub fn store_illness(&self, now: Now) -> Option<Still> {
+        let (why, since_mono) = match *self.store.health().borrow() {
+            Health::Good => return None,
+            Health::Full { since, .. } => (Why::StoreFull, since),
+            Health::Unreachable { since, .. } => (Why::StoreUnreachable, since),
+        };
+        Some(Still { why, since: now.wall.minus(now.mono.since(since_mono)), since_mono })
+    }
+
+    /// What everybody is told: why nobody enters, or else why nobody can join.
+    pub fn told_to_everybody(&self, now: Now) -> Option<Still> {
+        self.still().0.or_else(|| self.store_illness(now))
+    }
+
+    /// Why somebody who asked for a ticket got none.
+    pub fn why_no_ticket(&self, error: &NoTicket, now: Now) -> Still {
+        let why = match error {
+            NoTicket::Store(StoreError::Full(_)) => Why::StoreFull,
+            NoTicket::Store(_) | NoTicket::Entropy(_) => Why::StoreUnreachable,
+        };
+        self.store_illness(now).unwrap_or(Still { why, since: now.wall, since_mono: now.mono })
     }
 
     /// Counts a poll of a ticket.
@@ -368,8 +398,10 @@ impl LiveRoom {
     }
 
     /// Takes a seat for a good pass whose seat was lost, beyond the limit and without budget.
-    pub fn reseat(&self, id: VisitorId, number: u64, class: ClassId, now: u32) -> Arc<Seat> {
-        let seat = self.seats.put(id, Seat::new(number, class, now, crate::store::Standing::Confirmed));
+    pub fn reseat(&self, pass: &Token, now: u32) -> Arc<Seat> {
+        let id = pass.id;
+        let seat = Seat::new(pass.number, pass.class, now, crate::store::Standing::Confirmed);
+        let seat = self.seats.put(id, seat.with_pass_signed_at(pass.issued));
         self.record(Fact::Seat { id: id.0, seat: seat.record() });
         seat
     }
@@ -384,7 +416,7 @@ impl LiveRoom {
     /// The visitor is done: the seat is free, the pass ends.
     pub fn end_session(&self, id: &VisitorId, now: u32) {
         let session = self.settings().session_duration;
-        let until = now.saturating_add(u32::try_from(pass_life(session).as_secs()).unwrap_or(u32::MAX));
+        let until = remembered_until(session, now);
         self.seats.put_ended(*id, until);
         self.seats.free(id);
         self.record(Fact::SeatGone { id: id.0, ended_until: Some(until) });
@@ -480,9 +512,9 @@ impl LiveRoom {
     fn show_figures(&self, settings: &config::Room, now: Now) {
         let mut inner = self.lock();
         inner.forget_gone();
-        let still = inner.still;
         let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
+        let still = self.told_to_everybody(now);
         self.metrics.admission_rate.set(rate);
         self.metrics.set_state(settings.state);
         let view = self.lane_view(self.lane.0);
@@ -510,6 +542,11 @@ impl LiveRoom {
             called: lane.map_or(0, |lane| lane.claims() as u64),
             at_gate: lane.map_or(0, |lane| lane.at_gate() as u64),
         }
+    }
+
+    /// Whether nobody waits, holds a turn or stands at the gate.
+    pub fn is_empty(&self) -> bool {
+        self.lock().line.lanes().all(|(_, lane)| lane.waiting() == 0 && lane.claims() == 0 && lane.at_gate() == 0)
     }
 
     /// Why nothing moves, and the thousandths of the rate in force.

@@ -275,8 +275,7 @@ impl Running {
 
     /// A request to the private listener.
     pub async fn operate(&self, method: &str, path: &str) -> Answer {
-        let visitor = Visitor { to: self.admin, ..self.visitor() };
-        visitor.request(method, path).send().await
+        at(&self.visitor(), self.admin).request(method, path).send().await
     }
 
     /// Stops it properly and starts it again.
@@ -380,6 +379,11 @@ impl Visitor {
     pub fn poll(&self) -> Asking {
         self.script("POST", &own("status"))
     }
+}
+
+/// The same visitor, asking another address.
+pub fn at(visitor: &Visitor, address: SocketAddr) -> Visitor {
+    Visitor { to: address, ..visitor.clone() }
 }
 
 /// One of our own paths for the room.
