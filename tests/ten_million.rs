@@ -1,16 +1,16 @@
 //! A line of ten million: what it takes in memory, what a tick costs, how long it takes to say where somebody stands.
 //!
-//! Prints figures. The bounds are those the program promises, except that times are asserted with room to spare for a
-//! busy machine; the whole day (`ANTICAMERA_FULL=1`) walks through everybody present, most absent, and a million back.
+//! Prints figures. The bounds are those the program promises, except that times are those that the thread worked;
+//! the whole day (`ANTICAMERA_FULL=1`) walks through everybody present, most absent, and a million back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails aloud")]
-#![allow(clippy::disallowed_methods, reason = "real time is measured here")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anticamera::domain::line::{Arrival, Asks, Conditions, Line, Standing, Terms};
 use anticamera::domain::names::ClassId;
 use anticamera::domain::tickets::State;
 use anticamera::domain::time::{Mono, Now, Unix};
+use rustix::time::{ClockId, clock_gettime};
 
 const CLASS: ClassId = ClassId(7);
 const MANY: u64 = 10_000_000;
@@ -21,6 +21,11 @@ const TERMS: fn() -> Terms = || Terms {
     ticket_lifetime: Duration::from_secs(86_400),
     gate_wait: Duration::from_secs(5),
 };
+
+/// What this thread has worked so far. Not the clock on the wall: a test's machine does other things as well.
+fn worked() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
+}
 
 /// Resident memory of this process, in KiB.
 fn resident() -> u64 {
@@ -56,10 +61,9 @@ impl Costs {
         self
     }
 
-    /// Below ten milliseconds; on a machine that does other things at the same time a few ticks may take longer.
+    /// Below ten milliseconds, even the worst.
     fn are_small(&self) {
-        assert!(self.0[self.0.len() * 99 / 100] < Duration::from_millis(10));
-        assert!(self.0[self.0.len() - 1] < Duration::from_millis(100));
+        assert!(self.0[self.0.len() - 1] < Duration::from_millis(10));
     }
 }
 
@@ -83,20 +87,20 @@ impl Day {
     /// A tick and the entries after it. Half of those called come at once.
     fn tick(&mut self) -> Duration {
         self.at += TICK;
-        let begun = Instant::now();
+        let begun = worked();
         let tick = self.line.tick(self.now(), Conditions::FINE);
-        let mut took = begun.elapsed();
+        let mut took = (worked() - begun);
         for number in tick.moved.iter().flat_map(|(_, moved)| &moved.called) {
             self.called += 1;
             if number % 2 == 0 {
                 assert_eq!(self.line.arrive(CLASS, *number, Mono(self.at)), Arrival::AtGate);
             }
         }
-        let begun = Instant::now();
+        let begun = worked();
         while self.line.enter_next(Mono(self.at)).is_some() {
             self.entered += 1;
         }
-        took += begun.elapsed();
+        took += (worked() - begun);
         took
     }
 
@@ -116,43 +120,54 @@ impl Day {
     }
 
     /// The median time to say where a ticket stands, in nanoseconds, for tickets all over the line.
-    fn time_to_stand(&mut self, poll: bool) -> u128 {
-        let mut times: Vec<u128> = (0..20_000u64)
-            .map(|n| {
-                let number = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.issued + 1;
+    fn time_to_stand(&mut self, say: fn(&mut Line, u64, Now) -> Standing) -> u128 {
+        const BATCH: u64 = 50;
+        let mut batches: Vec<u128> = (0..1000)
+            .map(|batch| {
                 let now = self.now();
-                let begun = Instant::now();
-                let standing = if poll {
-                    self.line.poll(CLASS, number, Asks::Scripted, now).0
-                } else {
-                    self.line.standing(CLASS, number, Asks::Scripted)
-                };
-                let took = begun.elapsed().as_nanos();
-                assert!(matches!(standing, Standing::Waiting { .. } | Standing::YourTurn { .. } | Standing::Entered));
-                took
+                let begun = worked();
+                for n in batch * BATCH..(batch + 1) * BATCH {
+                    let number = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.issued + 1;
+                    let standing = say(&mut self.line, number, now);
+                    assert!(!matches!(standing, Standing::Left | Standing::Unknown));
+                }
+                (worked() - begun).as_nanos() / u128::from(BATCH)
             })
             .collect();
-        times.sort_unstable();
-        times[times.len() / 2]
+        batches.sort_unstable();
+        batches[batches.len() / 2]
+    }
+
+    fn times_to_stand(&mut self) -> (u128, u128) {
+        let stand = |line: &mut Line, number, _| line.standing(CLASS, number, Asks::Scripted);
+        let poll = |line: &mut Line, number, now| line.poll(CLASS, number, Asks::Scripted, now).0;
+        (self.time_to_stand(stand), self.time_to_stand(poll))
     }
 }
 
+/// One after the other: they measure the memory of the process.
 #[test]
 fn ten_million_tickets() {
+    a_line_of_ten_million();
+    a_crowd_of_ghosts_in_front_holds_the_line_up_for_a_moment_only();
+    a_restored_line_of_which_most_are_done_takes_hardly_any_memory();
+}
+
+fn a_line_of_ten_million() {
     let mut thousand = Day::begun(Line::new(TERMS(), Mono(0)));
     thousand.join(1000);
-    let few = (thousand.time_to_stand(false), thousand.time_to_stand(true));
+    let few = thousand.times_to_stand();
     drop(thousand);
 
     let empty = resident();
-    let begun = Instant::now();
+    let begun = worked();
     let mut day = Day::begun(Line::new(TERMS(), Mono(0)));
     day.join(MANY);
-    println!("ten million joins: {:.2?}", begun.elapsed());
+    println!("ten million joins: {:.2?}", (worked() - begun));
     let grown = resident() - empty;
     println!("resident memory: {} MiB more than an empty line", grown / 1024);
     assert!(grown <= 64 * 1024);
-    let many = (day.time_to_stand(false), day.time_to_stand(true));
+    let many = day.times_to_stand();
     println!("standing: median {} ns among ten million, {} ns among a thousand", many.0, few.0);
     println!("poll: median {} ns among ten million, {} ns among a thousand", many.1, few.1);
     assert!(many.0 < few.0 * 3 + 1000 && many.1 < few.1 * 3 + 1000);
@@ -174,7 +189,6 @@ fn most_absent_and_a_million_back(day: &mut Day) {
     day.run(2000, |number| number % 10 == 0).of("and go away again").are_small();
 }
 
-#[test]
 fn a_crowd_of_ghosts_in_front_holds_the_line_up_for_a_moment_only() {
     let mut day = Day::begun(Line::new(TERMS(), Mono(0)));
     day.join(5_000_000);
@@ -190,7 +204,6 @@ fn a_crowd_of_ghosts_in_front_holds_the_line_up_for_a_moment_only() {
     assert!(day.called > 5000, "{}", day.called);
 }
 
-#[test]
 fn a_restored_line_of_which_most_are_done_takes_hardly_any_memory() {
     let empty = resident();
     let mut day = Day::begun(Line::taken_up(TERMS(), Mono(0)));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{EXPECT, HeaderMap, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -243,7 +243,7 @@ impl Gateway {
         let standing = view::standing(room, call, credentials);
         let (parts, body) = request.into_parts();
         let response = answers::waiting(wait, room, call, &parts.headers, &standing);
-        leave_unread(body);
+        leave_unread(&parts.headers, body);
         Outcome::of(response, waiting_decision(wait))
     }
 
@@ -296,14 +296,15 @@ impl Outcome {
 
     fn refused(refusal: &Refusal, call: &Call, request: Request<Incoming>) -> Outcome {
         let (parts, body) = request.into_parts();
-        leave_unread(body);
+        leave_unread(&parts.headers, body);
         Outcome::of(refusal.answer(call, &parts.headers), metrics::Decision::Refused)
     }
 }
 
-/// Reads on for a while after an early answer, off the request's path.
-fn leave_unread(body: Incoming) {
-    if !http_body::Body::is_end_stream(&body) {
+/// Reads on for a while after an early answer, off the request's path. Whoever first asks whether to send the body is
+/// not asked for it: reading would say `100 Continue` (RFC 9110 section 10.1.1).
+fn leave_unread(headers: &HeaderMap, body: Incoming) {
+    if !http_body::Body::is_end_stream(&body) && !headers.contains_key(EXPECT) {
         tokio::spawn(linger(body));
     }
 }

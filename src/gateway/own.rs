@@ -74,7 +74,7 @@ pub async fn answer(gateway: &Gateway, call: &Call, path: String, request: Reque
 async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     let announced = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
-        leave_unread(body);
+        leave_unread(headers, body);
         return Err(Refusal::TooLarge);
     }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {

@@ -71,7 +71,7 @@ fn whoever_takes_nothing_is_cut_off() {
     let mut wire = Wire::connect_narrow(stage.proxy.address);
     wire.send(visitor.request("GET", "/endless", ""));
     assert_eq!(wire.head().status, 200);
-    stage.arrived(2);
+    until("it is under way", || stage.metric("anticamera_portal_in_flight") == 1.0);
     until("nothing is under way", || stage.metric("anticamera_portal_in_flight") == 0.0);
     assert!(!wire.skip(999_000_000), "the answer did not come to its end");
 }
@@ -171,7 +171,7 @@ fn connections_are_limited() {
     let mut refused = stage.connect();
     refused.try_send(HEALTH);
     assert!(refused.is_closed());
-    assert_eq!(stage.operator("GET", "/readyz").status, 200, "operators have connections of their own");
+    until("operators have connections of their own", || stage.operator("GET", "/readyz").status == 200);
     held.pop();
     until("a place is free", || {
         let mut wire = stage.connect();
@@ -205,6 +205,7 @@ fn tunnels_count_as_connections() {
 fn a_body_that_will_not_be_forwarded_is_not_asked_for() {
     let stage = Stage::with(|setup| setup.room = "state = \"hold\"".to_owned());
     let stranger = Visitor::new(stage.proxy.address);
+    until("it is held", || stage.metric("anticamera_room_state{room=\"r\",state=\"hold\"}") == 1.0);
     let mut wire = stage.begin(&stranger, "POST", "/form", "Content-Length: 1000000\r\nExpect: 100-continue\r\n");
     let first = wire.head();
     assert_eq!(first.status, 503, "not 100: {first:?}");

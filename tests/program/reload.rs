@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use crate::wire::Visitor;
 use crate::{Stage, until};
 
 impl Stage {
@@ -82,4 +83,16 @@ fn what_needs_a_restart_is_refused_as_a_whole() {
     assert_eq!(stage.operator("POST", "/admin/v1/reload").status, 200);
     until("the new rate is in force", || stage.rate() == 40.0);
     assert_eq!(stage.metric("anticamera_config_last_reload_success"), 1.0);
+}
+
+/// Whoever comes before the first tick finds the room as the operator wants it.
+#[test]
+fn a_held_room_is_held_from_the_first_request_on() {
+    let stage = Stage::with(|setup| setup.room = "state = \"hold\"".to_owned());
+    for _ in 0..20 {
+        let mut visitor = Visitor::new(stage.proxy.address);
+        let reply = visitor.get("/");
+        assert_eq!((reply.status, visitor.pass()), (503, None));
+    }
+    assert_eq!(stage.portal.seen().len(), 0);
 }
