@@ -56,7 +56,7 @@ async fn a_dead_portal_holds_admission_and_everybody_keeps_everything() {
         .await;
     let inside = insider(&running).await;
     let mut line = Vec::new();
-    for _ in 0..30 {
+    for _ in 0..90 {
         let visitor = running.visitor();
         visitor.join().await;
         line.push(visitor);

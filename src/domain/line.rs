@@ -297,9 +297,11 @@ impl Line {
                 count as f64 <= self.entries_per_second() * self.terms.gate_wait.as_secs_f64()
             }
             Some(_) => false,
-            None => {
-                self.budget.time_until(count, self.conditions.ramp).is_some_and(|wait| wait <= self.terms.gate_wait)
-            }
+            // What is not there at once is handed out at the next tick.
+            None => self
+                .budget
+                .time_until(count, self.conditions.ramp)
+                .is_some_and(|wait| wait.is_zero() || wait + TICK <= self.terms.gate_wait),
         }
     }
 

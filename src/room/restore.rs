@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use dashmap::DashMap;
 
-use super::{Inner, Joins, LiveRoom, Seat, Seats, terms};
+use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, terms};
 use crate::config;
+use crate::domain::budget::WHOLE;
 use crate::domain::line::{Asks, Line};
 use crate::domain::movement::MovementLog;
 use crate::domain::names::ClassId;
@@ -46,7 +47,7 @@ impl LiveRoom {
             still: None,
             last_tick: now.mono,
         };
-        Ok(Arc::new(LiveRoom {
+        let live = LiveRoom {
             name: room.name.clone(),
             identity: LineIdentity(known.identity),
             seats: seats_of(&known),
@@ -61,7 +62,10 @@ impl LiveRoom {
             started: now.unix,
             metrics: room_metrics,
             lane,
-        }))
+        };
+        // Whoever comes before the first tick finds the room as it is: held, or full.
+        live.tick(now, Around { standstill: None, ramp: WHOLE });
+        Ok(Arc::new(live))
     }
 }
 

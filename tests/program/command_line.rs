@@ -89,7 +89,8 @@ fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let visitors = Setup { listen: address.clone(), ..good() }.text();
-    let operators = good().text().replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{address}\""));
+    let operators =
+        good().text().replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{address}\""));
     for text in [visitors, operators] {
         let failed = with_file("run", &text);
         assert_eq!(failed.code, 1, "{failed:?}");

@@ -53,8 +53,8 @@ impl Reply {
 
     /// The value of a cookie that it sets.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let set = self.all("set-cookie").into_iter().filter_map(|line| line.split(';').next()?.split_once('='));
-        set.filter(|(set, _)| *set == name).map(|(_, value)| value).last()
+        let mut set = self.all("set-cookie").into_iter().filter_map(|line| line.split(';').next()?.split_once('='));
+        set.rfind(|(set, _)| *set == name).map(|(_, value)| value)
     }
 
     /// Checks that it leaves with the one policy of personal answers.
