@@ -54,7 +54,10 @@ async fn killed_under_load_nobody_loses_a_place_or_a_pass() {
         proxy.restart();
         gaps.push(begun.elapsed());
         let seats = seats(&mut proxy).await;
-        println!("kill {kill}: {seats} seats after it, {inside} visitors inside before it, gap {:.2?}", begun.elapsed());
+        println!(
+            "kill {kill}: {seats} seats after it, {inside} visitors inside before it, gap {:.2?}",
+            begun.elapsed()
+        );
         assert!(seats >= inside, "seats were lost");
     }
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -79,8 +82,15 @@ async fn killed_under_load_nobody_loses_a_place_or_a_pass() {
 }
 
 async fn seats(proxy: &mut Proxy) -> u64 {
-    let status = Client::to(proxy.admin).get_json("/admin/v1/status").await;
-    status["rooms"][0]["active_sessions"].as_u64().unwrap()
+    let mut admin = Client::to(proxy.admin);
+    for _ in 0..100 {
+        let status = admin.get_json("/admin/v1/status").await;
+        if let Some(seats) = status["rooms"][0]["active_sessions"].as_u64() {
+            return seats;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no status:\n{}", proxy.log().text());
 }
 
 fn no_number_twice(numbers: &HashMap<u64, u64>) {
@@ -151,7 +161,10 @@ async fn told_to_stop_under_load_it_fails_no_request() {
 }
 
 /// A file system of a few megabytes, unmounted in the end.
-struct SmallDisk(PathBuf, tempfile::TempDir);
+struct SmallDisk {
+    place: PathBuf,
+    _directory: tempfile::TempDir,
+}
 
 impl SmallDisk {
     fn mounted(megabytes: u32) -> Option<SmallDisk> {
@@ -166,11 +179,11 @@ impl SmallDisk {
         if !mounted {
             println!("SKIPPED: a file system can be mounted by root only");
         }
-        mounted.then_some(SmallDisk(place, directory))
+        mounted.then_some(SmallDisk { place, _directory: directory })
     }
 
     fn fill(&self) -> PathBuf {
-        let ballast = self.0.join("ballast");
+        let ballast = self.place.join("ballast");
         let mut file = fs::File::create(&ballast).unwrap();
         for size in [1 << 16, 1 << 12, 1] {
             while file.write_all(&vec![1; size]).is_ok() {}
@@ -179,17 +192,17 @@ impl SmallDisk {
     }
 
     fn read_only(&self) {
-        assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().unwrap().success());
+        assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.place).status().unwrap().success());
     }
 
     fn store(&self) -> String {
-        format!("\n[store]\npath = \"{}\"\n", self.0.join("state").display())
+        format!("\n[store]\npath = \"{}\"\n", self.place.join("state").display())
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.place).status();
     }
 }
 

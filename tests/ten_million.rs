@@ -4,12 +4,19 @@
 //! the whole day (`ANTICAMERA_FULL=1`) walks through everybody present, most absent, and a million back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails aloud")]
 
-use std::time::Duration;
+#[path = "support/process.rs"]
+mod process;
 
+use std::time::{Duration, Instant};
+
+use anticamera::clock::Clock;
+use anticamera::config;
 use anticamera::domain::line::{Arrival, Asks, Conditions, Line, Standing, Terms};
-use anticamera::domain::names::ClassId;
+use anticamera::domain::names::{ClassId, ClassName, RoomName};
 use anticamera::domain::tickets::State;
 use anticamera::domain::time::{Mono, Now, Unix};
+use anticamera::store::{Fact, Script, Store, TicketRecord, TicketState};
+use process::{Proxy, Setup};
 use rustix::time::{ClockId, clock_gettime};
 
 const CLASS: ClassId = ClassId(7);
@@ -89,7 +96,7 @@ impl Day {
         self.at += TICK;
         let begun = worked();
         let tick = self.line.tick(self.now(), Conditions::FINE);
-        let mut took = (worked() - begun);
+        let mut took = worked() - begun;
         for number in tick.moved.iter().flat_map(|(_, moved)| &moved.called) {
             self.called += 1;
             if number % 2 == 0 {
@@ -100,7 +107,7 @@ impl Day {
         while self.line.enter_next(Mono(self.at)).is_some() {
             self.entered += 1;
         }
-        took += (worked() - begun);
+        took += worked() - begun;
         took
     }
 
@@ -216,4 +223,49 @@ fn a_restored_line_of_which_most_are_done_takes_hardly_any_memory() {
     println!("restored, {} KiB more", resident().saturating_sub(empty));
     assert_eq!(day.line.lane(CLASS).unwrap().waiting(), 4096);
     assert_eq!(day.line.standing(CLASS, 5, Asks::Scripted), Standing::Unknown);
+}
+
+/// A state file with ten million tickets, of which `forgotten` are done with and all others wait.
+async fn state_of_ten_million(forgotten: u64) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config::Store::Embedded { path: directory.path().to_owned() };
+    let store = Store::open(&settings, Clock::system(), Box::new(|_, _| {})).await.unwrap();
+    let (room, class) = (RoomName::new("r").unwrap(), ClassName::citizen().id());
+    store.open_line(&room, 1).await.unwrap();
+    store.lift(&room, class, MANY).await.unwrap();
+    let record = TicketRecord { state: TicketState::Waiting, script: Script::Runs };
+    for number in 1..=MANY {
+        store.record(&room, Fact::Ticket { class, number, record });
+    }
+    store.flush().await.unwrap();
+    if forgotten > 0 {
+        store.record(&room, Fact::Forget { class, through: forgotten });
+    }
+    store.close().await.unwrap();
+    directory
+}
+
+/// Starts the program on that state; says how long that took and what it holds in memory, in KiB.
+#[expect(clippy::disallowed_methods, reason = "it is real time that is told")]
+fn taken_up(state: &tempfile::TempDir) -> (Duration, u64, u64) {
+    let begun = Instant::now();
+    let portal = "127.0.0.1:9".parse().unwrap();
+    let setup = Setup { rate: "1/s", ..Setup::in_front_of(&[portal]) };
+    let proxy = Proxy::start(&format!("{}\n[store]\npath = \"{}\"\n", setup.text(), state.path().display()));
+    let took = begun.elapsed();
+    let memory = proxy.memory();
+    (took, memory.now >> 10, memory.peak >> 10)
+}
+
+#[tokio::test]
+async fn a_state_file_of_ten_million_is_taken_up_in_little_memory() {
+    let nothing = tempfile::tempdir().unwrap();
+    let (_, empty, _) = taken_up(&nothing);
+    for (what, forgotten, most_mib) in [("all waiting", 0, 64), ("nearly all done with", MANY - MANY % 4096, 8)] {
+        let state = state_of_ten_million(forgotten).await;
+        let (took, now, peak) = taken_up(&state);
+        let more = now.saturating_sub(empty);
+        println!("{what}: serves after {took:.2?}, {more} KiB more than an empty room (at most {peak} KiB on the way)");
+        assert!(more <= most_mib * 1024, "{more} KiB");
+    }
 }
