@@ -247,6 +247,7 @@ impl Line {
         if let Standing::Waiting { told, near, .. } = standing {
             let told = if near == Near::Hold { Told::Held } else { told };
             self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
+            self.presence.told(told.interval());
         }
         standing
     }
