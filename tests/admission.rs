@@ -9,7 +9,7 @@ mod portal;
 
 use std::time::Duration;
 
-use app::{Answer, PATIENCE, Running, Visitor, identity_of, number_of, own, room_of};
+use app::{Answer, Running, Visitor, identity_of, number_of, own, room_of};
 use serde_json::json;
 
 const MEMBERS: [&str; 17] = [
