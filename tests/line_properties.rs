@@ -481,3 +481,24 @@ fn after_two_kills_in_a_row_a_place_that_was_never_recorded_is_still_kept() {
     world.all_enter_in_the_end();
     world.hold_the_rate();
 }
+
+#[test]
+fn a_line_is_rebuilt_from_what_its_visitors_hold() {
+    let mut world = World::new("1/s");
+    let now = world.now();
+    // A backup knew 10 tickets; visitors hold up to 5,000, and the highest does not come first.
+    (1..=10).for_each(|number| world.line.restore(CLASS, number, State::Entered, Asks::Scripted, now));
+    for number in [3000, 5000, 2999, 11] {
+        if world.line.may_lift(CLASS, number) {
+            world.line.lifted(CLASS, number, now);
+        }
+        assert!(world.line.reinstate(CLASS, number, Asks::Scripted, now), "{number}");
+        assert!(!world.line.reinstate(CLASS, number, Asks::Scripted, now), "{number} is known now");
+    }
+    let ahead = |number| match world.line.standing(CLASS, number, Asks::Scripted) {
+        Standing::Waiting { ahead, .. } => ahead,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([11, 2999, 3000, 5000].map(ahead), [0, 1, 2, 3]);
+    assert_eq!(world.line.standing(CLASS, 4, Asks::Scripted), Standing::Entered);
+}

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -31,8 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// When the drain begins: nobody else is at the door once nobody came for so long, and it closes at the latest then.
 const NOBODY_MORE: Duration = Duration::from_millis(20);
 const DOOR_CLOSES: Duration = Duration::from_millis(500);
-/// When the drain begins: how long a connection may take to bring its first request.
-const FIRST_REQUEST: Duration = Duration::from_millis(500);
+/// When the drain begins: how long a connection may still bring a request. It is told with the answer that it was the
+/// last one.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// How often idle connections to the portal are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -235,8 +236,7 @@ impl Serving {
         // Without it small answers wait for the visitor's acknowledgement; failing to set it only costs that.
         let _ = stream.set_nodelay(true);
         let limits = self.limits.borrow().clone();
-        let has_spoken = Arc::new(AtomicBool::new(false));
-        let service = self.service(peer, has_spoken.clone());
+        let service = self.service(peer);
         let stream = VisitorStream::new(stream, place, limits.write_idle_timeout);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -249,10 +249,8 @@ impl Serving {
         let mut drain = self.drain;
         let drained_and_heard = async {
             begun(&mut drain).await;
-            // hyper would close a connection at once of which it has read nothing, though a request may be there.
-            if !has_spoken.load(Ordering::Relaxed) {
-                tokio::time::sleep(FIRST_REQUEST).await;
-            }
+            // hyper would close an idle connection at once, though a request may just be on its way.
+            tokio::time::sleep(LAST_REQUEST).await;
         };
         tokio::select! {
             // What goes wrong on one visitor's connection concerns nobody else.
@@ -268,11 +266,9 @@ impl Serving {
     fn service(
         &self,
         peer: IpAddr,
-        has_spoken: Arc<AtomicBool>,
     ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
         let (gateway, drain) = (self.gateway.clone(), self.drain.clone());
         service_fn(move |request| {
-            has_spoken.store(true, Ordering::Relaxed);
             let (gateway, drain) = (gateway.clone(), drain.clone());
             async move {
                 let mut response = gateway.handle(request, peer).await;
