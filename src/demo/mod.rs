@@ -125,6 +125,9 @@ fn configuration(visitors: SocketAddr, portal: SocketAddr, operators: SocketAddr
         [admin]
         listen = "{operators}"
 
+        [leak_guard]
+        public = ["/style.css"]
+
         [log]
         access = false
 
@@ -151,20 +154,27 @@ A stand-in portal can take {RATE} visitors a second. A few more than that arrive
 keeps a line: simulated visitors join it, wait for their turn, enter, look around and leave.
 
   Look at it
-    http://{entrance}/                            the portal through the waiting room: nobody waits here
-    http://{entrance}/bonus/                      its protected part: you join the line and wait about half a minute
-    http://{entrance}/.waiting-room/board/{ROOM}    the board: what everybody may know of the line
-    http://{operators}/metrics                     metrics, for operators
-    http://{portal}/bonus/                      the bare portal, without a waiting room
+    {:<52} the portal through the waiting room; here nobody waits
+    {:<52} its protected part; you wait about half a minute
+    {:<52} your place as a page without script
+    {:<52} the board: what everybody may know of the line
+    {:<52} metrics, for operators
+    {:<52} the bare portal, without a waiting room
 
   Play with it, in another terminal
-    Pause the line:  curl -d '{{"state":"hold"}}' -H "Authorization: Bearer $(cat {token})" \
-                       http://{operators}/admin/v1/rooms/{ROOM}/state
+    Pause the line:  curl http://{operators}/admin/v1/rooms/{ROOM}/state -d '{{"state":"hold"}}' \
+                       -H "Authorization: Bearer $(cat {token})"
     Let it go on:    the same with "open"
     No script:       switch JavaScript off in your browser; the line works all the same
 
   Ctrl-C ends it.
-"#
+"#,
+        format!("http://{entrance}/"),
+        format!("http://{entrance}/bonus/"),
+        format!("http://{entrance}/.waiting-room/line?room={ROOM}"),
+        format!("http://{entrance}/.waiting-room/board/{ROOM}"),
+        format!("http://{operators}/metrics"),
+        format!("http://{portal}/bonus/"),
     )
 }
 

@@ -46,7 +46,10 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
         },
         (Method::GET | Method::HEAD, "/bonus/done") => page(StatusCode::OK, DONE),
         (Method::GET | Method::HEAD, "/bonus/leave") => page(StatusCode::OK, LEFT),
-        (_, "/" | "/bonus" | "/bonus/" | "/bonus/done" | "/bonus/leave") => method_not_allowed("GET, HEAD"),
+        (Method::GET | Method::HEAD, "/style.css") => with_type("text/css", STYLE.to_owned()),
+        (_, "/" | "/bonus" | "/bonus/" | "/bonus/done" | "/bonus/leave" | "/style.css") => {
+            method_not_allowed("GET, HEAD")
+        }
         (_, "/bonus/summary") => method_not_allowed("POST"),
         _ => page(StatusCode::NOT_FOUND, NOTHING),
     }
@@ -59,9 +62,14 @@ fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
 }
 
 fn page(status: StatusCode, main: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{HEAD}{main}{FOOT}")));
+    let mut response = with_type("text/html; charset=utf-8", format!("{HEAD}{main}{FOOT}"));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+fn with_type(media_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
@@ -111,8 +119,15 @@ const HEAD: &str = r#"<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Portale dimostrativo – Demonstration portal</title>
 <link rel="icon" href="data:,">
-<style>
-:root { color-scheme: light dark; }
+<link rel="stylesheet" href="/style.css">
+</head>
+<body>
+<header><strong>Dimostrazione</strong>: questo portale non è vero. <span lang="en">A demonstration: this portal is not
+real.</span></header>
+<main>
+"#;
+
+const STYLE: &str = r#":root { color-scheme: light dark; }
 body { margin: 0 auto; max-width: 40rem; padding: 1rem; font: 1.0625rem/1.5 system-ui, sans-serif; }
 header, footer { border-block: 1px solid #888; padding: .5rem 0; }
 footer { margin-top: 2rem; }
@@ -122,12 +137,6 @@ button, .main {
   display: inline-block; font: inherit; font-weight: 600; margin: 1rem 0; padding: .5rem 1.25rem; border: 0;
   border-radius: .25rem; background: #0a6e3c; color: #fff; text-decoration: none; cursor: pointer;
 }
-</style>
-</head>
-<body>
-<header><strong>Dimostrazione</strong>: questo portale non è vero. <span lang="en">A demonstration: this portal is not
-real.</span></header>
-<main>
 "#;
 
 const FOOT: &str = r#"

@@ -26,7 +26,7 @@ use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
-use crate::domain::paths::{WantedPath, host_of, same_origin_path};
+use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
 use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
@@ -330,7 +330,7 @@ impl Visit<'_> {
         let (room, random) = (&self.room.settings.name, self.gateway.shared.ids.fresh());
         let lang = self.call.query("lang").filter(|lang| lang.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         let lang = lang.map(|lang| format!("&lang={lang}")).unwrap_or_default();
-        format!("{own}/line?room={room}&to={}&n={random}{lang}", encoded(to))
+        format!("{own}/line?room={room}&to={}&n={random}{lang}", query_value(to))
     }
 
     /// The visitor's standing. Near the front the answer is held back until the call.
@@ -489,12 +489,6 @@ enum Unsaid {
     Refused,
 }
 
-/// A path and query as a value in a query.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,6 +496,6 @@ mod tests {
     #[test]
     fn wanted_addresses_survive_the_query() {
         let to = "/a/b?c=d&e=f%20g#";
-        assert_eq!(form_value(&format!("x=1&to={}", encoded(to)), "to").as_deref(), Some(to));
+        assert_eq!(form_value(&format!("x=1&to={}", query_value(to)), "to").as_deref(), Some(to));
     }
 }

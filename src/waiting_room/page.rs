@@ -17,6 +17,7 @@ use super::language::LANGUAGE_COOKIE;
 use super::queue::{QueueState, ReasonCode, Standing, Text};
 use super::words::Words;
 use crate::domain::names::RoomName;
+use crate::domain::paths::query_value;
 
 /// The page's script reads the board every so many seconds, up to twice that.
 const BOARD_SECONDS: u32 = 6;
@@ -175,7 +176,10 @@ impl LinePage<'_> {
         let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
         let state = if nobody_may_use_turn(standing) { QueueState::Held } else { standing.state };
         let context = LineContext {
-            frame: FrameContext::of(assets, Some(frame), text),
+            frame: FrameContext {
+                to_in_query: Some(query_value(self.to)),
+                ..FrameContext::of(assets, Some(frame), text)
+            },
             heading: line_heading(state, &figures, text),
             message: standing.message.as_deref().map(readable),
             figures: &figures,
@@ -264,6 +268,8 @@ struct FrameContext<'a> {
     own_path: &'a str,
     service: Option<&'a str>,
     languages: Vec<LanguageLink<'a>>,
+    /// The wanted address for links to other languages, where the page's own address does not say it.
+    to_in_query: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -287,6 +293,7 @@ impl<'a> FrameContext<'a> {
             own_path: frame.map_or("", |frame| &frame.own_path),
             service: frame.and_then(|frame| frame.service.as_deref()),
             languages: frame.map_or(Vec::new(), |_| assets.languages().iter().map(link).collect()),
+            to_in_query: None,
         }
     }
 }
@@ -569,6 +576,7 @@ mod tests {
         assert!(html.contains("circa da 25 a 35 minuti"));
         assert!(html.contains("name=\"to\" value=\"/bonus-600/?a=1&amp;b=2\""));
         assert!(html.contains("name=\"shown_ahead\" value=\"1234\""));
+        assert!(html.contains("&amp;lang=en&amp;to=/bonus-600/%3Fa%3D1%26b%3D2\""), "the other language keeps it too");
         assert!(!html.contains("/enter?room"));
     }
 

@@ -30,6 +30,9 @@ export class Portal {
     await closed;
   }
 
+  /** Bodies of the forms that reached it. */
+  forms() { return this.received.filter(({ method }) => method === 'POST').map(({ body }) => body); }
+
   async #answer(request, response) {
     let body = '';
     for await (const piece of request) { body += piece; }
@@ -43,4 +46,4 @@ export class Portal {
   }
 }
 
-const page = (title, main) => `<!doctype html><html lang="it"><title>${title}</title><h1>${title}</h1>${main}</html>`;
+const page = (title, main) => `<!doctype html><html lang="it"><title>${title}</title><link rel="icon" href="data:,"><h1>${title}</h1>${main}</html>`;

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { chromium } from 'playwright-core';
 
 import { Portal } from './portal.mjs';
@@ -17,17 +17,21 @@ const STANDING = { admission_rate: '1/h' };
 const MOVING = { admission_rate: '200/s' };
 const LONG_ENOUGH = 30_000;
 
+/** Scenes wait more than they work, so several run at once. */
+const AT_ONCE = 3;
+const scenes = [];
+
 let browser;
 
 before(async () => {
   const sandbox = process.getuid() === 0 ? ['--no-sandbox'] : [];
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: sandbox });
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: sandbox, ignoreDefaultArgs: ['--disable-back-forward-cache'] });
 });
 after(() => browser.close());
 
 /** A test with a portal, the program with a line of `line` visitors, and a browser profile. */
 function scene(name, { line = 12, profile = {}, settings = {} }, body) {
-  test(name, { timeout: 90_000 }, async () => {
+  const run = async () => {
     const portal = await Portal.start();
     const program = await Program.start(portal, { ...STANDING, ...settings });
     const context = await browser.newContext({ locale: 'it-IT', baseURL: program.origin, ...profile });
@@ -38,7 +42,7 @@ function scene(name, { line = 12, profile = {}, settings = {} }, body) {
     });
     context.on('weberror', (error) => complaints.push(String(error.error())));
     try {
-      await program.fill(line);
+      if (line > 0) { await program.fill(line); }
       if (profile.javaScriptEnabled !== false) { await context.clock.install(); }
       await body({ portal, program, context, page: await context.newPage() });
       assert.deepEqual(complaints, [], 'neither policy violations nor script errors');
@@ -51,7 +55,8 @@ function scene(name, { line = 12, profile = {}, settings = {} }, body) {
       await program.stop();
       await portal.down().catch(() => {});
     }
-  });
+  };
+  scenes.push({ name, run });
 }
 
 const text = (page, selector) => page.locator(selector).innerText();
@@ -174,7 +179,7 @@ scene('a form sent from outside is not sent on, says so, and what was written is
   await heading(page, 'Il tuo modulo non è stato inviato');
   await inLine(page);
   await picture(page, 'form-not-sent');
-  assert.deepEqual(portal.received.filter((request) => request.method === 'POST'), []);
+  assert.equal(portal.forms().length, 0);
   await page.goBack();
   assert.equal(await page.locator('textarea').inputValue(), 'dodici righe di domanda');
   await page.getByRole('button', { name: 'Invia' }).click();
@@ -184,8 +189,41 @@ scene('a form sent from outside is not sent on, says so, and what was written is
   await picture(page, 'form-turn');
   await page.locator('#enter').click();
   await page.locator('#inside').waitFor();
-  assert.equal(portal.received.at(-1).method, 'POST');
-  assert.match(portal.received.at(-1).body, /dodici/);
+  assert.deepEqual(portal.forms(), ['testo=dodici+righe+di+domanda']);
+});
+
+scene('a form of whoever is no longer inside is not sent on, and can be sent from there with a turn', { line: 0, settings: MOVING }, async ({ portal, program, context, page }) => {
+  await page.goto('/pratica/modulo');
+  await page.locator('textarea').fill('dodici righe di domanda');
+  await program.change(STANDING);
+  await program.fill(12);
+  await context.clearCookies();
+  await page.getByRole('button', { name: 'Invia' }).click();
+  await heading(page, 'Il tuo modulo non è stato inviato');
+  await inLine(page);
+  assert.equal(portal.forms().length, 0);
+  await program.change(MOVING);
+  await inTime(page, page.locator('#enter'));
+  await page.locator('#enter').click();
+  await page.locator('#inside').waitFor();
+  assert.deepEqual(portal.forms(), ['testo=dodici+righe+di+domanda']);
+});
+
+scene('without script a form is sent by reloading its page once the visitor entered in another tab', { profile: { javaScriptEnabled: false } }, async ({ portal, program, context, page }) => {
+  await page.goto('/modulo');
+  await page.locator('textarea').fill('dodici righe di domanda');
+  await page.getByRole('button', { name: 'Invia' }).click();
+  await heading(page, 'Il tuo modulo non è stato inviato');
+  await picture(page, 'form-plain');
+  const opened = context.waitForEvent('page');
+  await page.locator('#plain button').click();
+  const other = await opened;
+  await program.change(MOVING);
+  await entersByHand(other, program, '/pratica/invia');
+  assert.equal(portal.forms().length, 0);
+  await page.reload();
+  await page.locator('#inside').waitFor();
+  assert.deepEqual(portal.forms(), ['testo=dodici+righe+di+domanda']);
 });
 
 scene('two tabs share one place', {}, async ({ program, context, page }) => {
@@ -257,47 +295,66 @@ scene("an operator's hold is explained, and whoever has a turn then enters when 
   assert.equal(portal.received.length, 1);
 });
 
-scene('a turn during a hold asks nobody to enter, does not reload, and enters by itself afterwards', { line: 1 }, async ({ portal, program, context, page }) => {
-  await page.goto(WANTED);
-  await inLine(page);
-  // Hidden, the page learns of its turn but does not use it.
-  await page.evaluate(() => Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }));
-  await program.change(MOVING);
-  await inTime(page, title(page, 'È il tuo turno'));
-  await program.change({ state: 'hold' });
-  await inTime(page, title(page, 'La fila è in pausa'));
-  let loads = 0;
-  page.on('framenavigated', () => { loads += 1; });
-  await page.evaluate(() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); });
-  for (let polls = 0; polls < 4; polls += 1) {
-    const answer = await page.waitForResponse((response) => response.url().includes('/status'));
-    assert.equal((await answer.json()).queue.state, 'your_turn');
-  }
-  assert.equal(loads, 0, 'no reload while nobody can enter');
-  assert.equal(await page.locator('#enter').isVisible(), false);
-  assert.equal(await page.locator('#trouble').isVisible(), false);
-  assert.match(await text(page, '#reason'), /sospes|pausa/);
-  await picture(page, 'turn-held');
-  await program.change({ state: 'open' });
-  await enters(page, program);
-  assert.equal(portal.received.length, 1);
-});
+const STANDSTILLS = [
+  {
+    name: 'a hold',
+    reason: /in pausa/,
+    begin: ({ program }) => program.change({ state: 'hold' }),
+    end: ({ program }) => program.change({ state: 'open' }),
+  },
+  {
+    name: 'an outage of the portal',
+    reason: /non risponde/,
+    begin: async ({ portal, program }) => { await portal.down(); await noticesOutage(program); },
+    end: ({ portal }) => portal.up(),
+  },
+];
 
-scene('while the portal is down the reason is shown and nobody is told to enter', {}, async ({ portal, program, page }) => {
+/** What no room protects is tried, fails, and so tells the program. */
+async function noticesOutage(program) {
+  for (let n = 0; n < 4; n += 1) { await fetch(`${program.origin}/modulo`); }
+}
+
+for (const { name, reason, begin, end } of STANDSTILLS) {
+  scene(`a turn during ${name} asks nobody to enter, does not reload, and enters by itself afterwards`, { line: 1 }, async (stage) => {
+    const { portal, program, page } = stage;
+    await page.goto(WANTED);
+    await inLine(page);
+    // Hidden, the page learns of its turn but does not use it.
+    await page.evaluate(() => Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }));
+    await program.change(MOVING);
+    await inTime(page, title(page, 'È il tuo turno'));
+    await begin(stage);
+    await inTime(page, title(page, 'La fila è in pausa'));
+    let loads = 0;
+    page.on('framenavigated', () => { loads += 1; });
+    await page.evaluate(() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); });
+    for (let polls = 0; polls < 4; polls += 1) {
+      const answer = await page.waitForResponse((response) => response.url().includes('/status'));
+      assert.equal((await answer.json()).queue.state, 'your_turn');
+    }
+    assert.equal(loads, 0, 'no reload while nobody can enter');
+    assert.equal(await page.locator('#enter').isVisible(), false);
+    assert.equal(await page.locator('#trouble').isVisible(), false);
+    assert.match(await text(page, '#reason'), reason);
+    await picture(page, `turn-during-${name.replaceAll(' ', '-')}`);
+    await end(stage);
+    await enters(page, program);
+    assert.equal(portal.received.filter(({ url }) => url.startsWith('/pratica/domanda')).length, 1);
+  });
+}
+
+scene('while the portal is down whoever waits reads why', {}, async ({ portal, program, page }) => {
   await page.goto(WANTED);
   await inLine(page);
   await portal.down();
-  // What no room protects is tried, fails, and so tells the program.
-  for (let n = 0; n < 4; n += 1) { await fetch(`${program.origin}/modulo`); }
+  await noticesOutage(program);
   await inTime(page, page.locator('#reason:visible'));
   assert.match(await text(page, '#reason'), /non risponde/);
-  await program.change(MOVING);
-  for (let polls = 0; polls < 3; polls += 1) {
-    await page.waitForResponse((response) => response.url().includes('/status'));
-    assert.equal(await page.locator('#enter').isVisible(), false);
-  }
+  assert.equal(await page.locator('#enter').isVisible(), false);
   await picture(page, 'portal-down');
   await portal.up();
+  await program.change(MOVING);
   await enters(page, program);
 });
 
@@ -335,4 +392,8 @@ scene('page and headers fit into ten kilobytes', {}, async ({ program }) => {
     assert.ok(size > 1000 && size <= 10_240, `${coding}: ${size} bytes`);
     console.log(`${coding}: ${size} bytes with headers`);
   }
+});
+
+describe('the waiting page', { concurrency: AT_ONCE }, () => {
+  for (const { name, run } of scenes) { test(name, { timeout: 90_000 }, run); }
 });
