@@ -51,7 +51,7 @@ fn whoever_is_in_the_doorway_is_served() {
     let mut stage = Stage::new();
     let visitor = stage.insider();
     stage.proxy.signal("STOP");
-    let mut wires: Vec<Wire> = (0..30).map(|_| stage.begin(&visitor, "GET", "/", "")).collect();
+    let mut wires: Vec<Wire> = (0..400).map(|_| stage.begin(&visitor, "GET", "/", "")).collect();
     stage.proxy.signal("TERM");
     stage.proxy.signal("CONT");
     for wire in &mut wires {
