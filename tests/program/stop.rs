@@ -51,12 +51,11 @@ fn whoever_is_in_the_doorway_is_served() {
     let mut stage = Stage::new();
     let visitor = stage.insider();
     stage.proxy.signal("STOP");
-    let mut wires: Vec<Wire> = (0..30).map(|_| stage.begin(&visitor, "GET", "/", "")).collect();
+    let mut wires: Vec<Wire> = (0..400).map(|_| stage.begin(&visitor, "GET", "/", "")).collect();
     stage.proxy.signal("TERM");
     stage.proxy.signal("CONT");
     for wire in &mut wires {
-        // Some are answered before the signal is heard of, so not each is told that the connection ends.
-        assert_eq!(wire.try_head().expect("an answer").status, 200);
+        assert_eq!(wire.try_head().map(|head| head.status), Some(200));
     }
     assert_eq!(stage.proxy.ended().code(), Some(0));
 }
