@@ -19,7 +19,7 @@ const TOLD: usize = 1024;
 
 /// Polls that fell due while the line seemed cut are expected again after so many seconds: whoever was kept from asking
 /// tries again.
-const AGAIN: usize = 30;
+const AGAIN: usize = 10;
 
 /// How long the clock may stand still because too few polls arrive. After that they are taken for gone.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(600);
