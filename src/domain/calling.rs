@@ -11,7 +11,7 @@ use std::time::Duration;
 const MOST_PER_ENTRY: f64 = 12.0;
 
 /// How fast an empty gate is filled at low rates, in calls per second.
-const SLOWEST_CORRECTION: f64 = 0.3;
+const SLOWEST_CORRECTION: f64 = 0.5;
 
 /// The loop of one lane.
 #[derive(Clone, Debug)]
