@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The most calls per entry: one in twelve shows up.
 const MOST_PER_ENTRY: f64 = 12.0;
 
-/// How fast an empty gate is filled at low rates, in calls per second.
+/// How fast an empty gate is filled at least at low rates, in calls per second; at one a second and more it is one.
 const SLOWEST_CORRECTION: f64 = 0.5;
 
 /// The loop of one lane.
@@ -48,7 +48,8 @@ impl CallingLoop {
             CanEnter::Unheard => error.min(0.0),
             CanEnter::Now | CanEnter::NotNow => error,
         };
-        let calls = rate * (1.0 + self.integral) + correction * (rate * self.gain()).max(SLOWEST_CORRECTION);
+        let calls =
+            rate * (1.0 + self.integral) + correction * (rate * self.gain()).max(rate.clamp(SLOWEST_CORRECTION, 1.0));
         self.due = (self.due + calls.clamp(0.0, rate.max(0.1) * MOST_PER_ENTRY) * elapsed).min(target(rate).max(rate));
     }
 
