@@ -15,11 +15,12 @@ use super::visitor::{Credentials, Inside, Tokens, wants_header_tokens};
 use super::{Gateway, Outcome, admit_decision, personal_route, view, waiting_decision};
 use crate::clock::Clock;
 use crate::domain::admission::{Admit, Wait};
-use crate::domain::cookie::strip_own;
+use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_guard::{self, Command, Mode, Verdict};
 use crate::domain::negotiation::Audience;
+use crate::domain::paths::NormalPath;
 use crate::domain::token::Kind;
-use crate::proxy::{Answer, Context, Keep, ProxyError, RequestBody, Slot, receive};
+use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, Passed, Seat, Ticket};
 use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
 
@@ -42,7 +43,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.seat.end(self.live.room_seconds(self.clock.now()));
+        self.seat.end(self.live.room_seconds_at(self.clock.unix()));
     }
 }
 
@@ -116,10 +117,12 @@ impl Gateway {
         admit: Admit,
         request: Request<Incoming>,
     ) -> Result<Outcome, Refused> {
-        let (request, headers) = self.read_ahead(call, request).await?;
+        let request = self.read_ahead(call, request).await?;
         let journey = self.journey(call, room, &ticket, seat);
-        let slot = self.insider_slot(call).await.map_err(|error| (error, headers.clone()))?;
-        Ok(self.send(call, &headers, request, journey, slot, tokens, admit_decision(admit), Some(&ticket)).await)
+        match self.insider_slot(call).await {
+            Ok(slot) => Ok(self.send(call, request, journey, slot, tokens, admit_decision(admit), Some(&ticket)).await),
+            Err(refusal) => Err((refusal, request.into_parts().0.headers)),
+        }
     }
 
     async fn insider_slot(&self, call: &Call) -> Result<Slot, Refusal> {
@@ -186,24 +189,25 @@ impl Gateway {
             drop(place);
             return Ok(self.wait(call, room, page_or_json(call, request.headers()), &credentials, request));
         }
-        let (request, headers) = self.read_ahead(call, request).await?;
+        let request = self.read_ahead(call, request).await?;
+        let headers = request.headers();
         room.live.let_in(&self.shared.portal, self.shared.clock.now());
         let (seat, slot) = match place.wait(longest).await {
             Passed::Entered { seat, slot } => (seat, slot),
             Passed::Follows => match room.live.seats.get(&ticket.id) {
                 Some(seat) => (seat, self.insider_slot(call).await.map_err(|error| (error, headers.clone()))?),
-                None => return Ok(self.not_yet(call, room, &credentials, &headers)),
+                None => return Ok(self.not_yet(call, room, &credentials, headers)),
             },
-            Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, &headers)),
+            Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, headers)),
         };
         let mut tokens = Tokens::default();
-        tokens.pass(room, call, &headers, &ticket, &seat);
+        tokens.pass(room, call, headers, &ticket, &seat);
         if let Some(held) = credentials.ticket {
             let waited = call.now.unix.seconds().saturating_sub(held.issued);
             room.live.lane_metrics(ticket.class).wait_seconds.observe(f64::from(waited));
         }
         let journey = self.journey(call, room, &ticket, &seat);
-        Ok(self.send(call, &headers, request, journey, slot, tokens, admit_decision(admit), Some(&ticket)).await)
+        Ok(self.send(call, request, journey, slot, tokens, admit_decision(admit), Some(&ticket)).await)
     }
 
     fn not_yet(&self, call: &Call, room: &RoomInForce, credentials: &Credentials, headers: &HeaderMap) -> Outcome {
@@ -213,17 +217,12 @@ impl Gateway {
     }
 
     /// Reads a request's body ahead, so that no slow visitor holds a slot, a seat or the portal.
-    async fn read_ahead(
-        &self,
-        call: &Call,
-        request: Request<Incoming>,
-    ) -> Result<(Request<RequestBody>, HeaderMap), Refused> {
+    async fn read_ahead(&self, call: &Call, request: Request<Incoming>) -> Result<Request<RequestBody>, Refused> {
         let config = &call.snapshot.config;
-        let headers = request.headers().clone();
-        let idle = config.server.limits.body_idle_timeout;
-        match receive(request, config.portal.request_buffer, idle).await {
-            Ok(request) => Ok((request, headers)),
-            Err(error) => Err((error.into(), headers)),
+        let (parts, body) = request.into_parts();
+        match receive(body, config.portal.request_buffer, config.server.limits.body_idle_timeout).await {
+            Ok(body) => Ok(Request::from_parts(parts, body)),
+            Err(error) => Err((error.into(), parts.headers)),
         }
     }
 
@@ -261,17 +260,17 @@ impl Gateway {
         journey: Journey<'_>,
         decision: metrics::Decision,
     ) -> Outcome {
-        let (request, headers) = match self.read_ahead(call, request).await {
-            Ok(read) => read,
+        let request = match self.read_ahead(call, request).await {
+            Ok(request) => request,
             Err((refusal, headers)) => {
                 return Outcome::of(refusal.answer(call, &headers), metrics::Decision::Refused);
             }
         };
         let slot = match self.insider_slot(call).await {
             Ok(slot) => slot,
-            Err(refusal) => return Outcome::of(refusal.answer(call, &headers), metrics::Decision::Refused),
+            Err(refusal) => return Outcome::of(refusal.answer(call, request.headers()), metrics::Decision::Refused),
         };
-        self.send(call, &headers, request, journey, slot, Tokens::default(), decision, None).await
+        self.send(call, request, journey, slot, Tokens::default(), decision, None).await
     }
 
     /// Sends the request and brings the answer, with the tokens that belong to it. Whoever gets an error keeps the pass.
@@ -279,17 +278,23 @@ impl Gateway {
     async fn send(
         &self,
         call: &Call,
-        headers: &HeaderMap,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         journey: Journey<'_>,
         slot: Slot,
         mut tokens: Tokens,
         decision: metrics::Decision,
         ticket: Option<&Ticket>,
     ) -> Outcome {
-        strip_own(request.headers_mut());
+        let received = KeptHeaders::of(request.headers());
+        let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(request.headers());
         let guard = &call.snapshot.config.leak_guard;
         let context = Context {
+            received: Received {
+                method: &call.method,
+                uri: &call.uri,
+                version: request.version(),
+                headers: &received,
+            },
             portal: &call.snapshot.config.portal,
             visitor: call.visitor(),
             sticky: journey.sticky,
@@ -299,9 +304,9 @@ impl Gateway {
             request_id: &call.request_id,
             keep: journey.keep,
         };
-        let sent = self.shared.clock.now().mono;
+        let sent = self.shared.clock.mono();
         let answer = self.worker.forward(request, &context, slot).await;
-        let upstream = self.shared.clock.now().mono.since(sent);
+        let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
         let mut response = match answer {
             Ok(answer) => {
@@ -310,14 +315,14 @@ impl Gateway {
                 if let (true, Some(room), Some(ticket)) = (over, journey.room, ticket) {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
                     tokens = Tokens::default();
-                    tokens.take_away(room, call, headers, Kind::Pass);
+                    tokens.take_away(room, call, &received.unfold(), Kind::Pass);
                 }
                 answer.response
             }
-            Err(error) => Refusal::from(error).answer(call, headers),
+            Err(error) => Refusal::from(error).answer(call, &received.unfold()),
         };
-        self.log_out(call, headers, &mut tokens);
-        if wants_header_tokens(headers) {
+        self.log_out(call, &received, &mut tokens);
+        if gives_headers {
             response.headers_mut().extend(std::mem::take(&mut tokens.headers));
         }
         add_cookies(&mut response, tokens.cookies);
@@ -325,22 +330,20 @@ impl Gateway {
     }
 
     /// A logout path ends the passes of the rooms whose it is.
-    fn log_out(&self, call: &Call, headers: &HeaderMap, tokens: &mut Tokens) {
-        let normal = crate::domain::paths::NormalPath::of(call.path());
-        for room in &call.snapshot.rooms {
-            let settings = &room.settings;
-            if settings.logout.is_empty()
-                || !settings.hosts.iter().any(|host| host.matches(&call.host_name))
-                || !settings.logout.iter().any(|pattern| pattern.matches(&normal))
-            {
+    fn log_out(&self, call: &Call, headers: &KeptHeaders, tokens: &mut Tokens) {
+        let logs_out = |room: &&Arc<RoomInForce>| room.settings.hosts.iter().any(|host| host.matches(&call.host_name));
+        for room in call.snapshot.rooms.iter().filter(|room| !room.settings.logout.is_empty()).filter(logs_out) {
+            let path = NormalPath::of(call.path());
+            if !room.settings.logout.iter().any(|pattern| pattern.matches(&path)) {
                 continue;
             }
-            let credentials = Credentials::pass(room, call, headers, &self.shared.metrics);
+            let headers = headers.unfold();
+            let credentials = Credentials::pass(room, call, &headers, &self.shared.metrics);
             if let Some(inside) = credentials.inside {
                 room.live.end_session(&inside.token.id, room.live.room_seconds(call.now));
             }
             *tokens = Tokens::default();
-            tokens.take_away(room, call, headers, Kind::Pass);
+            tokens.take_away(room, call, &headers, Kind::Pass);
         }
     }
 
