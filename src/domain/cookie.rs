@@ -161,12 +161,14 @@ pub fn is_own_name(name: &[u8]) -> bool {
 /// of its business: `forwarding::strip_request` takes out all that begin like them.
 pub fn strip_own(headers: &mut HeaderMap) {
     let Entry::Occupied(mut lines) = headers.entry(COOKIE) else { return };
+    let mut has_emptied = false;
     for line in lines.iter_mut() {
         if let Some(rest) = without_own(line.as_bytes()) {
+            has_emptied |= rest.is_empty();
             *line = rest;
         }
     }
-    if lines.iter().any(HeaderValue::is_empty) {
+    if has_emptied {
         let left: Vec<HeaderValue> = lines.remove_entry_mult().1.filter(|line| !line.is_empty()).collect();
         left.into_iter().for_each(|line| {
             headers.append(COOKIE, line);
