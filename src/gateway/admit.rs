@@ -71,8 +71,10 @@ impl Gateway {
                 Some(seat) => self.follow(call, room, held.ticket, seat, request).await,
                 None => Ok(self.wait(call, room, Wait::Page, &credentials, request)),
             },
-            (Admit::Turn, _, Some(held)) => self.through_the_gate(call, room, held.ticket, credentials, request).await,
-            (Admit::Straight, ..) => self.straight(call, room, credentials, request).await,
+            (Admit::Turn, _, Some(held)) => {
+                Box::pin(self.through_the_gate(call, room, held.ticket, credentials, request)).await
+            }
+            (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, request)).await,
             _ => Ok(self.forward_ungated(call, request, admit_decision(admit)).await),
         }
     }

@@ -74,12 +74,12 @@ impl Ids {
         // An odd multiplier visits every number once before it repeats one.
         let id = self.start.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         // By hand: `format!` costs ten times as much, and every request gets one.
-        id.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]).map(hexadecimal).collect()
+        let mut digits = String::with_capacity(16);
+        for place in (0..16).rev() {
+            digits.push(char::from_digit((id >> (4 * place)) as u32 & 15, 16).unwrap_or('0'));
+        }
+        digits
     }
-}
-
-fn hexadecimal(digit: u8) -> char {
-    char::from_digit(u32::from(digit), 16).unwrap_or('0')
 }
 
 /// One request thread's gateway.
@@ -133,7 +133,8 @@ impl Gateway {
             }
         };
         let outcome = match self.own_path(&call) {
-            Some(path) => own::answer(self, &call, path, request).await,
+            // Boxed, so that the state of the rare does not make that of every request larger; it is moved about.
+            Some(path) => Box::pin(own::answer(self, &call, path, request)).await,
             None => match self.destination(&call, &request) {
                 Ok(Destination::Unprotected) => {
                     self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await
@@ -260,7 +261,7 @@ impl Gateway {
     }
 
     fn fresh_id(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.shared.ids.fresh()).unwrap_or_else(|_| HeaderValue::from_static("0"))
+        HeaderValue::try_from(self.shared.ids.fresh()).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 
     /// Counts a draw against the client's limit.

@@ -50,6 +50,8 @@ use crate::domain::time::Mono;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 /// Something of the caller's that lives as long as an answer is on its way: while it lives, the visitor is active.
 pub type Keep = Arc<dyn Any + Send + Sync>;
 
@@ -167,7 +169,7 @@ impl Worker {
                 Err(Unanswered::DiedUnused(error) | Unanswered::Failed(error)) => return Err(error),
             };
         }
-        let lease = self.open(address, &addresses, context).await?;
+        let lease = Box::pin(self.open(address, &addresses, context)).await?;
         match self.send(request, lease, context).await {
             Ok(answered) => Ok(answered),
             Err(Unanswered::DiedUnused(error) | Unanswered::Failed(error)) => Err(error),
@@ -388,7 +390,8 @@ fn handling(parts: &response::Parts, context: &Context<'_>) -> Handling {
     let is_event_stream = parts
         .headers
         .get(CONTENT_TYPE)
-        .is_some_and(|media_type| media_type.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+        .and_then(|media_type| media_type.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM));
     Handling {
         reading: if is_event_stream { Reading::AsTaken } else { Reading::Ahead(context.portal.response_buffer) },
         idle_limit: context.portal.idle_timeout,

@@ -184,7 +184,8 @@ impl Serving {
         let gateway = self.gateway.clone();
         let service = service_fn(move |request| {
             let gateway = gateway.clone();
-            async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, peer).await) }
+            // Boxed, because hyper moves it about before it runs, and it is large.
+            Box::pin(async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, peer).await) })
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())

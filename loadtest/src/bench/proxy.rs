@@ -14,7 +14,7 @@ use tokio::process::Child;
 use tokio::task::LocalSet;
 
 use super::medians::Spread;
-use super::nginx;
+use super::nginx::{self, AccessLog};
 use super::wrk::{Load, wrk};
 use crate::clock::Clock;
 use crate::connection_pool::ConnectionPool;
@@ -50,7 +50,7 @@ key_dir = "{dir}/keys"
 path = "{dir}/state"
 
 [log]
-access = false
+access = {access}
 
 [[room]]
 name = "bench"
@@ -74,6 +74,9 @@ pub struct ProxyArguments {
     /// Keep-alive connections.
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Log every request, on both sides.
+    #[arg(long)]
+    access_log: bool,
     /// Where to write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -112,9 +115,10 @@ pub(super) async fn bench(arguments: ProxyArguments) -> Outcome<()> {
     let directory = TempDir::new().context(|| "make a directory")?;
     let [portal_at, nginx_at, ours_at, admin_at] = free_addresses()?;
     let portal = nginx::start_portal(portal_at, directory.path(), &clock).await?;
-    let peer = nginx::start_proxy(nginx_at, portal_at, directory.path(), &clock).await?;
+    let log = if arguments.access_log { AccessLog::On } else { AccessLog::Off };
+    let peer = nginx::start_proxy(nginx_at, portal_at, log, directory.path(), &clock).await?;
     let places = [("{listen}", ours_at), ("{portal}", portal_at), ("{admin}", admin_at)];
-    let ours = start_ours(&arguments.proxy, &places, directory.path(), &clock).await;
+    let ours = start_ours(&arguments.proxy, &places, log, directory.path(), &clock).await;
     let done = match ours {
         Ok(ours) => compare(&arguments, (ours_at, &ours), (nginx_at, &peer), &clock).await,
         Err(fault) => Err(fault),
@@ -127,11 +131,13 @@ pub(super) async fn bench(arguments: ProxyArguments) -> Outcome<()> {
 async fn start_ours(
     program: &Path,
     places: &[(&str, SocketAddr); 3],
+    log: AccessLog,
     directory: &Path,
     clock: &Clock,
 ) -> Outcome<Child> {
     let mut values: Vec<(&str, String)> = places.iter().map(|(name, at)| (*name, at.to_string())).collect();
     values.push(("{dir}", directory.display().to_string()));
+    values.push(("{access}", (log == AccessLog::On).to_string()));
     let file = directory.join("config.toml");
     std::fs::write(&file, filled_in(CONFIG, &values)).context(|| file.display().to_string())?;
     let [(_, listen), ..] = places;
