@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::header::{COOKIE, Entry, HeaderMap, HeaderName, HeaderValue};
 
+use memchr::memchr;
+
 use super::names::RoomName;
 use super::token::{Kind, TokenText};
 
@@ -68,8 +70,9 @@ impl CookieName {
 
     /// The values of this cookie in the order sent, from all `Cookie` lines, at most [`MAX_TRIED`].
     pub fn values<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
-        let pairs = headers.get_all(COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-        pairs
+        let lines = headers.get_all(COOKIE).into_iter();
+        lines
+            .flat_map(|line| pairs(line.as_bytes()))
             .map(name_and_value)
             .filter(|(name, _)| *name == self.text.as_bytes())
             .map(|(_, value)| value)
@@ -179,18 +182,28 @@ pub fn strip_own(headers: &mut HeaderMap) {
 /// What is left of a `Cookie` line, perhaps nothing; `None` when nothing in it is ours.
 fn without_own(line: &[u8]) -> Option<HeaderValue> {
     let is_own = |pair: &&[u8]| is_own_name(name_and_value(pair).0);
-    let pairs = || line.split(|byte| *byte == b';');
-    if !pairs().any(|pair| is_own(&pair)) {
+    if !pairs(line).any(|pair| is_own(&pair)) {
         return None;
     }
     let mut rest = Vec::with_capacity(line.len());
-    for pair in pairs().filter(|pair| !is_own(pair)) {
+    for pair in pairs(line).filter(|pair| !is_own(pair)) {
         rest.extend_from_slice(pair);
         rest.push(b';');
     }
     rest.pop();
     // What came as a header value is one without some of its pairs, too.
     Some(HeaderValue::from_bytes(rest.trim_ascii()).unwrap_or(HeaderValue::from_static("")))
+}
+
+/// The pairs of a `Cookie` line, with the blanks around them. Lines are long, and searched more than once a request.
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let (pair, after) = line.split_at_checked(memchr(b';', line).unwrap_or(line.len()))?;
+        rest = after.strip_prefix(b";");
+        Some(pair)
+    })
 }
 
 /// Takes a pair apart; without a `=`, all of it is the name.
