@@ -335,7 +335,10 @@ mod tests {
         let cookies = cookies();
         let name = cookies.name(Kind::Ticket, Channel::Plain);
         assert_eq!(presented(&headers, name).collect::<Vec<_>>(), [b"cookie".as_slice(), b"header"]);
-        assert_eq!(presented(&headers, cookies.name(Kind::Pass, Channel::Plain)).collect::<Vec<_>>(), [b"pass".as_slice()]);
+        assert_eq!(
+            presented(&headers, cookies.name(Kind::Pass, Channel::Plain)).collect::<Vec<_>>(),
+            [b"pass".as_slice()]
+        );
     }
 
     #[test]

@@ -291,12 +291,7 @@ impl Gateway {
         let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(request.headers());
         let guard = &call.snapshot.config.leak_guard;
         let context = Context {
-            received: Received {
-                method: &call.method,
-                uri: &call.uri,
-                version: request.version(),
-                headers: &received,
-            },
+            received: Received { method: &call.method, uri: &call.uri, version: request.version(), headers: &received },
             portal: &call.snapshot.config.portal,
             visitor: call.visitor(),
             sticky: journey.sticky,

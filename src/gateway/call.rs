@@ -107,6 +107,18 @@ impl Call {
         }
     }
 
+    /// The same for a visitor inside. Of them the rules ask nothing but whether it is a preflight, and most requests are
+    /// theirs: the rest is not found out.
+    pub fn asking_inside(&self, headers: &HeaderMap) -> Asking {
+        Asking {
+            audience: Audience::Page,
+            prefetch: false,
+            preflight: is_preflight(&self.method, headers),
+            provenance: Provenance::Unsaid,
+            effect: if self.method.is_safe() { Effect::Safe } else { Effect::Unsafe },
+        }
+    }
+
     /// From where it was made.
     pub fn provenance(&self, headers: &HeaderMap) -> Provenance {
         let server = &self.snapshot.config.server;
@@ -221,7 +233,11 @@ mod tests {
 
     #[test]
     fn nearly_every_host_is_plain() {
-        assert!(["portal.example", "portal.example:8080", "127.0.0.1:1"].iter().all(|host| is_plain_authority(host.as_bytes())));
+        assert!(
+            ["portal.example", "portal.example:8080", "127.0.0.1:1"]
+                .iter()
+                .all(|host| is_plain_authority(host.as_bytes()))
+        );
         assert!(!["", "a:", "a b", "a@b", "[::1]:80"].iter().any(|host| is_plain_authority(host.as_bytes())));
     }
 

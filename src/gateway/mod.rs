@@ -184,7 +184,10 @@ impl Gateway {
         let metrics = &self.shared.metrics;
         let headers = request.headers();
         let mut credentials = Credentials::pass(&room, call, headers, metrics);
-        let asking = call.asking(headers);
+        let asking = match &credentials.inside {
+            Some(_) => call.asking_inside(headers),
+            None => call.asking(headers),
+        };
         if credentials.inside.is_none() && route == Route::Gated {
             credentials = credentials.with_place(&room, call, headers, metrics).await;
         }

@@ -188,9 +188,7 @@ impl Serving {
             Box::pin(async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, peer).await) })
         });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
-            .max_header_size(limits.max_head_bytes);
+        http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_header_size(limits.max_head_bytes);
         if limits.max_headers != HYPERS_MAX_HEADERS {
             http.max_headers(limits.max_headers);
         }
