@@ -141,6 +141,16 @@ pub(super) enum AccessLog {
     Off,
 }
 
+/// The cheapest answers nginx can give: a text of its configuration, and a file.
+const ANSWERS: &str = r#"
+    server {
+        listen {listen} backlog=4096;
+        default_type application/json;
+        location = /file { root {dir}; default_type text/html; }
+        location / { return 200 '{body}'; }
+    }
+"#;
+
 /// Bytes of the portal's answer.
 const BODY_BYTES: usize = 1024;
 
@@ -167,6 +177,16 @@ pub(super) async fn start_proxy(
     let log = if log == AccessLog::On { LOG } else { "" };
     let values = [("{listen}", listen.to_string()), ("{portal}", portal.to_string()), ("{log}", log.to_owned())];
     start("proxy", &filled_in(PROXY, &values), listen, directory, clock).await
+}
+
+/// Starts nginx to answer everything with `body`, and `/file` with the file of that name in `directory`.
+///
+/// # Errors
+/// When it does not start.
+pub(super) async fn start_answers(listen: SocketAddr, body: &str, directory: &Path, clock: &Clock) -> Outcome<Child> {
+    let body = body.replace('\'', "_").replace('$', "_");
+    let values = [("{listen}", listen.to_string()), ("{body}", body)];
+    start("answers", &filled_in(ANSWERS, &values), listen, directory, clock).await
 }
 
 async fn start(name: &str, blocks: &str, listen: SocketAddr, directory: &Path, clock: &Clock) -> Outcome<Child> {
