@@ -35,7 +35,9 @@ const PAGE: &str = "/examples/servlets/reqparams.html";
 fn setup(portals: &[SocketAddr]) -> Setup {
     Setup {
         paths: "/examples/**",
-        leak_guard: format!("public = [\"/examples/servlets/images/**\", \"{COOKIES}\"]\ndownloads = [\"{DOWNLOAD}\"]"),
+        leak_guard: format!(
+            "public = [\"/examples/servlets/images/**\", \"{COOKIES}\"]\ndownloads = [\"{DOWNLOAD}\"]"
+        ),
         ..Setup::in_front_of(portals)
     }
 }
