@@ -17,8 +17,9 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
 use crate::domain::keyring::Keyring;
 use crate::domain::names::{ClassName, RoomName};
+use crate::domain::time::Now;
 use crate::entropy;
-use crate::gateway::snapshot::{RoomInForce, Snapshot};
+use crate::gateway::snapshot::{RoomInForce, Snapshot, Tenure};
 use crate::gateway::{Gateway, Ids, Shared};
 use crate::keys::{self, KeyFaults};
 use crate::pacer::Pacer;
@@ -279,31 +280,46 @@ async fn snapshot(
     metrics: &Metrics,
     clock: &Clock,
 ) -> Result<Snapshot, StartError> {
+    let old_rooms = old.map(|old| old.rooms.as_slice()).unwrap_or_default();
     let mut rooms = Vec::new();
     for settings in &config.rooms {
-        let known = old.and_then(|old| old.rooms.iter().find(|room| room.settings.name == settings.name));
+        let known = old_rooms.iter().find(|room| room.settings.name == settings.name);
         let live = match known {
             Some(room) => room.live.clone(),
             None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
         };
-        rooms.push(Arc::new(room_in_force(settings, config, live, keyring, assets, clock).await?));
+        let room = RoomSource { settings: settings.clone(), live, tenure: Tenure::Configured };
+        rooms.push(room.put_in_force(config, keyring, assets, clock.now()).await?);
     }
-    Ok(Snapshot { config: config.clone(), rooms, assets: assets.clone() })
+    let gone = old_rooms.iter().filter(|old| config.rooms.iter().all(|room| room.name != old.settings.name));
+    for old in gone {
+        let room = RoomSource { settings: old.settings.clone(), live: old.live.clone(), tenure: Tenure::Draining };
+        rooms.push(room.put_in_force(config, keyring, assets, clock.now()).await?);
+    }
+    Ok(Snapshot { config: config.clone(), rooms, keyring: keyring.clone(), assets: assets.clone() })
 }
 
-/// Puts a room together on a thread of its own: rendering and compressing its pages would hold up the tick.
-async fn room_in_force(
-    settings: &Arc<config::Room>,
-    config: &Arc<Config>,
+/// What a room in force is made of.
+struct RoomSource {
+    settings: Arc<config::Room>,
     live: Arc<LiveRoom>,
-    keyring: &Arc<Keyring>,
-    assets: &Arc<Assets>,
-    clock: &Clock,
-) -> Result<RoomInForce, StartError> {
-    let (settings, config, now) = (settings.clone(), config.clone(), clock.now());
-    let (keyring, assets) = (keyring.clone(), assets.clone());
-    let room = tokio::task::spawn_blocking(move || RoomInForce::new(settings, &config, live, &keyring, &assets, now));
-    Ok(room.await.map_err(io::Error::other)??)
+    tenure: Tenure,
+}
+
+impl RoomSource {
+    /// Puts the room together on a thread of its own: rendering and compressing its pages would hold up the tick.
+    async fn put_in_force(
+        self,
+        config: &Arc<Config>,
+        keyring: &Arc<Keyring>,
+        assets: &Arc<Assets>,
+        now: Now,
+    ) -> Result<Arc<RoomInForce>, StartError> {
+        let (config, keyring, assets) = (config.clone(), keyring.clone(), assets.clone());
+        let RoomSource { settings, live, tenure } = self;
+        let build = move || RoomInForce::new(settings, &config, live, tenure, &keyring, &assets, now);
+        Ok(Arc::new(tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??))
+    }
 }
 
 /// Carries out what operators want, one thing after the other.
@@ -388,8 +404,8 @@ impl Control {
         let in_force = self.snapshot.borrow().clone();
         let outcome = Reload::of(&in_force.config, config::load(path));
         let answer = match outcome {
-            Reload::Applied(config) => self.apply(config).await,
-            Reload::Unchanged => self.apply(in_force.config.clone()).await.unchanged(),
+            Reload::Applied(config) => self.read_keys_and_apply(config).await,
+            Reload::Unchanged => self.read_keys_and_apply(in_force.config.clone()).await.unchanged(),
             Reload::Refused(faults) => ReloadAnswer::Refused(
                 faults
                     .iter()
@@ -437,14 +453,17 @@ impl Control {
         }
     }
 
-    /// Puts a configuration in force: keys are read again, rooms reconfigured, pages rendered. All or nothing.
-    async fn apply(&self, config: Arc<Config>) -> ReloadAnswer {
+    async fn read_keys_and_apply(&self, config: Arc<Config>) -> ReloadAnswer {
         let (dir, age) = (config.tokens.key_dir.clone(), config.tokens.activate_after);
-        let keyring = match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
-            Ok(Ok(keyring)) => Arc::new(keyring),
-            Ok(Err(faults)) => return refused("tokens.key_dir", faults.to_string()),
-            Err(error) => return refused("tokens.key_dir", error.to_string()),
-        };
+        match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
+            Ok(Ok(keyring)) => self.apply(config, Arc::new(keyring)).await,
+            Ok(Err(faults)) => refused("tokens.key_dir", faults.to_string()),
+            Err(error) => refused("tokens.key_dir", error.to_string()),
+        }
+    }
+
+    /// Puts a configuration in force: rooms are reconfigured, pages rendered. All or nothing.
+    async fn apply(&self, config: Arc<Config>, keyring: Arc<Keyring>) -> ReloadAnswer {
         let old = self.snapshot.borrow().clone();
         let new = snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
@@ -478,7 +497,7 @@ impl Control {
         if !found {
             return RoomStateAnswer::UnknownRoom;
         }
-        match self.apply(Arc::new(config)).await {
+        match self.apply(Arc::new(config), old.keyring.clone()).await {
             ReloadAnswer::Applied => RoomStateAnswer::Applied,
             _ => RoomStateAnswer::UnknownRoom,
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use anticamera::domain::budget::WHOLE;
-use anticamera::domain::line::{Arrival, Asks, Conditions, Line, Near, Standing, Standstill, Terms};
+use anticamera::domain::line::{Arrival, Asks, Conditions, Knock, Line, Near, Standing, Standstill, Terms};
 use anticamera::domain::names::ClassId;
 use anticamera::domain::rate::Rate;
 use anticamera::domain::time::{Mono, Now, Unix};
@@ -18,6 +18,15 @@ use anticamera::domain::time::{Mono, Now, Unix};
 const CLASS: ClassId = ClassId(7);
 const SECOND: u64 = 1_000_000_000;
 const TICK: u64 = SECOND / 10;
+
+fn terms(rate: Rate) -> Terms {
+    Terms {
+        rate,
+        claim_window: Duration::from_secs(1200),
+        ticket_lifetime: Duration::from_secs(86_400),
+        gate_wait: Duration::from_secs(5),
+    }
+}
 
 /// A small generator, so that a failing run can be repeated from its seed.
 struct Random(u64);
@@ -110,8 +119,7 @@ struct Day {
 impl Day {
     fn new(rate: &str, crowd: Crowd) -> Day {
         let rate: Rate = rate.parse().expect("a rate");
-        let terms =
-            Terms { rate, claim_window: Duration::from_secs(1200), ticket_lifetime: Duration::from_secs(86_400) };
+        let terms = terms(rate);
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         let mut events = BinaryHeap::new();
         for visitor in 0..crowd.visitors {
@@ -212,7 +220,7 @@ impl Day {
             Event::Enter(v) => self.enter(v),
             Event::GateWaitOver(v) => {
                 if self.visitors[v].is == Is::AtGate {
-                    self.line.depart(CLASS, self.visitors[v].number, Mono(self.at));
+                    self.line.depart(CLASS, self.visitors[v].number, 0, Mono(self.at));
                     self.visitors[v].is = Is::Called;
                     self.after(2.0, Event::Enter(v));
                 }
@@ -315,7 +323,14 @@ impl Day {
         if self.visitors[v].is != Is::Called {
             return;
         }
-        match self.line.arrive(CLASS, self.visitors[v].number, Mono(self.at)) {
+        let number = self.visitors[v].number;
+        let knock = self.line.knock(CLASS, number);
+        match self.line.arrive(CLASS, number, Mono(self.at)) {
+            Arrival::AtGate if knock == Knock::Later => {
+                // The place is taken; the page polls until it is time to knock.
+                self.line.depart(CLASS, number, 0, Mono(self.at));
+                self.after(1.0, Event::Enter(v));
+            }
             Arrival::AtGate => {
                 if self.visitors[v].came_to_gate == 0 {
                     self.visitors[v].came_to_gate = self.at;
@@ -449,11 +464,7 @@ fn low_rates_are_reached_too() {
 fn a_changed_rate_takes_effect_at_once() {
     let mut day = Day::new("200/s", Crowd { visitors: 40_000, ..TYPICAL });
     for (until, rate) in [(60, "200/s"), (160, "20/s"), (260, "100/s")] {
-        let terms = Terms {
-            rate: rate.parse().expect("a rate"),
-            claim_window: Duration::from_secs(1200),
-            ticket_lifetime: Duration::from_secs(86_400),
-        };
+        let terms = terms(rate.parse().expect("a rate"));
         day.line.set_terms(terms);
         let from = day.at;
         let before = day.figures.entries.len();

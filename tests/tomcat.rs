@@ -35,9 +35,7 @@ const PAGE: &str = "/examples/servlets/reqparams.html";
 fn setup(portals: &[SocketAddr]) -> Setup {
     Setup {
         paths: "/examples/**",
-        leak_guard: format!(
-            "public = [\"/examples/servlets/images/**\", \"{COOKIES}\"]\ndownloads = [\"{DOWNLOAD}\"]"
-        ),
+        leak_guard: format!("public = [\"/examples/servlets/images/**\", \"{COOKIES}\"]\ndownloads = [\"{DOWNLOAD}\"]"),
         ..Setup::in_front_of(portals)
     }
 }

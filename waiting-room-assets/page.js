@@ -138,7 +138,7 @@
       var answer = parsed(xhr);
       pending = null;
       if (status === 200 && answer && answer.queue) { answered(name, answer.queue); }
-      else if (status === 429) { refused(name, answer, xhr); }
+      else if (status === 429 || (status === 503 && answer && answer.queue)) { refused(name, answer, xhr); }
       else if (status === 404 && mayReload()) { location.reload(); }
       else if (status === 403 || status === 404) { byHand(); }
       else { failed(name); }
@@ -168,12 +168,18 @@
     enterIfTurn();
   }
 
-  /* Too many questions: the place is untouched, the server says when to ask again. */
+  /* Too many questions, or no place can be given just now: the server says why and when to ask again. */
   function refused(name, answer, xhr) {
     var wait = parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30;
     if (answer && answer.queue && answer.queue.state !== 'none') { render(answer.queue); }
+    else if (answer && answer.queue && answer.queue.text.reason) { noPlaceYet(answer.queue); }
     else { trouble(settings.too_many); }
     retry(name, wait);
+  }
+
+  function noPlaceYet(queue) {
+    if (settings.kind === 'waiting') { headline(settings.states.none.heading, ''); }
+    showReason(queue.text.reason);
   }
 
   /* What is shown stays; the page says that it may be old and tries again, ever more slowly. */

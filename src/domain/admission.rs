@@ -138,18 +138,14 @@ pub enum Wait {
 /// Decides. The first rule that applies counts.
 pub fn decide(facts: &Facts) -> Decision {
     let asking = facts.asking;
-    if facts.mode == Mode::Closed {
-        return if facts.route == Route::Bypass {
-            Decision::Admit(Admit::Bypass)
-        } else {
-            Decision::Wait(Wait::Maintenance)
-        };
-    }
     if facts.route == Route::Bypass {
         return Decision::Admit(Admit::Bypass);
     }
     if asking.preflight {
         return Decision::Admit(Admit::Preflight);
+    }
+    if facts.mode == Mode::Closed {
+        return Decision::Wait(Wait::Maintenance);
     }
     match facts.pass {
         Pass::Good => return Decision::Admit(Admit::Pass),

@@ -57,6 +57,15 @@ impl Budget {
         self.level = (self.level + self.one()).min(self.capacity());
     }
 
+    /// How long until `count` admissions will be there, at `permille` thousandths of the rate; `None` when the bucket
+    /// does not fill.
+    pub fn time_until(&self, count: u64, permille: u32) -> Option<Duration> {
+        let missing = (self.one() * u128::from(count)).saturating_sub(self.level);
+        let per_nano = u128::from(self.rate.count()) * u128::from(permille.min(WHOLE));
+        let nanos = missing.checked_div(per_nano)?;
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
     /// Empties the bucket: after a standstill nothing is made up for.
     pub fn drain(&mut self, now: Mono) {
         self.level = 0;

@@ -42,7 +42,9 @@ impl CallingLoop {
         let error = (1.0 - standing as f64 / target(rate)).max(-2.0);
         if can_enter == CanEnter::Now {
             self.integral += error * elapsed * self.gain() * self.gain() / 3.0 * rate.max(1.0) / target(rate);
-            self.integral = self.integral.clamp(-0.5, MOST_PER_ENTRY - 1.0);
+            // Nobody enters without a call, so there is next to nothing to learn below one: a crowded gate is the momentary
+            // correction's business.
+            self.integral = self.integral.clamp(-0.1, MOST_PER_ENTRY - 1.0);
         }
         let correction = match can_enter {
             CanEnter::Unheard => error.min(0.0),

@@ -69,10 +69,10 @@ impl Gate {
         standing.last_seen = now;
     }
 
-    /// A request under the ticket stopped waiting without entering. The place stays for [`KEPT`].
-    pub fn close(&mut self, number: Number, now: Mono) {
+    /// A request under the ticket stopped waiting without entering; so many still wait. The place stays for [`KEPT`].
+    pub fn close(&mut self, number: Number, still_open: u32, now: Mono) {
         if let Some(standing) = self.standing.get_mut(&number) {
-            standing.open = standing.open.saturating_sub(1);
+            standing.open = still_open;
             standing.last_seen = now;
         }
     }
@@ -87,6 +87,11 @@ impl Gate {
     /// The lowest ticket with a request open: the next to enter. One without does not block.
     pub fn next(&self) -> Option<Number> {
         self.standing.iter().find(|(_, standing)| standing.open > 0).map(|(number, _)| *number)
+    }
+
+    /// Everybody at the gate in ticket order, each with the number of requests open.
+    pub fn in_order(&self) -> impl Iterator<Item = (Number, u32)> {
+        self.standing.iter().map(|(number, standing)| (*number, standing.open))
     }
 
     /// Takes the ticket from the gate and says since when it stood there.
@@ -122,7 +127,7 @@ mod tests {
         gate.open(9, Came::Called, at(0));
         gate.open(4, Came::Called, at(1));
         assert_eq!((gate.next(), gate.ahead(9)), (Some(4), 1));
-        gate.close(4, at(2));
+        gate.close(4, 0, at(2));
         assert_eq!((gate.next(), gate.ahead(9)), (Some(9), 1));
         gate.open(4, Came::Called, at(20));
         assert_eq!(gate.next(), Some(4));
@@ -133,7 +138,7 @@ mod tests {
         let mut gate = Gate::default();
         gate.open(4, Came::Called, at(0));
         gate.open(5, Came::Straight, at(0));
-        gate.close(4, at(5));
+        gate.close(4, 0, at(5));
         gate.seen(4, at(20));
         assert_eq!(gate.lapse(at(50)), Vec::<Number>::new());
         assert_eq!(gate.lapse(at(51)), vec![4]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::calling::CallingLoop;
 use super::gate::{Came, Gate};
-use super::tickets::{Number, PresenceTime, State, Tickets, Told};
+use super::tickets::{Lowest, Number, Patience, PresenceTime, State, Tickets, Told};
 use super::time::Mono;
 
 /// Fresh calls that must go before one return: at most a quarter are returns.
@@ -21,6 +21,9 @@ const EXTENSIONS: u8 = 10;
 /// Numbers that may be between the counter and the line at once.
 const ON_THEIR_WAY: u64 = 65_536;
 
+/// Tickets in doubt that are called in one tick at most: after a crash there may be as many as [`ON_THEIR_WAY`].
+const IN_DOUBT_PER_TICK: usize = 2048;
+
 /// Numbers that moved in one tick, for the store and for those who wait for the news.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -28,8 +31,10 @@ pub struct Moved {
     pub called: Vec<Number>,
     /// Their turn lapsed; they keep the number.
     pub lapsed: Vec<Number>,
-    /// Passed over because they were absent.
+    /// Passed over because they were absent. A large crowd is reported over several ticks.
     pub passed_over: Vec<Number>,
+    /// Everybody up to this number is done with and need not be remembered any more; `None` when that has not changed.
+    pub done_through: Option<Number>,
 }
 
 /// A turn's time, on the claim clock.
@@ -53,9 +58,40 @@ pub struct Lane {
     claims_by_end: BTreeSet<(Duration, Number)>,
     now_serving: Number,
     return_credit: u32,
-    in_doubt: VecDeque<RangeInclusive<Number>>,
-    passed: Vec<Number>,
+    passed_over: PassedOver,
+    done_through: Number,
     returns: u64,
+}
+
+/// Absent tickets that the calls have passed and that were not reported yet. Reporting a million at once would hold up
+/// everybody else, so it is done in parts.
+#[derive(Default)]
+struct PassedOver {
+    /// Everybody up to this number has been looked at.
+    through: Number,
+    /// Those below who came back and went away again.
+    again: VecDeque<Number>,
+}
+
+impl PassedOver {
+    /// Numbers looked at in one tick.
+    const PART: usize = 8192;
+    /// What is beyond is not reported: after a crash those count as present for a while, which costs nothing.
+    const MOST_AGAIN: usize = 65_536;
+
+    fn note_again(&mut self, number: Number) {
+        if self.again.len() < PassedOver::MOST_AGAIN {
+            self.again.push_back(number);
+        }
+    }
+
+    /// The next part of those who are still absent.
+    fn take_part(&mut self, tickets: &Tickets, now_serving: Number) -> Vec<Number> {
+        let again = self.again.drain(..self.again.len().min(PassedOver::PART / 2));
+        let first = self.through + 1;
+        self.through = now_serving.min(self.through + PassedOver::PART as u64 / 2).max(self.through);
+        again.chain(first..=self.through).filter(|number| tickets.state(*number) == State::Absent).collect()
+    }
 }
 
 impl Lane {
@@ -107,47 +143,82 @@ impl Lane {
         self.claims.len()
     }
 
+    /// Looks through the next part of the line for visitors who stayed silent, and forgets who is done with.
+    pub(super) fn refresh_part(&mut self, parts: usize, clock: PresenceTime, forget_before: u32) {
+        let (now_serving, passed_over) = (self.now_serving, &mut self.passed_over);
+        self.tickets.refresh_part(parts, clock, forget_before, &mut |number| {
+            if number <= now_serving {
+                passed_over.note_again(number);
+            }
+        });
+    }
+
     /// Calls up to what is due, in order.
     pub(super) fn call(&mut self, clock: PresenceTime, now: Mono, claim_ends: Duration, moved: &mut Moved) {
+        let mut patience = Patience::of_a_tick();
+        let mut in_doubt = IN_DOUBT_PER_TICK;
         loop {
-            let Some(next) = self.next_to_call(clock) else {
-                self.call_in_doubt_below(Number::MAX, now, claim_ends, moved);
+            let next = self.next_to_call(clock, &mut patience);
+            let limit = match next {
+                Lowest::Ticket(number) => number,
+                Lowest::Nobody => Number::MAX,
+                Lowest::NotFoundYet => break,
+            };
+            while let Some(number) = self.in_doubt_below(limit).filter(|_| in_doubt > 0) {
+                in_doubt -= 1;
+                self.give_turn(number, Some(now), claim_ends);
+                moved.called.push(number);
+            }
+            let Lowest::Ticket(next) = next else {
                 self.calling.nobody_left();
                 break;
             };
-            self.call_in_doubt_below(next, now, claim_ends, moved);
-            if !self.calling.take() {
+            if in_doubt == 0 || !self.calling.take() {
                 break;
             }
             self.count_against_returns(next);
-            self.note_passed_over(next, moved);
             self.give_turn(next, Some(now), claim_ends);
             moved.called.push(next);
         }
-        moved.passed_over.append(&mut self.passed);
         self.returns = self.tickets.present_before(self.now_serving + 1);
     }
 
     /// Nobody waits and nobody is on the way: the calls have caught up with the numbers drawn, straight-through ones
     /// included.
     pub(super) fn catch_up(&mut self) {
-        if self.waiting() == 0 && self.in_doubt.is_empty() {
+        if self.waiting() == 0 && self.tickets.lowest_in_doubt().is_none() {
             self.now_serving = self.now_serving.max(self.tickets.issued());
         }
     }
 
-    fn next_to_call(&mut self, clock: PresenceTime) -> Option<Number> {
+    /// Says who was passed over and who is done with.
+    pub(super) fn report(&mut self, moved: &mut Moved) {
+        moved.passed_over = self.passed_over.take_part(&self.tickets, self.now_serving);
+        let done_through = self.tickets.done_through();
+        moved.done_through = (done_through > self.done_through).then_some(done_through);
+        self.done_through = done_through;
+    }
+
+    fn next_to_call(&mut self, clock: PresenceTime, patience: &mut Patience) -> Lowest {
         let passed = self.now_serving;
-        let mut gone = Vec::new();
-        let returned =
-            self.tickets.lowest_present(1, clock, &mut |number| gone.push(number)).filter(|number| *number <= passed);
-        let fresh = match returned {
-            None => self.tickets.lowest_present(passed + 1, clock, &mut |number| gone.push(number)),
-            Some(_) if self.return_credit >= FRESH_PER_RETURN => None,
-            Some(_) => self.tickets.lowest_present(passed + 1, clock, &mut |number| gone.push(number)),
-        };
-        self.passed.extend(gone.into_iter().filter(|number| *number <= passed));
-        fresh.or(returned)
+        match self.lowest_present(1, clock, patience) {
+            Lowest::Ticket(returned) if returned <= passed && self.return_credit < FRESH_PER_RETURN => {
+                match self.lowest_present(passed + 1, clock, patience) {
+                    Lowest::Nobody => Lowest::Ticket(returned),
+                    fresh => fresh,
+                }
+            }
+            lowest => lowest,
+        }
+    }
+
+    fn lowest_present(&mut self, from: Number, clock: PresenceTime, patience: &mut Patience) -> Lowest {
+        let (now_serving, passed_over) = (self.now_serving, &mut self.passed_over);
+        self.tickets.lowest_present(from, clock, patience, &mut |number| {
+            if number <= now_serving {
+                passed_over.note_again(number);
+            }
+        })
     }
 
     fn count_against_returns(&mut self, called: Number) {
@@ -160,28 +231,8 @@ impl Lane {
 
     /// Tickets drawn in the last moments before a crash may or may not exist; they are called free of charge when
     /// their number is reached, so that nobody who holds one is overtaken.
-    fn call_in_doubt_below(&mut self, limit: Number, now: Mono, claim_ends: Duration, moved: &mut Moved) {
-        while let Some(range) = self.in_doubt.front().cloned() {
-            if *range.start() >= limit {
-                return;
-            }
-            let last = (*range.end()).min(limit - 1);
-            for number in *range.start()..=last {
-                if self.tickets.state(number) == State::InDoubt {
-                    self.give_turn(number, Some(now), claim_ends);
-                    moved.called.push(number);
-                }
-            }
-            self.in_doubt.pop_front();
-            if last < *range.end() {
-                self.in_doubt.push_front(last + 1..=*range.end());
-            }
-        }
-    }
-
-    fn note_passed_over(&mut self, called: Number, moved: &mut Moved) {
-        let skipped = (self.now_serving + 1..called).filter(|number| self.tickets.state(*number) == State::Absent);
-        moved.passed_over.extend(skipped);
+    fn in_doubt_below(&self, limit: Number) -> Option<Number> {
+        self.tickets.lowest_in_doubt().filter(|number| *number < limit)
     }
 
     /// Gives the ticket a turn.
@@ -265,7 +316,7 @@ impl Lane {
     pub(super) fn join(&mut self, number: Number, told: Told, clock: PresenceTime, unix_seconds: u32) {
         let issued = self.tickets.issued();
         if number > issued + 1 && number - issued <= ON_THEIR_WAY {
-            self.restore_in_doubt(issued + 1..=number - 1, clock);
+            self.restore_in_doubt(issued + 1..=number - 1, clock, unix_seconds);
         }
         match self.tickets.state(number) {
             State::Called | State::Entered | State::Left => {}
@@ -281,12 +332,21 @@ impl Lane {
         }
     }
 
-    /// Restores what is not known of the tickets `range`: they may have been drawn just before a crash.
-    pub(super) fn restore_in_doubt(&mut self, range: RangeInclusive<Number>, clock: PresenceTime) {
-        for number in range.clone() {
-            self.tickets.put(number, State::InDoubt, Told::Sixty, clock, 0);
+    /// Everybody up to `through` was done with before a start.
+    pub(super) fn restore_done(&mut self, through: Number, unix_seconds: u32) {
+        self.tickets.forget_through(through, unix_seconds);
+        self.done_through = self.tickets.done_through();
+        self.passed_over.through = self.passed_over.through.max(through);
+        self.now_serving = self.now_serving.max(self.tickets.done_through());
+    }
+
+    /// Restores those of the tickets `range` of which nothing is known: they may have been drawn just before a crash.
+    pub(super) fn restore_in_doubt(&mut self, range: RangeInclusive<Number>, clock: PresenceTime, unix_seconds: u32) {
+        for number in range {
+            if self.tickets.state(number) == State::Unissued {
+                self.tickets.put(number, State::InDoubt, Told::Sixty, clock, unix_seconds);
+            }
         }
-        self.in_doubt.push_back(range);
     }
 }
 

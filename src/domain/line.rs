@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::budget::{Budget, Spent, TICK, WHOLE};
-use super::calling::{CanEnter, target};
+use super::calling::CanEnter;
 use super::gate::Came;
 use super::lane::{Extended, Lane, Moved};
 use super::names::ClassId;
@@ -31,6 +31,8 @@ pub struct Terms {
     pub claim_window: Duration,
     /// How long a silent ticket is remembered.
     pub ticket_lifetime: Duration,
+    /// How long a request is held at the gate.
+    pub gate_wait: Duration,
 }
 
 /// Why nobody enters, most important first.
@@ -80,6 +82,8 @@ pub enum Standing {
     YourTurn {
         /// So many stand at the gate before this one; `None` when this one does not stand there.
         ahead_at_gate: Option<u64>,
+        /// Whether a request to enter would be held.
+        knock: Knock,
         /// How much is left of the turn; stands still while nobody can enter.
         left: Duration,
     },
@@ -89,6 +93,15 @@ pub enum Standing {
     Left,
     /// This line knows no such ticket (any more).
     Unknown,
+}
+
+/// Whether it is worth while to ask to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knock {
+    /// Yes: the request is held at the gate and will probably enter in that time.
+    Now,
+    /// Not yet: nobody can enter, or too many stand before.
+    Later,
 }
 
 /// Whether the call is near.
@@ -189,10 +202,15 @@ impl Line {
         }
     }
 
-    /// Restores the numbers of which it is not known whether they were drawn.
-    pub fn restore_in_doubt(&mut self, class: ClassId, range: RangeInclusive<Number>) {
+    /// Restores that everybody up to `through` is done with.
+    pub fn restore_done(&mut self, class: ClassId, through: Number, now: Now) {
+        self.lane_mut(class).restore_done(through, now.unix.seconds());
+    }
+
+    /// Restores those of the numbers in `range` of which nothing was restored: it is not known whether they were drawn.
+    pub fn restore_in_doubt(&mut self, class: ClassId, range: RangeInclusive<Number>, now: Now) {
         let clock = self.presence.now();
-        self.lane_mut(class).restore_in_doubt(range, clock);
+        self.lane_mut(class).restore_in_doubt(range, clock, now.unix.seconds());
     }
 
     /// Takes over changed terms.
@@ -202,16 +220,24 @@ impl Line {
     }
 
     /// Notes a number just drawn; the visitor is present.
-    pub fn join(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) {
+    pub fn join(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) -> Standing {
         let told = if asks == Asks::ByHand { Told::Plain } else { Told::Two };
         let clock = self.presence.now();
         self.lane_mut(class).join(number, told, clock, now.unix.seconds());
+        self.settle(class, number, asks, now)
     }
 
     /// A visitor asks where they stand. Asking is presence.
     pub fn poll(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) -> (Standing, Heard) {
-        self.polls = self.polls.saturating_add(1);
+        let waits = matches!(self.state(class, number), State::Waiting | State::Absent);
+        self.polls = self.polls.saturating_add(u32::from(waits));
         let heard = self.heard(class, number);
+        let standing = self.settle(class, number, asks, now);
+        (standing, heard)
+    }
+
+    /// Notes that the visitor is there and is told when to ask again.
+    fn settle(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) -> Standing {
         let clock = self.presence.now();
         // Heard first, so that the visitor counts; what they are told to do next is known only then.
         let told_so_far = self.lane_mut(class).tickets.told(number);
@@ -221,8 +247,13 @@ impl Line {
         if let Standing::Waiting { told, near, .. } = standing {
             let told = if near == Near::Hold { Told::Held } else { told };
             self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
+            self.presence.told(told.interval());
         }
-        (standing, heard)
+        standing
+    }
+
+    fn state(&self, class: ClassId, number: Number) -> State {
+        self.lane(class).map_or(State::Unissued, |lane| lane.tickets.state(number))
     }
 
     fn heard(&self, class: ClassId, number: Number) -> Heard {
@@ -245,12 +276,44 @@ impl Line {
             }
             State::Called => Standing::YourTurn {
                 ahead_at_gate: lane.gate.holds(number).then(|| lane.gate.ahead(number)),
+                knock: self.knock(class, number),
                 left: lane.claim_ends(number).unwrap_or_default().saturating_sub(self.claim_clock),
             },
             State::Entered => Standing::Entered,
             State::Left => Standing::Left,
             State::Unissued | State::Forgotten => Standing::Unknown,
         }
+    }
+
+    /// Whether a request of this called ticket would be held at the gate.
+    pub fn knock(&self, class: ClassId, number: Number) -> Knock {
+        let ahead = self.lane(class).map_or(0, |lane| lane.gate.ahead(number));
+        if self.enters_within_gate_wait(ahead + 1) { Knock::Now } else { Knock::Later }
+    }
+
+    /// Whether so many can enter while a request is held.
+    fn enters_within_gate_wait(&self, count: u64) -> bool {
+        match self.standstill() {
+            Some(Standstill::RoomFull) => {
+                count as f64 <= self.entries_per_second() * self.terms.gate_wait.as_secs_f64()
+            }
+            Some(_) => false,
+            // What is not there at once is handed out at the next tick.
+            None => self
+                .budget
+                .time_until(count, self.conditions.ramp)
+                .is_some_and(|wait| wait.is_zero() || wait + TICK <= self.terms.gate_wait),
+        }
+    }
+
+    /// Tickets at the gate without a request of their own for which it is time to knock.
+    pub fn time_to_knock(&self, class: ClassId) -> Vec<Number> {
+        let Some(lane) = self.lane(class) else { return Vec::new() };
+        let near = lane.gate.in_order().enumerate();
+        near.take_while(|(place, _)| self.enters_within_gate_wait(*place as u64 + 1))
+            .filter(|(_, (_, open))| *open == 0)
+            .map(|(_, (number, _))| number)
+            .collect()
     }
 
     /// When to ask again: four times on the way to the front, at most every 2 s and at least every 60 s.
@@ -339,14 +402,7 @@ impl Line {
         let mut calls = 0;
         for (class, lane) in &mut self.lanes {
             let mut moved = Moved::default();
-            let serving = lane.now_serving();
-            let mut passed = Vec::new();
-            lane.tickets.refresh_part(REFRESH_TICKS, clock, forget_before, &mut |number| {
-                if number <= serving {
-                    passed.push(number);
-                }
-            });
-            moved.passed_over = passed;
+            lane.refresh_part(REFRESH_TICKS, clock, forget_before);
             for number in lane.gate.lapse(now.mono) {
                 if lane.claim_ends(number).is_none() {
                     lane.left(number);
@@ -362,6 +418,7 @@ impl Line {
                 lane.call(clock, now.mono, claim_ends, &mut moved);
             }
             lane.catch_up();
+            lane.report(&mut moved);
             calls += moved.called.len();
             tick.moved.push((*class, moved));
         }
@@ -410,8 +467,12 @@ impl Line {
     /// Whether a newcomer may go straight through: nobody waits, and few newcomers stand at the gate.
     pub fn straight_through(&self, class: ClassId) -> StraightThrough {
         let few = self.terms.rate.per_second() * 0.5;
-        let Some(lane) = self.lane(class) else { return self.unless_standing_still() };
-        if lane.waiting() > 0 || lane.gate.straight() as f64 > few || lane.gate.len() as f64 > target(few * 2.0) {
+        let Some(lane) = self.lane(class) else {
+            return if self.enters_within_gate_wait(1) { self.unless_standing_still() } else { StraightThrough::No };
+        };
+        let newcomers = lane.gate.straight() as f64;
+        if lane.waiting() > 0 || newcomers >= few.max(1.0) || !self.enters_within_gate_wait(lane.gate.len() as u64 + 1)
+        {
             return StraightThrough::No;
         }
         self.unless_standing_still()
@@ -438,9 +499,10 @@ impl Line {
         }
     }
 
-    /// A request that stood at the gate ended without entering. The place is kept for a while.
-    pub fn depart(&mut self, class: ClassId, number: Number, now: Mono) {
-        self.lane_mut(class).gate.close(number, now);
+    /// A request that stood at the gate ended without entering; so many others of the ticket still wait. The place is
+    /// kept for a while.
+    pub fn depart(&mut self, class: ClassId, number: Number, still_open: u32, now: Mono) {
+        self.lane_mut(class).gate.close(number, still_open, now);
     }
 
     /// Lets the lowest ticket at the gate in, if the budget has an admission. The caller holds a slot towards the
@@ -471,11 +533,15 @@ impl Line {
     }
 
     /// The visitor gives up the place.
-    pub fn leave(&mut self, class: ClassId, number: Number) {
+    /// Returns whether there was one.
+    pub fn leave(&mut self, class: ClassId, number: Number) -> bool {
         let lane = self.lane_mut(class);
-        if matches!(lane.tickets.state(number), State::Waiting | State::Absent | State::InDoubt | State::Called) {
+        let has_place =
+            matches!(lane.tickets.state(number), State::Waiting | State::Absent | State::InDoubt | State::Called);
+        if has_place {
             lane.left(number);
         }
+        has_place
     }
 
     /// Gives a turn more time.
@@ -492,15 +558,18 @@ impl Line {
     }
 
     /// The counter was lifted to `number`: what is between may come back from the visitors who hold it.
-    pub fn lifted(&mut self, class: ClassId, number: Number) {
-        self.lane_mut(class).tickets.raise_issued(number);
+    pub fn lifted(&mut self, class: ClassId, number: Number, now: Now) {
+        self.lane_mut(class).tickets.raise_issued(number, now.unix.seconds());
     }
 
-    /// A genuine ticket of this line that the line does not know takes its place again.
-    pub fn reinstate(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) {
-        if matches!(self.lane_mut(class).tickets.state(number), State::Unissued) {
+    /// A genuine ticket of this line that the line does not know takes its place again. Says whether it did: who is
+    /// known or forgotten does not.
+    pub fn reinstate(&mut self, class: ClassId, number: Number, asks: Asks, now: Now) -> bool {
+        let unknown = self.lane_mut(class).tickets.state(number) == State::Unissued;
+        if unknown {
             self.join(class, number, asks, now);
         }
+        unknown
     }
 
     /// A genuine turn whose call was lost in a crash is honoured.

@@ -586,6 +586,12 @@ impl WantedPath {
     }
 }
 
+/// A path and query as a value in the query of another address: everything that could end it is percent-encoded.
+pub fn query_value(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// Checks an address that a visitor wants to be sent to, so that nobody can be sent elsewhere (an open redirect).
 ///
 /// It begins with one slash, has at most [`MAX_WANTED_LEN`] characters, all of them such as browsers write in addresses,

@@ -10,7 +10,16 @@ use super::budget::TICK;
 use super::tickets::{PresenceTime, SLACK, Told};
 
 /// The stretch over which arrivals are compared with expectations: ten seconds of ticks.
-const WINDOW: usize = 100;
+const WINDOW: usize = 10 * TICKS_PER_SECOND;
+
+const TICKS_PER_SECOND: usize = 10;
+
+/// Seconds for which polls that were told are remembered: longer than the longest interval.
+const TOLD: usize = 1024;
+
+/// Polls that fell due while the line seemed cut are expected again after so many seconds: whoever was kept from asking
+/// tries again.
+const AGAIN: usize = 30;
 
 /// How long the clock may stand still because too few polls arrive. After that they are taken for gone.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(600);
@@ -24,6 +33,9 @@ pub struct PresenceClock {
     arrived: [u32; WINDOW],
     expected: [f32; WINDOW],
     tick: usize,
+    /// Polls told, by the second in which they fall due; seconds are counted in ticks.
+    due: Vec<u32>,
+    arrived_this_second: u32,
 }
 
 impl PresenceClock {
@@ -42,6 +54,8 @@ impl PresenceClock {
             arrived: [0; WINDOW],
             expected: [0.0; WINDOW],
             tick: 0,
+            due: vec![0; TOLD],
+            arrived_this_second: 0,
         }
     }
 
@@ -50,20 +64,57 @@ impl PresenceClock {
         PresenceTime((self.shows.as_millis() / 250) as u32)
     }
 
+    /// Notes that somebody was told to ask again after `interval`.
+    pub fn told(&mut self, interval: Duration) {
+        let after = usize::try_from(interval.as_secs()).unwrap_or(TOLD).min(TOLD - 1);
+        self.add_due(after, 1);
+    }
+
     /// Advances by `elapsed`, at most one tick, unless it stands still. `arrived` polls came since the last call;
-    /// `expected` is what those present were told to send, per second.
+    /// `expected` is what those present were told to send per second, on average. A crowd that came together also asks
+    /// together: in no second more is expected than fell due in it.
     pub fn tick(&mut self, elapsed: Duration, arrived: u32, expected: f64) {
         let elapsed = elapsed.min(TICK);
-        self.note(arrived, expected * elapsed.as_secs_f64());
+        let due = f64::from(self.due_now()) / TICKS_PER_SECOND as f64;
+        self.note(arrived, (expected * elapsed.as_secs_f64()).min(due));
+        let too_few_arrive = self.too_few_arrive();
         if !self.still_after_start.is_zero() {
             self.still_after_start = self.still_after_start.saturating_sub(elapsed);
-        } else if self.too_few_arrive() && self.still_for < LONGEST_STANDSTILL {
+        } else if too_few_arrive && self.still_for < LONGEST_STANDSTILL {
             self.still_for += elapsed;
         } else {
             self.shows += elapsed;
-            if !self.too_few_arrive() {
+            if !too_few_arrive {
                 self.still_for = Duration::ZERO;
             }
+        }
+        if self.tick.is_multiple_of(TICKS_PER_SECOND) {
+            self.end_second(too_few_arrive);
+        }
+    }
+
+    fn second(&self) -> usize {
+        self.tick / TICKS_PER_SECOND % TOLD
+    }
+
+    fn due_now(&self) -> u32 {
+        self.due.get(self.second()).copied().unwrap_or(0)
+    }
+
+    fn add_due(&mut self, after: usize, polls: u32) {
+        let second = (self.second() + after) % TOLD;
+        if let Some(due) = self.due.get_mut(second) {
+            *due = due.saturating_add(polls);
+        }
+    }
+
+    /// A second is over: what fell due in it is forgotten, or expected again if it was kept from coming.
+    fn end_second(&mut self, too_few_arrived: bool) {
+        let over = (self.second() + TOLD - 1) % TOLD;
+        let due = self.due.get_mut(over).map_or(0, std::mem::take);
+        let missing = due.saturating_sub(std::mem::take(&mut self.arrived_this_second));
+        if too_few_arrived && self.still_for < LONGEST_STANDSTILL {
+            self.add_due(AGAIN, missing);
         }
     }
 
@@ -73,8 +124,10 @@ impl PresenceClock {
     }
 
     fn note(&mut self, arrived: u32, expected: f64) {
-        self.tick = (self.tick + 1) % WINDOW;
-        if let (Some(a), Some(e)) = (self.arrived.get_mut(self.tick), self.expected.get_mut(self.tick)) {
+        self.tick += 1;
+        self.arrived_this_second = self.arrived_this_second.saturating_add(arrived);
+        let place = self.tick % WINDOW;
+        if let (Some(a), Some(e)) = (self.arrived.get_mut(place), self.expected.get_mut(place)) {
             *a = arrived;
             *e = expected as f32;
         }
@@ -101,9 +154,21 @@ mod tests {
         let before = clock.now().0;
         for tick in 0..seconds * 10 {
             let arrived = arrived_per_second / 10 + u32::from(tick % 10 < arrived_per_second % 10);
+            (0..arrived).for_each(|_| clock.told(Duration::from_secs(15)));
             clock.tick(TICK, arrived, expected);
         }
         (clock.now().0 - before) / 4
+    }
+
+    #[test]
+    fn a_crowd_that_came_together_is_not_taken_for_cut_off_until_it_is_due() {
+        let mut clock = PresenceClock::fresh();
+        (0..300).for_each(|_| clock.told(Duration::from_secs(60)));
+        for _ in 0..550 {
+            clock.tick(TICK, 0, 5.0);
+            assert!(!clock.line_seems_cut());
+        }
+        assert_eq!(clock.now().0, 4 * 55);
     }
 
     #[test]

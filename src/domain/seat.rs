@@ -35,6 +35,12 @@ pub fn pass_life(session: Duration) -> Duration {
     session + session / 4
 }
 
+/// The second in which an identity that ended now may be forgotten: the first in which its pass, however new, has no
+/// grace any more.
+pub fn remembered_until(session: Duration, now: u32) -> u32 {
+    now.saturating_add(whole_seconds(pass_life(session))).saturating_add(GRACE + 1)
+}
+
 /// When a pass issued at `issued` is due for renewal.
 pub fn renewal_due(issued: u32, session: Duration, now: u32) -> bool {
     now >= issued.saturating_add(whole_seconds(session / 4))
@@ -80,6 +86,14 @@ mod tests {
         assert!(idle_too_long(&SEAT, SESSION, 2201));
         assert!(!idle_too_long(&SeatFacts { open: 1, ..SEAT }, SESSION, 9999));
         assert!(idle_too_long(&SeatFacts { confirmed: false, ..SEAT }, SESSION, 1061));
+    }
+
+    #[test]
+    fn an_end_is_remembered_while_the_pass_could_have_grace() {
+        let ended = 1000;
+        let last_pass_expires = ended + 1500;
+        assert!(!within_grace(last_pass_expires, remembered_until(SESSION, ended)));
+        assert!(within_grace(last_pass_expires, remembered_until(SESSION, ended) - 1));
     }
 
     #[test]

@@ -163,18 +163,78 @@ impl Record {
     }
 }
 
-#[derive(Default)]
 struct Block {
-    records: Option<Box<[Record; BLOCK as usize]>>,
+    records: Records,
     present: u32,
+    in_doubt: u32,
     weight: u32,
     last_heard: u32,
+}
+
+/// The records of a block, allocated when its first ticket is noted.
+enum Records {
+    NotReached,
+    Held(Box<[Record; BLOCK as usize]>),
+    GivenBack,
+}
+
+impl Block {
+    fn reached_at(unix_seconds: u32) -> Block {
+        Block { records: Records::NotReached, present: 0, in_doubt: 0, weight: 0, last_heard: unix_seconds }
+    }
+
+    fn records(&self) -> Option<&[Record; BLOCK as usize]> {
+        if let Records::Held(records) = &self.records { Some(records) } else { None }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
 struct Sum {
     present: u64,
+    in_doubt: u64,
     weight: u64,
+}
+
+/// How the sums change with one record or several.
+#[derive(Clone, Copy, Default)]
+struct Change {
+    present: i32,
+    in_doubt: i32,
+    weight: i32,
+}
+
+impl Change {
+    fn between(old: Record, new: Record) -> Change {
+        let is = |record: Record, state| i32::from(record.state() == state);
+        Change {
+            present: is(new, State::Waiting) - is(old, State::Waiting),
+            in_doubt: is(new, State::InDoubt) - is(old, State::InDoubt),
+            weight: new.weight().cast_signed() - old.weight().cast_signed(),
+        }
+    }
+}
+
+/// What a search for the lowest present ticket comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowest {
+    /// This one.
+    Ticket(Number),
+    /// Nobody is present.
+    Nobody,
+    /// So many were found silent that the search goes on at the next tick.
+    NotFoundYet,
+}
+
+/// How many blocks of silent visitors may still be cleared in this tick: a bound on the tick's work, far above what an
+/// ordinary day needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience(usize);
+
+impl Patience {
+    /// A tick's worth: a million visitors.
+    pub fn of_a_tick() -> Patience {
+        Patience(1024)
+    }
 }
 
 /// The records of one lane.
@@ -186,6 +246,8 @@ pub struct Tickets {
     issued: Number,
     refreshed: usize,
     went_away: u64,
+    /// Blocks given back from the first on, without a gap.
+    done: usize,
 }
 
 impl Tickets {
@@ -211,12 +273,11 @@ impl Tickets {
 
     /// Where the ticket stands.
     pub fn state(&self, number: Number) -> State {
-        if number == 0 || number > self.issued {
-            return State::Unissued;
-        }
-        match self.record(number) {
-            Some(record) => record.state(),
-            None => State::Forgotten,
+        let Some((block, offset)) = place(number).filter(|_| number <= self.issued) else { return State::Unissued };
+        match self.blocks.get(block).map(|block| &block.records) {
+            Some(Records::Held(records)) => records.get(offset).map_or(State::Unissued, |record| record.state()),
+            Some(Records::GivenBack) => State::Forgotten,
+            Some(Records::NotReached) | None => State::Unissued,
         }
     }
 
@@ -227,14 +288,34 @@ impl Tickets {
 
     /// Notes a ticket just drawn or restored.
     pub fn put(&mut self, number: Number, state: State, told: Told, clock: PresenceTime, unix_seconds: u32) {
-        self.issued = self.issued.max(number);
+        self.raise_issued(number, unix_seconds);
         self.write(number, Record::new(state, told, clock.plus(told.interval() + SLACK)));
         self.heard(number, unix_seconds);
     }
 
     /// Raises the highest number without saying anything of the tickets between.
-    pub fn raise_issued(&mut self, number: Number) {
+    pub fn raise_issued(&mut self, number: Number, unix_seconds: u32) {
         self.issued = self.issued.max(number);
+        let blocks = place(number).map_or(0, |(block, _)| block + 1);
+        if self.blocks.len() < blocks {
+            self.blocks.resize_with(blocks, || Block::reached_at(unix_seconds));
+            self.groups.resize(blocks.div_ceil(GROUP), Sum::default());
+        }
+    }
+
+    /// Everybody up to `through` was done with before a start: whole blocks of them are never allocated.
+    pub fn forget_through(&mut self, through: Number, unix_seconds: u32) {
+        self.raise_issued(through, unix_seconds);
+        let whole = usize::try_from(through / BLOCK).unwrap_or(usize::MAX);
+        for block in self.blocks.iter_mut().take(whole).filter(|block| block.records().is_none()) {
+            block.records = Records::GivenBack;
+        }
+        self.count_done();
+    }
+
+    /// Everybody up to this number is done with and forgotten.
+    pub fn done_through(&self) -> Number {
+        self.done as u64 * BLOCK
     }
 
     /// Notes that the visitor asked and was told when to ask again. Who waits is present from now on.
@@ -267,33 +348,54 @@ impl Tickets {
         let waiting = |records: &[Record; BLOCK as usize]| {
             records.iter().take(offset).filter(|record| record.state() == State::Waiting).count() as u64
         };
-        groups + blocks + self.blocks.get(block).and_then(|block| block.records.as_deref()).map_or(0, waiting)
+        groups + blocks + self.blocks.get(block).and_then(Block::records).map_or(0, waiting)
+    }
+
+    /// The lowest ticket in doubt.
+    pub fn lowest_in_doubt(&self) -> Option<Number> {
+        if self.total.in_doubt == 0 {
+            return None;
+        }
+        let first = self.groups.iter().position(|sum| sum.in_doubt > 0)? * GROUP;
+        let block = first + self.blocks.iter().skip(first).position(|block| block.in_doubt > 0)?;
+        self.first_of(State::InDoubt, block, 0)
     }
 
     /// The lowest present, uncalled ticket from `from` on. Blocks that are looked at are refreshed first, and those
-    /// found silent for too long are reported to `absent`.
+    /// found silent for too long are reported to `absent`; `patience` is used up by blocks in which all were silent.
     pub fn lowest_present(
         &mut self,
         from: Number,
         clock: PresenceTime,
+        patience: &mut Patience,
         absent: &mut dyn FnMut(Number),
-    ) -> Option<Number> {
-        let (mut block, mut offset) = place(from.max(1))?;
-        while block < self.blocks.len() {
-            if offset == 0 && block.is_multiple_of(GROUP) && self.groups.get(block / GROUP)?.present == 0 {
-                block += GROUP;
+    ) -> Lowest {
+        let Some((mut block, mut offset)) = place(from.max(1)) else { return Lowest::Nobody };
+        while let Some(present) = self.blocks.get(block).map(|block| block.present) {
+            let nobody_in_group = self.groups.get(block / GROUP).is_none_or(|sum| sum.present == 0);
+            if nobody_in_group {
+                block = (block / GROUP + 1) * GROUP;
+                offset = 0;
                 continue;
             }
-            if self.blocks.get(block)?.present > 0 {
-                self.refresh_block(block, clock, absent);
-                if let Some(found) = self.first_waiting(block, offset) {
-                    return Some(found);
+            if present > 0 {
+                if patience.0 == 0 {
+                    return Lowest::NotFoundYet;
                 }
+                self.refresh_block(block, clock, absent);
+                if let Some(found) = self.first_of(State::Waiting, block, offset) {
+                    return Lowest::Ticket(found);
+                }
+                patience.0 -= usize::from(self.is_empty(block));
             }
             block += 1;
             offset = 0;
         }
-        None
+        Lowest::Nobody
+    }
+
+    fn is_empty(&self, block: usize) -> bool {
+        self.blocks.get(block).is_none_or(|block| block.present == 0)
     }
 
     /// Looks through the next part of the line for visitors who stayed silent for too long, and gives back blocks in
@@ -311,11 +413,12 @@ impl Tickets {
             self.refresh_block(self.refreshed, clock, absent);
             self.give_back(self.refreshed, forget_before);
         }
+        self.count_done();
     }
 
-    fn first_waiting(&self, block: usize, offset: usize) -> Option<Number> {
-        let records = self.blocks.get(block)?.records.as_deref()?;
-        let within = records.iter().skip(offset).position(|record| record.state() == State::Waiting)?;
+    fn first_of(&self, state: State, block: usize, offset: usize) -> Option<Number> {
+        let records = self.blocks.get(block)?.records()?;
+        let within = records.iter().skip(offset).position(|record| record.state() == state)?;
         Some(block as u64 * BLOCK + (offset + within) as u64 + 1)
     }
 
@@ -324,19 +427,19 @@ impl Tickets {
         if block.present == 0 {
             return;
         }
-        let Some(records) = block.records.as_deref_mut() else { return };
-        let mut gone = Sum::default();
+        let Records::Held(records) = &mut block.records else { return };
+        let mut gone = Change::default();
         for (offset, record) in records.iter_mut().enumerate() {
             if record.state() == State::Waiting && record.overdue(clock) {
-                gone.present += 1;
-                gone.weight += u64::from(record.weight());
+                gone.present -= 1;
+                gone.weight -= record.weight().cast_signed();
                 *record = record.with_state(State::Absent);
                 absent(index as u64 * BLOCK + offset as u64 + 1);
             }
         }
-        if gone.present > 0 {
-            self.went_away += gone.present;
-            self.add(index, -gone.present.cast_signed(), -gone.weight.cast_signed());
+        if gone.present != 0 {
+            self.went_away += u64::from(gone.present.unsigned_abs());
+            self.add(index, gone);
         }
     }
 
@@ -344,38 +447,40 @@ impl Tickets {
     fn give_back(&mut self, index: usize, forget_before: u32) {
         let full = (index as u64 + 1) * BLOCK <= self.issued;
         let Some(block) = self.blocks.get_mut(index) else { return };
-        if !full || block.present > 0 {
+        if !full || block.present > 0 || block.in_doubt > 0 {
             return;
         }
-        let Some(records) = block.records.as_deref() else { return };
         let quiet = block.last_heard < forget_before;
         let done = |record: &Record| match record.state() {
             State::Entered | State::Left | State::Forgotten => true,
             State::Absent | State::Unissued => quiet,
             State::InDoubt | State::Waiting | State::Called => false,
         };
-        if records.iter().all(done) {
-            block.records = None;
+        if block.records().map_or(quiet, |records| records.iter().all(done)) {
+            block.records = Records::GivenBack;
         }
+    }
+
+    fn count_done(&mut self) {
+        let given_back = |block: &&Block| matches!(block.records, Records::GivenBack);
+        self.done += self.blocks.iter().skip(self.done).take_while(given_back).count();
     }
 
     fn record(&self, number: Number) -> Option<Record> {
         let (block, offset) = place(number)?;
-        self.blocks.get(block)?.records.as_deref()?.get(offset).copied()
+        self.blocks.get(block)?.records()?.get(offset).copied()
     }
 
     fn write(&mut self, number: Number, new: Record) {
         let Some((index, offset)) = place(number) else { return };
-        if self.blocks.len() <= index {
-            self.blocks.resize_with(index + 1, Block::default);
-            self.groups.resize(index / GROUP + 1, Sum::default());
-        }
         let Some(block) = self.blocks.get_mut(index) else { return };
-        let records = block.records.get_or_insert_with(|| Box::new([Record::UNISSUED; BLOCK as usize]));
+        if matches!(block.records, Records::NotReached) {
+            block.records = Records::Held(Box::new([Record::UNISSUED; BLOCK as usize]));
+        }
+        let Records::Held(records) = &mut block.records else { return };
         let Some(slot) = records.get_mut(offset) else { return };
         let old = std::mem::replace(slot, new);
-        let waits = |record: Record| i64::from(record.state() == State::Waiting);
-        self.add(index, waits(new) - waits(old), i64::from(new.weight()) - i64::from(old.weight()));
+        self.add(index, Change::between(old, new));
     }
 
     fn heard(&mut self, number: Number, unix_seconds: u32) {
@@ -384,15 +489,17 @@ impl Tickets {
         }
     }
 
-    fn add(&mut self, index: usize, present: i64, weight: i64) {
+    fn add(&mut self, index: usize, change: Change) {
         if let Some(block) = self.blocks.get_mut(index) {
-            block.present = block.present.saturating_add_signed(i32::try_from(present).unwrap_or(0));
-            block.weight = block.weight.saturating_add_signed(i32::try_from(weight).unwrap_or(0));
+            block.present = block.present.saturating_add_signed(change.present);
+            block.in_doubt = block.in_doubt.saturating_add_signed(change.in_doubt);
+            block.weight = block.weight.saturating_add_signed(change.weight);
         }
         let sums = self.groups.get_mut(index / GROUP).into_iter().chain(std::iter::once(&mut self.total));
         for sum in sums {
-            sum.present = sum.present.saturating_add_signed(present);
-            sum.weight = sum.weight.saturating_add_signed(weight);
+            sum.present = sum.present.saturating_add_signed(change.present.into());
+            sum.in_doubt = sum.in_doubt.saturating_add_signed(change.in_doubt.into());
+            sum.weight = sum.weight.saturating_add_signed(change.weight.into());
         }
     }
 }
@@ -472,6 +579,52 @@ mod tests {
         assert_eq!(tickets.state(7), State::Forgotten);
     }
 
+    #[test]
+    fn what_is_given_back_without_a_gap_is_done_for_good() {
+        let mut tickets = line_of(5000);
+        for number in (1..=1024).chain(2049..=3072) {
+            tickets.set(number, State::Entered);
+        }
+        tickets.refresh_part(1, T0, 0, &mut |_| {});
+        tickets.refresh_part(1, T0, 0, &mut |_| {});
+        assert_eq!(tickets.done_through(), 1024);
+        (1025..=2048).for_each(|number| tickets.set(number, State::Left));
+        tickets.refresh_part(1, T0, 0, &mut |_| {});
+        tickets.refresh_part(1, T0, 0, &mut |_| {});
+        assert_eq!(tickets.done_through(), 3072);
+    }
+
+    #[test]
+    fn what_was_forgotten_before_a_start_takes_no_memory() {
+        let mut tickets = Tickets::default();
+        tickets.forget_through(10_000_000, 7);
+        let held = tickets.blocks.iter().filter(|block| block.records().is_some()).count();
+        assert_eq!((held, tickets.state(9_000_000)), (0, State::Forgotten));
+        assert_eq!(tickets.done_through(), 10_000_000 / BLOCK * BLOCK);
+    }
+
+    #[test]
+    fn numbers_between_are_unissued_until_somebody_shows_one_or_they_expire() {
+        let mut tickets = line_of(10);
+        tickets.raise_issued(5000, 100);
+        assert_eq!((tickets.state(10), tickets.state(3000)), (State::Waiting, State::Unissued));
+        tickets.put(3000, State::Waiting, Told::Two, T0, 100);
+        assert_eq!((tickets.state(3000), tickets.state(2048)), (State::Waiting, State::Unissued));
+        (0..5).for_each(|_| tickets.refresh_part(1, T0, 101, &mut |_| {}));
+        assert_eq!((tickets.state(2048), tickets.state(3000)), (State::Forgotten, State::Waiting));
+    }
+
+    #[test]
+    fn a_search_through_a_crowd_of_ghosts_is_done_in_parts() {
+        let mut tickets = line_of(3000);
+        tickets.put(3001, State::Waiting, Told::Plain, T0, 0);
+        let mut gone = 0;
+        let first = tickets.lowest_present(1, later(500), &mut Patience(2), &mut |_| gone += 1);
+        assert_eq!((first, gone), (Lowest::NotFoundYet, 2048));
+        let next = tickets.lowest_present(1, later(500), &mut Patience(2), &mut |_| gone += 1);
+        assert_eq!((next, gone), (Lowest::Ticket(3001), 3000));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Set(u64, State),
@@ -480,7 +633,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let states = prop_oneof![Just(State::Called), Just(State::Entered), Just(State::Left), Just(State::Waiting)];
+        let states =
+            prop::sample::select(vec![State::Called, State::Entered, State::Left, State::Waiting, State::InDoubt]);
         let step = prop_oneof![
             (1u64..5000, states).prop_map(|(number, state)| Step::Set(number, state)),
             (1u64..5000).prop_map(Step::Hear),
@@ -510,8 +664,11 @@ mod tests {
                 let before = waiting.iter().filter(|waiting| **waiting < number).count() as u64;
                 prop_assert_eq!(tickets.present_before(number), before);
             }
-            let first = tickets.lowest_present(1, clock, &mut |_| {});
-            prop_assert_eq!(first, (1..=count).find(|number| tickets.state(*number) == State::Waiting));
+            let first = tickets.lowest_present(1, clock, &mut Patience::of_a_tick(), &mut |_| {});
+            let found = (1..=count).find(|number| tickets.state(*number) == State::Waiting);
+            prop_assert_eq!(first, found.map_or(Lowest::Nobody, Lowest::Ticket));
+            let in_doubt = (1..=count).find(|number| tickets.state(*number) == State::InDoubt);
+            prop_assert_eq!(tickets.lowest_in_doubt(), in_doubt);
         }
     }
 }

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use http::header::HeaderMap;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::answers::{add_cookies, waiting};
 use super::call::Call;
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
-use super::visitor::{Credentials, Inside, Tokens, wants_header_tokens};
+use super::visitor::{Credentials, Held, Inside, Tokens, wants_header_tokens};
 use super::{Gateway, Outcome, admit_decision, personal_route, view, waiting_decision};
 use crate::clock::Clock;
 use crate::domain::admission::{Admit, Wait};
 use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_guard::{self, Command, Mode, Verdict};
-use crate::domain::negotiation::Audience;
+use crate::domain::line::{Knock, StraightThrough};
+use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
-use crate::domain::token::Kind;
 use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
-use crate::room::{GatePlace, LiveRoom, Passed, Seat, Ticket};
+use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
 
 /// A refusal, and the headers of the request it answers.
@@ -47,16 +47,35 @@ impl Drop for Active {
     }
 }
 
-/// A request on its way to the portal.
+/// A request whose body has been read ahead.
+type Read = Request<RequestBody>;
+
+/// A visitor inside a room.
+struct Entered<'a> {
+    room: &'a Arc<RoomInForce>,
+    ticket: Ticket,
+    seat: &'a Arc<Seat>,
+}
+
+/// How a request goes to the portal, and what goes back with the answer.
 struct Journey<'a> {
     route: leak_guard::Route,
     sticky: Option<u64>,
     keep: Option<Keep>,
-    room: Option<&'a RoomInForce>,
+    inside: Option<(&'a Arc<RoomInForce>, Ticket)>,
+    tokens: Tokens,
+}
+
+impl Journey<'_> {
+    /// Nobody's in particular.
+    fn ungated(call: &Call) -> Self {
+        Journey { route: personal_route(call), sticky: None, keep: None, inside: None, tokens: Tokens::default() }
+    }
 }
 
 impl Gateway {
-    /// Takes a request that the decision admits to the portal.
+    /// Takes a request that the decision admits to the portal. Its body is read first, up to the buffer: nobody may hold
+    /// a place at the gate, a seat or a slot while a slow upload goes on.
     pub(super) async fn admit(
         &self,
         call: &Call,
@@ -65,17 +84,20 @@ impl Gateway {
         credentials: Credentials,
         request: Request<Incoming>,
     ) -> Result<Outcome, Refused> {
+        if let (Admit::Turn, Some(held)) = (admit, credentials.ticket)
+            && room.live.knock(&held.ticket) == Knock::Later
+        {
+            // The place at the gate is taken all the same; the answer goes out before a body is read.
+            drop(room.live.arrive(held.ticket, &self.shared.clock, call.now));
+            return Ok(self.wait(call, room, page_or_json(call, request.headers()), &credentials, request));
+        }
+        let read = self.read_ahead(call, request).await?;
         match (admit, credentials.inside.clone(), credentials.ticket) {
-            (Admit::Pass, Some(inside), _) => self.inside(call, room, inside, request).await,
-            (Admit::SamePass, _, Some(held)) => match room.live.seats.get(&held.ticket.id) {
-                Some(seat) => self.follow(call, room, held.ticket, seat, request).await,
-                None => Ok(self.wait(call, room, Wait::Page, &credentials, request)),
-            },
-            (Admit::Turn, _, Some(held)) => {
-                Box::pin(self.through_the_gate(call, room, held.ticket, credentials, request)).await
-            }
-            (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, request)).await,
-            _ => Ok(self.forward_ungated(call, request, admit_decision(admit)).await),
+            (Admit::Pass, Some(inside), _) => self.inside(call, room, inside, read).await,
+            (Admit::SamePass, _, Some(held)) => self.follow(call, room, held.ticket, credentials, read).await,
+            (Admit::Turn, _, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
+            (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, read)).await,
+            _ => Ok(self.forward_read(call, Journey::ungated(call), read, admit_decision(admit)).await),
         }
     }
 
@@ -85,13 +107,13 @@ impl Gateway {
         call: &Call,
         room: &Arc<RoomInForce>,
         inside: Inside,
-        request: Request<Incoming>,
+        read: Read,
     ) -> Result<Outcome, Refused> {
         room.live.touch(&inside.token.id, &inside.seat, room.live.room_seconds(call.now));
         let mut tokens = Tokens::default();
         tokens.renewed_pass(room, call, &inside);
         let ticket = Ticket { id: inside.token.id, class: inside.token.class, number: inside.token.number };
-        self.as_insider(call, room, ticket, &inside.seat, tokens, Admit::Pass, request).await
+        self.as_insider(call, Entered { room, ticket, seat: &inside.seat }, tokens, Admit::Pass, read).await
     }
 
     /// Another request of a visitor who just entered: the same pass again, at no cost.
@@ -100,31 +122,28 @@ impl Gateway {
         call: &Call,
         room: &Arc<RoomInForce>,
         ticket: Ticket,
-        seat: Arc<Seat>,
-        request: Request<Incoming>,
+        credentials: Credentials,
+        read: Read,
     ) -> Result<Outcome, Refused> {
+        let Some(seat) = room.live.seats.get(&ticket.id) else {
+            return Ok(self.not_yet(call, room, &credentials, read.headers()));
+        };
         let mut tokens = Tokens::default();
-        tokens.pass(room, call, request.headers(), &ticket, &seat);
-        self.as_insider(call, room, ticket, &seat, tokens, Admit::SamePass, request).await
+        tokens.pass(room, call, read.headers(), &ticket, &seat);
+        self.as_insider(call, Entered { room, ticket, seat: &seat }, tokens, Admit::SamePass, read).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and a struct would be used once")]
     async fn as_insider(
         &self,
         call: &Call,
-        room: &Arc<RoomInForce>,
-        ticket: Ticket,
-        seat: &Arc<Seat>,
+        entered: Entered<'_>,
         tokens: Tokens,
         admit: Admit,
-        request: Request<Incoming>,
+        read: Read,
     ) -> Result<Outcome, Refused> {
-        let request = self.read_ahead(call, request).await?;
-        let journey = self.journey(call, room, &ticket, seat);
-        match self.insider_slot(call).await {
-            Ok(slot) => Ok(self.send(call, request, journey, slot, tokens, admit_decision(admit), Some(&ticket)).await),
-            Err(refusal) => Err((refusal, request.into_parts().0.headers)),
-        }
+        let journey = self.journey(call, &entered, tokens);
+        let slot = self.insider_slot(call).await.map_err(|error| (error, read.headers().clone()))?;
+        Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
 
     async fn insider_slot(&self, call: &Call) -> Result<Slot, Refusal> {
@@ -137,18 +156,21 @@ impl Gateway {
         &self,
         call: &Call,
         room: &Arc<RoomInForce>,
-        ticket: Ticket,
+        held: Held,
         credentials: Credentials,
-        request: Request<Incoming>,
+        read: Read,
     ) -> Result<Outcome, Refused> {
-        let place = match room.live.arrive(ticket, &self.shared.clock, call.now) {
-            Ok(place) => place,
-            Err(_) => match room.live.seats.get(&ticket.id) {
-                Some(seat) => return self.follow(call, room, ticket, seat, request).await,
-                None => return Ok(self.wait(call, room, Wait::Page, &credentials, request)),
-            },
-        };
-        self.at_the_gate(call, room, ticket, place, Admit::Turn, credentials, request).await
+        match room.live.arrive(held.ticket, &self.shared.clock, self.shared.clock.now()) {
+            Ok(place) => {
+                let waited = call.now.unix.seconds().saturating_sub(held.issued);
+                let outcome = self.at_the_gate(call, room, held.ticket, place, Admit::Turn, credentials, read).await?;
+                if outcome.decision == admit_decision(Admit::Turn) {
+                    room.live.lane_metrics(held.ticket.class).wait_seconds.observe(f64::from(waited));
+                }
+                Ok(outcome)
+            }
+            Err(_) => self.follow(call, room, held.ticket, credentials, read).await,
+        }
     }
 
     /// Nobody waits: a number of one's own, and to the gate.
@@ -157,24 +179,30 @@ impl Gateway {
         call: &Call,
         room: &Arc<RoomInForce>,
         credentials: Credentials,
-        request: Request<Incoming>,
+        read: Read,
     ) -> Result<Outcome, Refused> {
-        if self.count_join(call, room).is_err() {
-            let wait = page_or_json(call, request.headers());
-            return Ok(self.wait(call, room, wait, &credentials, request));
-        }
         let (class, _) = room.live.class();
+        let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
+        if !nobody_waits || self.count_join(call, room).is_err() {
+            return Ok(self.not_yet(call, room, &credentials, read.headers()));
+        }
         let ticket = match room.live.draw(class).await {
             Ok(ticket) => ticket,
-            Err(error) => return Err((error.into(), request.headers().clone())),
+            Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };
         room.live.lane_metrics(class).arrivals.inc();
-        let place = room.live.arrive_straight(ticket, &self.shared.clock, call.now);
-        self.at_the_gate(call, room, ticket, place, Admit::Straight, credentials, request).await
+        let place = room.live.arrive_straight(ticket, &self.shared.clock, self.shared.clock.now());
+        self.at_the_gate(call, room, ticket, place, Admit::Straight, credentials, read).await
     }
 
-    /// Waits at the gate for as long as a request is held there. Whoever sends a body is answered before it is read
-    /// when the wait would be longer; otherwise it is read first, since nothing may wait after the admission.
+    /// No number could be drawn: the waiting page keeps trying, and says why.
+    fn without_ticket(&self, call: &Call, room: &RoomInForce, error: &NoTicket, headers: &HeaderMap) -> Outcome {
+        let standing = view::without_ticket(room, call, error);
+        let wait = page_or_json(call, headers);
+        Outcome::of(waiting(wait, room, call, headers, &standing), waiting_decision(wait))
+    }
+
+    /// Waits at the gate for as long as a request is held there.
     #[expect(clippy::too_many_arguments, reason = "each is a different thing, and a struct would be used once")]
     async fn at_the_gate(
         &self,
@@ -184,32 +212,18 @@ impl Gateway {
         place: GatePlace,
         admit: Admit,
         credentials: Credentials,
-        request: Request<Incoming>,
+        read: Read,
     ) -> Result<Outcome, Refused> {
-        let longest = room.live.hold_at_gate(&ticket, room.settings.gate_wait);
-        if longest.is_zero() {
-            drop(place);
-            return Ok(self.wait(call, room, page_or_json(call, request.headers()), &credentials, request));
-        }
-        let request = self.read_ahead(call, request).await?;
-        let headers = request.headers();
         room.live.let_in(&self.shared.portal, self.shared.clock.now());
-        let (seat, slot) = match place.wait(longest).await {
+        let (seat, slot) = match place.wait(room.settings.gate_wait).await {
             Passed::Entered { seat, slot } => (seat, slot),
-            Passed::Follows => match room.live.seats.get(&ticket.id) {
-                Some(seat) => (seat, self.insider_slot(call).await.map_err(|error| (error, headers.clone()))?),
-                None => return Ok(self.not_yet(call, room, &credentials, headers)),
-            },
-            Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, headers)),
+            Passed::Follows => return self.follow(call, room, ticket, credentials, read).await,
+            Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, read.headers())),
         };
         let mut tokens = Tokens::default();
-        tokens.pass(room, call, headers, &ticket, &seat);
-        if let Some(held) = credentials.ticket {
-            let waited = call.now.unix.seconds().saturating_sub(held.issued);
-            room.live.lane_metrics(ticket.class).wait_seconds.observe(f64::from(waited));
-        }
-        let journey = self.journey(call, room, &ticket, &seat);
-        Ok(self.send(call, request, journey, slot, tokens, admit_decision(admit), Some(&ticket)).await)
+        tokens.pass(room, call, read.headers(), &ticket, &seat);
+        let journey = self.journey(call, &Entered { room, ticket, seat: &seat }, tokens);
+        Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
 
     fn not_yet(&self, call: &Call, room: &RoomInForce, credentials: &Credentials, headers: &HeaderMap) -> Outcome {
@@ -218,8 +232,7 @@ impl Gateway {
         Outcome::of(waiting(wait, room, call, headers, &standing), waiting_decision(wait))
     }
 
-    /// Reads a request's body ahead, so that no slow visitor holds a slot, a seat or the portal.
-    async fn read_ahead(&self, call: &Call, request: Request<Incoming>) -> Result<Request<RequestBody>, Refused> {
+    async fn read_ahead(&self, call: &Call, request: Request<Incoming>) -> Result<Read, Refused> {
         let config = &call.snapshot.config;
         let (parts, body) = request.into_parts();
         match receive(body, config.portal.request_buffer, config.server.limits.body_idle_timeout).await {
@@ -228,13 +241,14 @@ impl Gateway {
         }
     }
 
-    fn journey<'a>(&self, call: &Call, room: &'a RoomInForce, ticket: &Ticket, seat: &Arc<Seat>) -> Journey<'a> {
-        let [a, b, c, d, e, f, g, h, ..] = ticket.id.0;
+    fn journey<'a>(&self, call: &Call, entered: &Entered<'a>, tokens: Tokens) -> Journey<'a> {
+        let [a, b, c, d, e, f, g, h, ..] = entered.ticket.id.0;
         Journey {
             route: personal_route(call),
             sticky: Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
-            keep: Some(Active::begin(&room.live, seat, &self.shared.clock)),
-            room: Some(room),
+            keep: Some(Active::begin(&entered.room.live, entered.seat, &self.shared.clock)),
+            inside: Some((entered.room, entered.ticket)),
+            tokens,
         }
     }
 
@@ -245,13 +259,12 @@ impl Gateway {
         request: Request<Incoming>,
         decision: metrics::Decision,
     ) -> Outcome {
-        let journey = Journey { route: personal_route(call), sticky: None, keep: None, room: None };
-        self.forward_journey(call, request, journey, decision).await
+        self.forward_journey(call, request, Journey::ungated(call), decision).await
     }
 
     /// Forwards what the operator declared public.
     pub(super) async fn forward_public(&self, call: &Call, request: Request<Incoming>) -> Outcome {
-        let journey = Journey { route: leak_guard::Route::Public, sticky: None, keep: None, room: None };
+        let journey = Journey { route: leak_guard::Route::Public, ..Journey::ungated(call) };
         self.forward_journey(call, request, journey, metrics::Decision::ForwardedPublic).await
     }
 
@@ -262,36 +275,40 @@ impl Gateway {
         journey: Journey<'_>,
         decision: metrics::Decision,
     ) -> Outcome {
-        let request = match self.read_ahead(call, request).await {
-            Ok(request) => request,
-            Err((refusal, headers)) => {
-                return Outcome::of(refusal.answer(call, &headers), metrics::Decision::Refused);
-            }
-        };
-        let slot = match self.insider_slot(call).await {
-            Ok(slot) => slot,
-            Err(refusal) => return Outcome::of(refusal.answer(call, request.headers()), metrics::Decision::Refused),
-        };
-        self.send(call, request, journey, slot, Tokens::default(), decision, None).await
+        match self.read_ahead(call, request).await {
+            Ok(read) => self.forward_read(call, journey, read, decision).await,
+            Err((refusal, headers)) => Outcome::of(refusal.answer(call, &headers), metrics::Decision::Refused),
+        }
+    }
+
+    async fn forward_read(
+        &self,
+        call: &Call,
+        journey: Journey<'_>,
+        read: Read,
+        decision: metrics::Decision,
+    ) -> Outcome {
+        match self.insider_slot(call).await {
+            Ok(slot) => self.send(call, read, journey, slot, decision).await,
+            Err(refusal) => Outcome::of(refusal.answer(call, read.headers()), metrics::Decision::Refused),
+        }
     }
 
     /// Sends the request and brings the answer, with the tokens that belong to it. Whoever gets an error keeps the pass.
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and a struct would be used once")]
     async fn send(
         &self,
         call: &Call,
-        request: Request<RequestBody>,
+        read: Read,
         journey: Journey<'_>,
         slot: Slot,
-        mut tokens: Tokens,
         decision: metrics::Decision,
-        ticket: Option<&Ticket>,
     ) -> Outcome {
-        let received = KeptHeaders::of(request.headers());
-        let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(request.headers());
+        let received = KeptHeaders::of(read.headers());
+        let mut tokens = journey.tokens;
+        let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(read.headers());
         let guard = &call.snapshot.config.leak_guard;
         let context = Context {
-            received: Received { method: &call.method, uri: &call.uri, version: request.version(), headers: &received },
+            received: Received { method: &call.method, uri: &call.uri, version: read.version(), headers: &received },
             portal: &call.snapshot.config.portal,
             visitor: call.visitor(),
             sticky: journey.sticky,
@@ -302,23 +319,21 @@ impl Gateway {
             keep: journey.keep,
         };
         let sent = self.shared.clock.mono();
-        let answer = self.worker.forward(request, &context, slot).await;
+        let answer = self.worker.forward(read, &context, slot).await;
         let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
         let mut response = match answer {
             Ok(answer) => {
                 self.count_guard(&answer);
-                let over = answer.says.command == Some(Command::EndSession);
-                if let (true, Some(room), Some(ticket)) = (over, journey.room, ticket) {
+                if let (Some(Command::EndSession), Some((room, ticket))) = (answer.says.command, journey.inside) {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
-                    tokens = Tokens::default();
-                    tokens.take_away(room, call, &received.unfold(), Kind::Pass);
+                    tokens = Tokens::ended(room, call, &received.unfold());
                 }
+                self.log_out(call, &received, answer.response.status(), &mut tokens);
                 answer.response
             }
             Err(error) => Refusal::from(error).answer(call, &received.unfold()),
         };
-        self.log_out(call, &received, &mut tokens);
         if gives_headers {
             response.headers_mut().extend(std::mem::take(&mut tokens.headers));
         }
@@ -326,21 +341,27 @@ impl Gateway {
         Outcome { upstream: Some(upstream), ..Outcome::of(response, decision) }
     }
 
-    /// A logout path ends the passes of the rooms whose it is.
-    fn log_out(&self, call: &Call, headers: &KeptHeaders, tokens: &mut Tokens) {
-        let logs_out = |room: &&Arc<RoomInForce>| room.settings.hosts.iter().any(|host| host.matches(&call.host_name));
-        for room in call.snapshot.rooms.iter().filter(|room| !room.settings.logout.is_empty()).filter(logs_out) {
-            let path = NormalPath::of(call.path());
-            if !room.settings.logout.iter().any(|pattern| pattern.matches(&path)) {
+    /// A logout path ends the passes of the rooms whose it is: when the visitor asked for it and the portal answered.
+    fn log_out(&self, call: &Call, received: &KeptHeaders, status: StatusCode, tokens: &mut Tokens) {
+        let here = call.snapshot.rooms.iter().filter(|room| {
+            let settings = &room.settings;
+            !settings.logout.is_empty()
+                && settings.logout.iter().any(|pattern| pattern.matches(&NormalPath::of(call.path())))
+                && settings.hosts.iter().any(|host| host.matches(&call.host_name))
+        });
+        for room in here {
+            let headers = &received.unfold();
+            let asked = !is_prefetch(headers) && call.provenance(headers) != Provenance::CrossOrigin;
+            if !asked || status.is_server_error() {
                 continue;
             }
-            let headers = headers.unfold();
-            let credentials = Credentials::pass(room, call, &headers, &self.shared.metrics);
+            let credentials = Credentials::pass(room, call, headers, &self.shared.metrics);
             if let Some(inside) = credentials.inside {
                 room.live.end_session(&inside.token.id, room.live.room_seconds(call.now));
             }
-            *tokens = Tokens::default();
-            tokens.take_away(room, call, &headers, Kind::Pass);
+            let ended = Tokens::ended(room, call, headers);
+            tokens.headers.clear();
+            tokens.cookies.extend(ended.cookies);
         }
     }
 

@@ -14,6 +14,7 @@ use super::snapshot::RoomInForce;
 use crate::body::Body;
 use crate::domain::admission::Wait;
 use crate::domain::leak_guard::personal_headers;
+use crate::domain::negotiation::Audience;
 use crate::waiting_room::page::{PageKind, PlainPage};
 use crate::waiting_room::queue::{PROBLEM_TYPE, QUEUE_TYPE, Standing};
 
@@ -31,9 +32,14 @@ pub fn waiting(
     let mut response = match wait {
         Wait::Page => page(room, call, headers, PageKind::Waiting, room.settings.page_status),
         Wait::FormNotSent => page(room, call, headers, PageKind::FormNotSent, 503),
-        Wait::Maintenance => page(room, call, headers, PageKind::Maintenance, 503),
+        Wait::Maintenance if call.audience(headers) == Audience::Page => {
+            page(room, call, headers, PageKind::Maintenance, 503)
+        }
+        Wait::Maintenance if call.audience(headers) == Audience::Script => {
+            queue_problem(room, call, headers, standing, StatusCode::SERVICE_UNAVAILABLE)
+        }
         Wait::Json => queue_problem(room, call, headers, standing, StatusCode::SERVICE_UNAVAILABLE),
-        Wait::Empty => {
+        Wait::Empty | Wait::Maintenance => {
             let mut response = Response::new(Body::Empty);
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response

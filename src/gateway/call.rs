@@ -26,7 +26,7 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_REQUEST_ID: usize = 128;
 
 /// A request's circumstances.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The configuration and rooms for this request.
     pub snapshot: Arc<Snapshot>,
@@ -84,6 +84,11 @@ impl Call {
             Ok(host) => Ok(call(host)),
             Err(refusal) => Err((Box::new(call(HeaderValue::from_static(""))), refusal)),
         }
+    }
+
+    /// The same request at a later instant: its answer was held back, and what it says is true then.
+    pub fn at(&self, now: Now) -> Call {
+        Call { now, ..self.clone() }
     }
 
     /// The raw path.

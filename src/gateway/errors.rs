@@ -12,7 +12,6 @@ use crate::body::Body;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
 use crate::proxy::{Fault, ProxyError};
-use crate::room::NoTicket;
 use crate::waiting_room::assets::BrokenAssets;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::NoticePage;
@@ -42,9 +41,6 @@ pub enum Refusal {
     /// The portal did not answer.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// No ticket could be drawn.
-    #[error(transparent)]
-    NoTicket(#[from] NoTicket),
     /// A template is at fault.
     #[error(transparent)]
     Assets(#[from] BrokenAssets),
@@ -61,7 +57,6 @@ impl Refusal {
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Proxy(error) => error.status(),
-            Refusal::NoTicket(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Assets(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -78,7 +73,7 @@ impl Refusal {
                 Fault::Portal | Fault::Us => Notice::Unreachable,
                 Fault::Visitor => Notice::BadRequest,
             },
-            Refusal::NoTicket(_) | Refusal::Assets(_) => Notice::OurFault,
+            Refusal::Assets(_) => Notice::OurFault,
         }
     }
 
@@ -88,7 +83,6 @@ impl Refusal {
             Refusal::Proxy(error) if error.fault() != Fault::Visitor => {
                 tracing::warn!(request_id = id, %error, "no answer of the portal");
             }
-            Refusal::NoTicket(error) => tracing::warn!(request_id = id, %error, "no ticket could be drawn"),
             Refusal::Assets(error) => tracing::error!(request_id = id, %error, "a page could not be rendered"),
             _ => {}
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::HeaderValue;
+use http::header::{EXPECT, HeaderMap, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ use crate::domain::client::ClientPrefix;
 use crate::domain::leak_guard::{self, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassName;
-use crate::domain::paths::{NormalPath, Owner};
+use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::proxy::{Portal, Worker, linger};
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics};
@@ -162,22 +162,29 @@ impl Gateway {
         }
         let path = NormalPath::of(call.path());
         let own = &call.snapshot.config.server.own_path;
-        if path.readings().any(|reading| {
-            reading == own || reading.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/'))
-        }) {
+        if path.readings().any(|reading| is_at_or_below(own, reading)) {
             return Err(Refusal::NotFound);
         }
         let here = call.snapshot.rooms.iter().enumerate();
-        let here = here.filter(|(_, room)| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
-        match path.owner(here.map(|(index, room)| (index, room.settings.paths.as_slice()))) {
-            Owner::Nobody => Ok(Destination::Unprotected),
-            Owner::Disputed => Err(Refusal::BadRequest("path")),
-            Owner::One(index) => {
-                let room = call.snapshot.rooms.get(index).cloned().ok_or(Refusal::NotFound)?;
-                let route = route(&room.settings, call.path());
-                Ok(Destination::Room(room, route))
-            }
-        }
+        let here = here.filter(|(_, room)| {
+            room.settings.hosts.iter().any(|host| host.matches(&call.host_name)) && room.protects()
+        });
+        let room = match path.owner(here.clone().map(|(index, room)| (index, room.settings.paths.as_slice()))) {
+            Owner::Nobody => return Ok(Destination::Unprotected),
+            Owner::Disputed => return Err(Refusal::BadRequest("path")),
+            Owner::One(index) => call.snapshot.rooms.get(index).cloned().ok_or(Refusal::NotFound)?,
+        };
+        let listed = |list: fn(&config::Room) -> &[PathPattern]| {
+            here.clone().any(|(_, room)| list(&room.settings).iter().any(|pattern| pattern.matches_raw(call.path())))
+        };
+        let route = if listed(|room| &room.bypass) {
+            Route::Bypass
+        } else if listed(|room| &room.login_callbacks) {
+            Route::LoginCallback
+        } else {
+            Route::Gated
+        };
+        Ok(Destination::Room(room, route))
     }
 
     async fn to_room(&self, call: &Call, room: Arc<RoomInForce>, route: Route, request: Request<Incoming>) -> Outcome {
@@ -191,7 +198,11 @@ impl Gateway {
         if credentials.inside.is_none() && route == Route::Gated {
             credentials = credentials.with_place(&room, call, headers, metrics).await;
         }
-        let (pass, place) = (credentials.pass_fact(), credentials.place_fact(&room));
+        let mut pass = credentials.pass_fact();
+        if route == Route::LoginCallback && pass == Pass::None {
+            pass = self.pass_elsewhere(call, headers);
+        }
+        let place = credentials.place_fact(&room);
         let facts = Facts {
             mode: mode(&room.settings),
             route,
@@ -216,6 +227,19 @@ impl Gateway {
         }
     }
 
+    /// What the visitor's passes for other rooms of the host are worth on a login callback: the provider sends the
+    /// visitor of any of them back to the same address.
+    fn pass_elsewhere(&self, call: &Call, headers: &HeaderMap) -> Pass {
+        let rooms = call.snapshot.rooms.iter();
+        let listing = rooms.filter(|room| {
+            room.settings.login_callbacks.iter().any(|pattern| pattern.matches_raw(call.path()))
+                && room.settings.hosts.iter().any(|host| host.matches(&call.host_name))
+        });
+        let passes = listing.map(|room| Credentials::pass(room, call, headers, &self.shared.metrics).pass_fact());
+        let worth = passes.filter(|pass| *pass != Pass::None).last();
+        worth.map_or(Pass::None, |_| Pass::JustExpired)
+    }
+
     /// The answer to a visitor who has to wait. What the request still sends is read and thrown away, so that the
     /// visitor sees the answer and not a broken connection (RFC 9112 section 9.6).
     fn wait(
@@ -229,7 +253,7 @@ impl Gateway {
         let standing = view::standing(room, call, credentials);
         let (parts, body) = request.into_parts();
         let response = answers::waiting(wait, room, call, &parts.headers, &standing);
-        leave_unread(body);
+        leave_unread(&parts.headers, body);
         Outcome::of(response, waiting_decision(wait))
     }
 
@@ -282,14 +306,15 @@ impl Outcome {
 
     fn refused(refusal: &Refusal, call: &Call, request: Request<Incoming>) -> Outcome {
         let (parts, body) = request.into_parts();
-        leave_unread(body);
+        leave_unread(&parts.headers, body);
         Outcome::of(refusal.answer(call, &parts.headers), metrics::Decision::Refused)
     }
 }
 
-/// Reads on for a while after an early answer, off the request's path.
-fn leave_unread(body: Incoming) {
-    if !http_body::Body::is_end_stream(&body) {
+/// Reads on for a while after an early answer, off the request's path. Whoever first asks whether to send the body is
+/// not asked for it: reading would say `100 Continue` (RFC 9110 section 10.1.1).
+fn leave_unread(headers: &HeaderMap, body: Incoming) {
+    if !http_body::Body::is_end_stream(&body) && !headers.contains_key(EXPECT) {
         tokio::spawn(linger(body));
     }
 }
@@ -302,14 +327,11 @@ fn mode(room: &config::Room) -> Mode {
     }
 }
 
-fn route(room: &config::Room, raw_path: &str) -> Route {
-    if room.bypass.iter().any(|pattern| pattern.matches_raw(raw_path)) {
-        Route::Bypass
-    } else if room.login_callbacks.iter().any(|pattern| pattern.matches_raw(raw_path)) {
-        Route::LoginCallback
-    } else {
-        Route::Gated
-    }
+/// Whether a reading of a path, which is in lower case, is the prefix or below it.
+fn is_at_or_below(prefix: &str, reading: &str) -> bool {
+    let (path, prefix) = (reading.as_bytes(), prefix.as_bytes());
+    path.split_at_checked(prefix.len())
+        .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(prefix) && matches!(rest.first(), None | Some(b'/')))
 }
 
 fn waiting_decision(wait: Wait) -> metrics::Decision {

@@ -26,9 +26,9 @@ use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
-use crate::domain::paths::{WantedPath, host_of, same_origin_path};
+use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
 use crate::domain::token::Kind;
-use crate::room::{Ticket, View};
+use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{LinePage, NoticePage};
@@ -74,7 +74,7 @@ pub async fn answer(gateway: &Gateway, call: &Call, path: String, request: Reque
 async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     let announced = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
-        leave_unread(body);
+        leave_unread(headers, body);
         return Err(Refusal::TooLarge);
     }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
@@ -238,7 +238,10 @@ impl Visit<'_> {
                 Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait),
                 Err(refusal) => return Err(refusal),
             }
-            credentials.ticket = Some(self.draw(&mut tokens).await?);
+            match self.draw(&mut tokens).await {
+                Ok(held) => credentials.ticket = Some(held),
+                Err(error) => return self.without_ticket(&error),
+            }
         } else if let (Some(held), None) = (credentials.ticket, &credentials.inside)
             && let Some(seat) = self.room.live.seats.get(&held.ticket.id)
         {
@@ -277,13 +280,36 @@ impl Visit<'_> {
         if self.by_hand() { Asks::ByHand } else { Asks::Scripted }
     }
 
-    async fn draw(&self, tokens: &mut Tokens) -> Result<Held, Refusal> {
+    async fn draw(&self, tokens: &mut Tokens) -> Result<Held, NoTicket> {
         let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
         let (class, _) = self.room.live.class();
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
         tokens.ticket(&self.room, self.call, &ticket);
+        tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
         let issued = self.call.now.unix.seconds();
         Ok(Held { ticket, issued, turn: None })
+    }
+
+    /// No ticket could be drawn: the same facts as JSON, or as a page from which one can try again.
+    fn without_ticket(&self, error: &NoTicket) -> Result<Response<Body>, Refusal> {
+        let standing = view::without_ticket(&self.room, self.call, error);
+        let mut response = if self.by_hand() {
+            self.line_page(&standing)?
+        } else {
+            queue_problem(&self.room, self.call, &self.message.headers, &standing, StatusCode::SERVICE_UNAVAILABLE)
+        };
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        retry_after(response.headers_mut(), standing.refresh);
+        personal_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    fn line_page(&self, standing: &Standing) -> Result<Response<Body>, Refusal> {
+        let to = self.wanted();
+        let page = LinePage { standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
+        let catalogue = self.call.language(&self.message.headers);
+        let words = self.room.words(catalogue);
+        Ok(plain_page(page.render(&self.call.snapshot.assets, &self.room.frame, &words)?))
     }
 
     fn too_many(&self, credentials: &Credentials, wait: Duration) -> Result<Response<Body>, Refusal> {
@@ -304,7 +330,7 @@ impl Visit<'_> {
         let (room, random) = (&self.room.settings.name, self.gateway.shared.ids.fresh());
         let lang = self.call.query("lang").filter(|lang| lang.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         let lang = lang.map(|lang| format!("&lang={lang}")).unwrap_or_default();
-        format!("{own}/line?room={room}&to={}&n={random}{lang}", encoded(to))
+        format!("{own}/line?room={room}&to={}&n={random}{lang}", query_value(to))
     }
 
     /// The visitor's standing. Near the front the answer is held back until the call.
@@ -321,16 +347,19 @@ impl Visit<'_> {
                 if let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono) {
                     return self.too_many(&credentials, wait);
                 }
-                let view = self.poll(&held.ticket).await;
-                self.tokens_for(&held, view, &mut tokens);
-                Some(view)
+                Some(self.poll(&held.ticket).await)
             }
         };
-        let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
-        let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
-        let mut response = queue(&self.room, self.call, &self.message.headers, &standing);
+        let then = self.call.at(self.gateway.shared.clock.now());
+        let visit = Visit { call: &then, ..self };
+        if let (Some(held), Some(view)) = (credentials.ticket, view) {
+            visit.tokens_for(&held, view, &mut tokens);
+        }
+        let shown_ahead = visit.field("shown_ahead").and_then(|shown| shown.parse().ok());
+        let standing = standing_of(&visit.room, &then, &credentials, view, shown_ahead);
+        let mut response = queue(&visit.room, &then, &visit.message.headers, &standing);
         if writes {
-            self.hand_over(&mut response, tokens);
+            visit.hand_over(&mut response, tokens);
         }
         Ok(response)
     }
@@ -339,9 +368,9 @@ impl Visit<'_> {
         let live = &self.room.live;
         let clock = &self.gateway.shared.clock;
         let polled = live.poll(ticket, Asks::Scripted, self.call.now);
-        let Some(news) = polled.news.filter(|_| !self.gateway.shared.draining.load(Ordering::Relaxed)) else {
-            return polled.view;
-        };
+        let is_closed = self.room.settings.state == RoomState::Closed;
+        let answer_now = is_closed || self.gateway.shared.draining.load(Ordering::Relaxed);
+        let Some(news) = polled.news.filter(|_| !answer_now) else { return polled.view };
         tokio::select! {
             _ = news => {}
             () = clock.sleep(HOLD) => {}
@@ -374,6 +403,9 @@ impl Visit<'_> {
     async fn line(self) -> Result<Response<Body>, Refusal> {
         let credentials = self.credentials().await;
         let mut tokens = Tokens::default();
+        if let Some(held) = credentials.ticket {
+            self.room.live.count_poll(&held.ticket, self.call.now.mono).map_err(Refusal::TooMany)?;
+        }
         let view = credentials.ticket.filter(|_| credentials.inside.is_none()).map(|held| {
             let view = self.room.live.poll(&held.ticket, Asks::ByHand, self.call.now).view;
             self.tokens_for(&held, view, &mut tokens);
@@ -381,11 +413,7 @@ impl Visit<'_> {
         });
         let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
         let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
-        let to = self.wanted();
-        let page = LinePage { standing: &standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
-        let catalogue = self.call.language(&self.message.headers);
-        let page = page.render(&self.call.snapshot.assets, &self.room.frame, &self.room.words(catalogue))?;
-        let mut response = plain_page(page);
+        let mut response = self.line_page(&standing)?;
         if self.call.method == Method::POST {
             self.hand_over(&mut response, tokens);
         }
@@ -461,12 +489,6 @@ enum Unsaid {
     Refused,
 }
 
-/// A path and query as a value in a query.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,6 +496,6 @@ mod tests {
     #[test]
     fn wanted_addresses_survive_the_query() {
         let to = "/a/b?c=d&e=f%20g#";
-        assert_eq!(form_value(&format!("x=1&to={}", encoded(to)), "to").as_deref(), Some(to));
+        assert_eq!(form_value(&format!("x=1&to={}", query_value(to)), "to").as_deref(), Some(to));
     }
 }

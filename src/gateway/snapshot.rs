@@ -1,6 +1,6 @@
 //! What a request sees of the configuration and the rooms: one snapshot from beginning to end.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use bytes::Bytes;
 
@@ -21,15 +21,29 @@ use crate::waiting_room::words::Words;
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
-    /// Its rooms, in the order of the file.
+    /// Its rooms, in the order of the file; after them those that are gone from the file and drain.
     pub rooms: Vec<Arc<RoomInForce>>,
+    /// The signing keys.
+    pub keyring: Arc<Keyring>,
     /// Templates and languages.
     pub assets: Arc<Assets>,
+}
+
+/// Whether the configuration still has a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// It does.
+    Configured,
+    /// It does not: the room goes on until its line is empty, so that nobody loses a place and the portal does not get
+    /// a whole line at once.
+    Draining,
 }
 
 /// A room as one configuration has it.
 #[derive(Debug)]
 pub struct RoomInForce {
+    /// Whether the configuration still has it.
+    pub tenure: Tenure,
     /// What the operator wrote.
     pub settings: Arc<config::Room>,
     /// The line and the seats, which outlive configurations.
@@ -41,10 +55,11 @@ pub struct RoomInForce {
     /// What its pages have in common.
     pub frame: RoomFrame,
     shown: RwLock<Arc<Shown>>,
+    rendering: Mutex<()>,
 }
 
 /// What everybody may see of a room at this moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shown {
     /// The waiting page and its siblings in every language.
     pub pages: Pages,
@@ -62,6 +77,7 @@ impl RoomInForce {
         settings: Arc<config::Room>,
         config: &Config,
         live: Arc<LiveRoom>,
+        tenure: Tenure,
         keyring: &Keyring,
         assets: &Assets,
         now: Now,
@@ -71,20 +87,27 @@ impl RoomInForce {
             own_path: config.server.own_path.clone(),
             service: config.server.public_url.as_ref().map(|url| url.authority.clone()),
         };
-        let published = published(&settings, &live);
+        let published = published(&settings, &live, now);
         let shown = Shown {
             pages: Pages::render(assets, &frame, &published)?,
             board: board(&settings, &live, assets, now),
             published,
         };
         Ok(RoomInForce {
+            tenure,
             keys: keyring.for_room(&settings.name),
             cookies: RoomCookies::new(&settings.name),
             settings,
             live,
             frame,
             shown: RwLock::new(Arc::new(shown)),
+            rendering: Mutex::new(()),
         })
+    }
+
+    /// Whether it protects its paths: a draining room does only as long as somebody stands in its line.
+    pub fn protects(&self) -> bool {
+        self.tenure == Tenure::Configured || !self.live.is_empty()
     }
 
     /// What everybody may see.
@@ -92,22 +115,30 @@ impl RoomInForce {
         self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Brings the board up to date, and the pages when their published state changed. Once a second, on the control
-    /// plane.
+    /// Brings the board up to date at once, and then the pages if their published state changed. Once a second, on
+    /// the control plane; rendering may take longer than that, so only one rendering goes on at a time.
     ///
     /// # Errors
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
-        let old = self.shown();
-        let published = published(&self.settings, &self.live);
-        let pages = if published == old.published {
-            old.pages.clone()
-        } else {
-            Pages::render(assets, &self.frame, &published)?
-        };
-        let shown = Shown { pages, board: board(&self.settings, &self.live, assets, now), published };
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+        let board = board(&self.settings, &self.live, assets, now);
+        self.show(|old| Shown { board, ..old });
+        let published = published(&self.settings, &self.live, now);
+        if published == self.shown().published {
+            return Ok(());
+        }
+        let alone = self.rendering.try_lock();
+        if matches!(alone, Err(TryLockError::WouldBlock)) {
+            return Ok(());
+        }
+        let pages = Pages::render(assets, &self.frame, &published)?;
+        self.show(|old| Shown { pages, published, ..old });
         Ok(())
+    }
+
+    fn show(&self, change: impl FnOnce(Shown) -> Shown) {
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        *shown = Arc::new(change(Shown::clone(&shown)));
     }
 
     /// The words of a language with the room's time zone.
@@ -124,21 +155,22 @@ pub fn reason_of(still: Still) -> Reason {
         Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
         Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
         Why::RampingUp => ReasonCode::RampingUp,
+        Why::StoreFull => ReasonCode::StoreFull,
+        Why::StoreUnreachable => ReasonCode::StoreUnreachable,
     };
     Reason { code, since: still.since }
 }
 
-fn published(settings: &config::Room, live: &LiveRoom) -> Published {
+fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
         message: settings.message.clone(),
-        reason: live.still().0.filter(steady).map(|still| reason_of(still).code),
+        reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
     }
 }
 
 fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
-    let (still, _) = live.still();
     let (class, name) = live.class();
     let view = live.lane_view(class);
     let lanes =
@@ -147,7 +179,7 @@ fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) ->
     Board {
         room: &settings.name,
         state: settings.state,
-        reason: still.map(reason_of),
+        reason: live.told_to_everybody(now).map(reason_of),
         message: settings.message.as_deref(),
         rate: settings.admission_rate,
         lanes: &lanes,

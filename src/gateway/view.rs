@@ -6,13 +6,15 @@ use super::call::Call;
 use super::snapshot::{RoomInForce, reason_of};
 use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
-use crate::domain::line::{Asks, Standing as Stands, Standstill};
+use crate::domain::line::{Asks, Knock, Standing as Stands, Standstill};
 use crate::domain::token::VisitorId;
-use crate::room::{View, Why};
+use crate::room::{NoTicket, View, Why};
 use crate::waiting_room::queue::{QueueState, Standing, Window};
 
 /// When to ask again at the gate, or when nothing is known better.
 const SOON: Duration = Duration::from_secs(2);
+/// When to ask again for a ticket that could not be drawn.
+const NO_TICKET_YET: Duration = Duration::from_secs(15);
 /// When to ask again while the room is closed for everybody, or after the end.
 const LATER: Duration = Duration::from_secs(30);
 
@@ -43,9 +45,22 @@ pub fn standing_of(
         _ if credentials.inside.is_some() => plain(QueueState::Inside, LATER),
         (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
         _ if credentials.expired => plain(QueueState::Expired, SOON),
-        _ => plain(QueueState::None, SOON),
+        _ => {
+            let reason = room.live.store_illness(call.now).map(reason_of);
+            Standing { reason, ..plain(QueueState::None, SOON) }
+        }
     };
     with_class(room, credentials, standing)
+}
+
+/// The standing of a visitor who asked for a ticket and got none.
+pub fn without_ticket(room: &RoomInForce, call: &Call, error: &NoTicket) -> Standing {
+    tracing::warn!(request_id = call.request_id.to_str().unwrap_or_default(), %error, "no ticket could be drawn");
+    Standing {
+        message: room.settings.message.clone(),
+        reason: Some(reason_of(room.live.why_no_ticket(error, call.now))),
+        ..Standing::only(QueueState::None, NO_TICKET_YET, call.now.wall)
+    }
 }
 
 fn of_ticket(
@@ -73,8 +88,8 @@ fn of_ticket(
                 ..plain(state, jittered(told.interval(), held.ticket.number))
             })
         }
-        Stands::YourTurn { ahead_at_gate, left } => with_place(Standing {
-            ahead_at_gate,
+        Stands::YourTurn { ahead_at_gate, knock, left } => with_place(Standing {
+            ahead_at_gate: told_at_gate(ahead_at_gate, knock),
             progress: Some(1.0),
             enter_by: Some(call.now.wall + left),
             ..plain(QueueState::YourTurn, SOON)
@@ -83,6 +98,15 @@ fn of_ticket(
         Stands::Entered => plain(QueueState::Expired, SOON),
         Stands::Left => plain(QueueState::Left, LATER),
         Stands::Unknown => plain(QueueState::Expired, SOON),
+    }
+}
+
+/// Nobody before one, as far as it matters, once a request to enter would be held: whoever stands before will have
+/// entered by then. A page that is told so asks to enter.
+fn told_at_gate(ahead: Option<u64>, knock: Knock) -> Option<u64> {
+    match knock {
+        Knock::Now => ahead.map(|_| 0),
+        Knock::Later => ahead.map(|ahead| ahead.max(1)),
     }
 }
 

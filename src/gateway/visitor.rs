@@ -16,8 +16,9 @@ use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText}
 use crate::room::{Seat, Shown, Ticket};
 use crate::telemetry::metrics::{Metrics, TokenRejection};
 
-/// How much longer than its token a pass's cookie is kept, so that the grace rules can see it.
-const COOKIE_GRACE: Duration = Duration::from_secs(600);
+/// How much longer than its token a pass's cookie is kept: so that the grace rules can see it, and because the token's
+/// clock may stand still (a closed room, an unhealthy portal) while the browser's does not.
+const COOKIE_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// What the visitor's tokens are worth in one room.
 #[derive(Debug, Default)]
@@ -71,8 +72,11 @@ impl Credentials {
             Err(rejection) => {
                 metrics.token_rejections.of(label(&rejection)).inc();
                 if let Rejection::Expired(token) = rejection {
-                    self.expired = true;
-                    self.just_expired |= within_grace(token.expires, now);
+                    // Whoever logged out has no grace, and whoever stayed silent had it since then.
+                    match room.live.seats.without_seat(&token.id) {
+                        Shown::Ended(silently_at) => self.note_end(silently_at, now),
+                        _ => self.note_end(Some(token.expires), now),
+                    }
                 }
                 return;
             }
@@ -81,16 +85,21 @@ impl Credentials {
         match room.live.show_pass(&token.id, generation, session, now) {
             Shown::Good(seat) => self.keep_best(Inside { token, seat }),
             Shown::Unknown => {
-                let seat = room.live.reseat(token.id, token.number, token.class, now);
+                let seat = room.live.reseat(&token, now);
                 self.keep_best(Inside { token, seat });
             }
             Shown::Ended(silently_at) => {
                 metrics.token_rejections.of(TokenRejection::Ended).inc();
-                self.expired |= silently_at.is_some();
-                self.just_expired |= silently_at.is_some_and(|at| within_grace(at, now));
+                self.note_end(silently_at, now);
             }
             Shown::Superseded => metrics.token_rejections.of(TokenRejection::Ended).inc(),
         }
+    }
+
+    /// A pass ended: by itself in the second given, or because it was wished.
+    fn note_end(&mut self, by_itself: Option<u32>, now: u32) {
+        self.expired |= by_itself.is_some();
+        self.just_expired |= by_itself.is_some_and(|at| within_grace(at, now));
     }
 
     fn keep_best(&mut self, inside: Inside) {
@@ -131,7 +140,7 @@ impl Credentials {
         let turn = (token.kind() == Kind::Turn).then_some(token.issued);
         match &mut self.ticket {
             Some(held) if held.ticket == ticket => held.turn = held.turn.or(turn),
-            Some(held) if held.ticket.number <= ticket.number => {}
+            Some(held) if worth(room, &held.ticket) <= worth(room, &ticket) => {}
             _ => self.ticket = Some(Held { ticket, issued: token.issued, turn }),
         }
     }
@@ -155,6 +164,17 @@ impl Credentials {
             Standing::Entered | Standing::Left | Standing::Unknown => Place::None,
         }
     }
+}
+
+/// Which of two tickets counts: one that still has a place before one that is over, then the lower number.
+fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
+    let standing = room.live.look(ticket, Asks::Scripted).standing;
+    let is_over = match standing {
+        Standing::Waiting { .. } | Standing::YourTurn { .. } | Standing::Unknown => false,
+        Standing::Entered => room.live.seats.get(&ticket.id).is_none(),
+        Standing::Left => true,
+    };
+    (is_over, ticket.number)
 }
 
 /// Whether a client keeps its tokens itself, in headers: apps do, browsers (which send fetch metadata) do not.
@@ -182,6 +202,15 @@ impl Tokens {
         if let (Some(header), Ok(value)) = (header_of(name.kind()), HeaderValue::from_str(text.as_str())) {
             self.headers.push((header.clone(), value));
         }
+    }
+
+    /// Takes the pass away: the session is over.
+    pub fn ended(room: &RoomInForce, call: &Call, headers: &HeaderMap) -> Tokens {
+        let mut tokens = Tokens::default();
+        for kind in [Kind::Pass, Kind::Ticket, Kind::Turn] {
+            tokens.take_away(room, call, headers, kind);
+        }
+        tokens
     }
 
     /// Takes a cookie of this kind away, if the request carried one.

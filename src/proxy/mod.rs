@@ -80,7 +80,8 @@ pub struct Context<'a> {
     pub guard: Mode,
     /// Balancer cookies that public requests may carry.
     pub keep_cookies: &'a [String],
-    /// Sent as `X-Request-Id` when the visitor sent none.
+    /// Sent as `X-Request-Id`: the one that the visitor sent, if it is fit to be believed, or one of ours. It is the
+    /// one in the log.
     pub request_id: &'a HeaderValue,
     /// Kept until the answer has been handed to the visitor's connection to its end, or the upgraded connection has
     /// ended.
@@ -307,9 +308,7 @@ fn prepare(
     forwarding::describe_visitor(&mut headers, &context.visitor);
     forwarding::append_via(&mut headers, received);
     headers.insert(HOST, context.visitor.host.clone());
-    if !headers.contains_key(&X_REQUEST_ID) {
-        headers.insert(&X_REQUEST_ID, context.request_id.clone());
-    }
+    headers.insert(&X_REQUEST_ID, context.request_id.clone());
     if upgrade == Upgrade::WebSocket {
         forwarding::ask_upgrade(&mut headers);
     }

@@ -12,7 +12,7 @@ use super::seats::Seat;
 use super::{Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
 use crate::domain::gate::Came;
-use crate::domain::line::{Arrival, Standstill};
+use crate::domain::line::{Arrival, Knock};
 use crate::domain::time::{Mono, Now};
 use crate::domain::token::VisitorId;
 use crate::proxy::{Portal, Slot};
@@ -103,14 +103,9 @@ impl LiveRoom {
         GatePlace { room: self.clone(), ticket, came, call, clock: clock.clone() }
     }
 
-    /// How long a request of this ticket is held: not at all while nobody can enter, or when more stand before it than
-    /// can enter in that time.
-    pub fn hold_at_gate(&self, ticket: &Ticket, gate_wait: Duration) -> Duration {
-        let inner = self.lock();
-        let ahead = inner.line.lane(ticket.class).map_or(0, |lane| lane.ahead_at_gate(ticket.number));
-        let enters = inner.line.entries_per_second() * gate_wait.as_secs_f64();
-        let stands_still = inner.line.standstill().is_some_and(|why| why != Standstill::RoomFull);
-        if stands_still || ahead as f64 > enters.max(1.0) { Duration::ZERO } else { gate_wait }
+    /// Whether a request of this called ticket would be held at the gate.
+    pub fn knock(&self, ticket: &Ticket) -> Knock {
+        self.lock().line.knock(ticket.class, ticket.number)
     }
 
     /// Lets in whoever can enter now, in the order of their tickets.
@@ -124,20 +119,27 @@ impl LiveRoom {
             let Some(entry) = inner.line.enter_next(now.mono) else { return };
             let key = Key { class: entry.class, number: entry.number };
             let waiting = inner.at_gate.remove(&key).unwrap_or_default();
+            let seat = waiting.first().map(|first| self.take_seat(key, first, now));
             drop(inner);
-            self.grant(key, waiting, slot, now);
+            match seat {
+                Some(seat) => self.grant(key, seat, waiting, slot),
+                None => self.take_back(key, Came::Called),
+            }
         }
     }
 
+    /// Takes the seat while the line is locked, so that two entries never share the last one.
+    fn take_seat(&self, key: Key, first: &AtGate, now: Now) -> Arc<Seat> {
+        let standing = if first.came == Came::Straight { Standing::Provisional } else { Standing::Confirmed };
+        self.seats.put(first.id, Seat::new(key.number, key.class, self.room_seconds(now), standing))
+    }
+
     /// Hands the entry to the first request of the ticket that is still there; the others follow.
-    fn grant(self: &Arc<Self>, key: Key, waiting: Vec<AtGate>, slot: Slot, now: Now) {
-        let Some(first) = waiting.first() else { return self.take_back(key, Came::Called) };
-        let ticket = Ticket { id: first.id, class: key.class, number: key.number };
-        let came = first.came;
-        let standing = if came == Came::Straight { Standing::Provisional } else { Standing::Confirmed };
-        let seat = self.seats.put(ticket.id, Seat::new(key.number, key.class, self.room_seconds(now), standing));
+    fn grant(self: &Arc<Self>, key: Key, seat: Arc<Seat>, waiting: Vec<AtGate>, slot: Slot) {
+        let Some(AtGate { id, came, .. }) = waiting.first() else { return };
+        let ticket = Ticket { id: *id, class: key.class, number: key.number };
         self.record_entry(&ticket, seat.record());
-        let mut grant = Some(Grant { room: self.clone(), ticket, came, seat, slot: Some(slot) });
+        let mut grant = Some(Grant { room: self.clone(), ticket, came: *came, seat, slot: Some(slot) });
         for waiter in waiting {
             let call = grant.take().map_or(Call::Follow, Call::Enter);
             if let Err(Call::Enter(unused)) = waiter.call.send(call) {
@@ -178,7 +180,7 @@ impl LiveRoom {
         if others == 0 {
             inner.at_gate.remove(&key);
         }
-        inner.line.depart(ticket.class, ticket.number, now);
+        inner.line.depart(ticket.class, ticket.number, u32::try_from(others).unwrap_or(u32::MAX), now);
         if came == Came::Straight {
             inner.line.give_up_straight(ticket.class, ticket.number);
             drop(inner);

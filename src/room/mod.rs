@@ -20,15 +20,15 @@ use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::lane::Extended;
 use crate::domain::limiter::{Limit, WorkedOffAt};
-use crate::domain::line::{Asks, Conditions, Heard, Line, Near, Standing, Standstill, StraightThrough, Terms};
+use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Terms};
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
-use crate::domain::seat::pass_life;
+use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
-use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
-use crate::store::{Fact, Script, Store, StoreError, TicketRecord, TicketState};
+use crate::store::{Fact, Health, Script, Store, StoreError, TicketRecord, TicketState};
 use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics, StandstillReason};
 
 pub use gate::{GatePlace, Passed};
@@ -122,6 +122,10 @@ pub enum Why {
     Standstill(Standstill),
     /// The rate is raised slowly after a standstill.
     RampingUp,
+    /// The line moves, but nobody can join it: the store takes nothing more.
+    StoreFull,
+    /// The line moves, but nobody can join it: the store does not do its work.
+    StoreUnreachable,
 }
 
 impl From<Why> for StandstillReason {
@@ -132,6 +136,8 @@ impl From<Why> for StandstillReason {
             Why::Standstill(Standstill::StoreUnreachable) => StandstillReason::StoreUnreachable,
             Why::Standstill(Standstill::RoomFull) => StandstillReason::RoomFull,
             Why::RampingUp => StandstillReason::RampingUp,
+            Why::StoreFull => StandstillReason::StoreFull,
+            Why::StoreUnreachable => StandstillReason::StoreUnreachable,
         }
     }
 }
@@ -255,6 +261,30 @@ impl LiveRoom {
         Ok(Ticket { id, class, number })
     }
 
+    /// Whether the store is ill, so that those who join get a ticket only as far as the durable mark reaches.
+    pub fn store_illness(&self, now: Now) -> Option<Still> {
+        let (why, since_mono) = match *self.store.health().borrow() {
+            Health::Good => return None,
+            Health::Full { since, .. } => (Why::StoreFull, since),
+            Health::Unreachable { since, .. } => (Why::StoreUnreachable, since),
+        };
+        Some(Still { why, since: now.wall.minus(now.mono.since(since_mono)), since_mono })
+    }
+
+    /// What everybody is told: why nobody enters, or else why nobody can join.
+    pub fn told_to_everybody(&self, now: Now) -> Option<Still> {
+        self.still().0.or_else(|| self.store_illness(now))
+    }
+
+    /// Why somebody who asked for a ticket got none.
+    pub fn why_no_ticket(&self, error: &NoTicket, now: Now) -> Still {
+        let why = match error {
+            NoTicket::Store(StoreError::Full(_)) => Why::StoreFull,
+            NoTicket::Store(_) | NoTicket::Entropy(_) => Why::StoreUnreachable,
+        };
+        self.store_illness(now).unwrap_or(Still { why, since: now.wall, since_mono: now.mono })
+    }
+
     /// Counts a poll of a ticket.
     ///
     /// # Errors
@@ -267,9 +297,11 @@ impl LiveRoom {
     pub fn poll(&self, ticket: &Ticket, asks: Asks, now: Now) -> Polled {
         let mut inner = self.lock();
         let (standing, heard) = inner.line.poll(ticket.class, ticket.number, asks, now);
-        let news = matches!(standing, Standing::Waiting { near: Near::Hold, .. }).then(|| {
+        let news = is_worth_holding(standing).then(|| {
             let (sender, news) = oneshot::channel();
-            inner.news.entry(Key::of(ticket)).or_default().push(sender);
+            let waiting = inner.news.entry(Key::of(ticket)).or_default();
+            waiting.retain(|other| !other.is_closed());
+            waiting.push(sender);
             news
         });
         let view = inner.view(ticket, standing);
@@ -321,9 +353,10 @@ impl LiveRoom {
 
     /// The visitor gives up the place.
     pub fn leave(&self, ticket: &Ticket) {
-        self.lock().line.leave(ticket.class, ticket.number);
-        self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
-        self.lane_metrics(ticket.class).abandoned.inc();
+        if self.lock().line.leave(ticket.class, ticket.number) {
+            self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
+            self.lane_metrics(ticket.class).abandoned.inc();
+        }
     }
 
     /// Gives a turn more time.
@@ -340,10 +373,9 @@ impl LiveRoom {
             if self.store.lift(&self.name, ticket.class, ticket.number).await.is_err() {
                 return;
             }
-            let mut inner = self.lock();
-            inner.line.lifted(ticket.class, ticket.number);
-            inner.line.reinstate(ticket.class, ticket.number, asks, now);
-            drop(inner);
+            self.lock().line.lifted(ticket.class, ticket.number, now);
+        }
+        if self.lock().line.reinstate(ticket.class, ticket.number, asks, now) {
             self.record_ticket(ticket.class, ticket.number, TicketState::Waiting, asks);
         }
         if turn_issued.is_some_and(|issued| self.may_be_lost(issued)) {
@@ -371,8 +403,10 @@ impl LiveRoom {
     }
 
     /// Takes a seat for a good pass whose seat was lost, beyond the limit and without budget.
-    pub fn reseat(&self, id: VisitorId, number: u64, class: ClassId, now: u32) -> Arc<Seat> {
-        let seat = self.seats.put(id, Seat::new(number, class, now, crate::store::Standing::Confirmed));
+    pub fn reseat(&self, pass: &Token, now: u32) -> Arc<Seat> {
+        let id = pass.id;
+        let seat = Seat::new(pass.number, pass.class, now, crate::store::Standing::Confirmed);
+        let seat = self.seats.put(id, seat.with_pass_signed_at(pass.issued));
         self.record(Fact::Seat { id: id.0, seat: seat.record() });
         seat
     }
@@ -387,7 +421,7 @@ impl LiveRoom {
     /// The visitor is done: the seat is free, the pass ends.
     pub fn end_session(&self, id: &VisitorId, now: u32) {
         let session = self.settings().session_duration;
-        let until = now.saturating_add(u32::try_from(pass_life(session).as_secs()).unwrap_or(u32::MAX));
+        let until = remembered_until(session, now);
         self.seats.put_ended(*id, until);
         self.seats.free(id);
         self.record(Fact::SeatGone { id: id.0, ended_until: Some(until) });
@@ -406,6 +440,9 @@ impl LiveRoom {
             called += moved.called.len() as u64;
             for number in &moved.called {
                 inner.news.remove(&Key { class: *class, number: *number });
+            }
+            for number in inner.line.time_to_knock(*class) {
+                inner.news.remove(&Key { class: *class, number });
             }
         }
         inner.measure(called);
@@ -458,6 +495,9 @@ impl LiveRoom {
                 self.record_ticket(class, *number, state, Asks::Scripted);
             }
         }
+        if let Some(through) = moved.done_through {
+            self.record(Fact::Forget { class, through });
+        }
     }
 
     /// Once a second: seats that ended are freed, limits forgotten, figures shown.
@@ -475,10 +515,11 @@ impl LiveRoom {
     }
 
     fn show_figures(&self, settings: &config::Room, now: Now) {
-        let inner = self.lock();
-        let still = inner.still;
+        let mut inner = self.lock();
+        inner.forget_gone();
         let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
+        let still = self.told_to_everybody(now);
         self.metrics.admission_rate.set(rate);
         self.metrics.set_state(settings.state);
         let view = self.lane_view(self.lane.0);
@@ -508,6 +549,11 @@ impl LiveRoom {
         }
     }
 
+    /// Whether nobody waits, holds a turn or stands at the gate.
+    pub fn is_empty(&self) -> bool {
+        self.lock().line.lanes().all(|(_, lane)| lane.waiting() == 0 && lane.claims() == 0 && lane.at_gate() == 0)
+    }
+
     /// Why nothing moves, and the thousandths of the rate in force.
     pub fn still(&self) -> (Option<Still>, u32) {
         let inner = self.lock();
@@ -521,6 +567,14 @@ impl LiveRoom {
 }
 
 impl Inner {
+    /// Held polls whose visitors hung up leave nothing behind.
+    fn forget_gone(&mut self) {
+        self.news.retain(|_, waiting| {
+            waiting.retain(|sender| !sender.is_closed());
+            !waiting.is_empty()
+        });
+    }
+
     fn view(&self, ticket: &Ticket, standing: Standing) -> View {
         let lane = self.line.lane(ticket.class);
         let wait = match (standing, lane) {
@@ -563,6 +617,16 @@ impl Inner {
     }
 }
 
+/// Whether the answer to a poll is held back: the call is near, or the visitor stands at the gate and it will soon be
+/// time to knock.
+fn is_worth_holding(standing: Standing) -> bool {
+    match standing {
+        Standing::Waiting { near, .. } => near == Near::Hold,
+        Standing::YourTurn { ahead_at_gate, knock, .. } => ahead_at_gate.is_some() && knock == Knock::Later,
+        Standing::Entered | Standing::Left | Standing::Unknown => false,
+    }
+}
+
 /// Why there is no ticket.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTicket {
@@ -575,7 +639,12 @@ pub enum NoTicket {
 }
 
 fn terms(room: &config::Room) -> Terms {
-    Terms { rate: room.admission_rate, claim_window: room.claim_window, ticket_lifetime: room.ticket_lifetime }
+    Terms {
+        rate: room.admission_rate,
+        claim_window: room.claim_window,
+        ticket_lifetime: room.ticket_lifetime,
+        gate_wait: room.gate_wait,
+    }
 }
 
 fn signed(count: u64) -> i64 {

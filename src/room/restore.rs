@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use dashmap::DashMap;
 
-use super::{Inner, Joins, LiveRoom, Seat, Seats, terms};
+use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, terms};
 use crate::config;
+use crate::domain::budget::WHOLE;
 use crate::domain::line::{Asks, Line};
 use crate::domain::movement::MovementLog;
 use crate::domain::names::ClassId;
@@ -17,6 +18,10 @@ use crate::entropy;
 use crate::room::NoTicket;
 use crate::store::{self, Origin, Script, Store, TicketState};
 use crate::telemetry::metrics::Metrics;
+
+/// How far below the durable mark unknown numbers may have been drawn just before a stop: two stops' worth. Unknown
+/// numbers further back take their place again when somebody shows one.
+const IN_DOUBT: u64 = 2 * 65_536;
 
 impl LiveRoom {
     /// Opens a room's line, or begins it.
@@ -42,7 +47,7 @@ impl LiveRoom {
             still: None,
             last_tick: now.mono,
         };
-        Ok(Arc::new(LiveRoom {
+        let live = LiveRoom {
             name: room.name.clone(),
             identity: LineIdentity(known.identity),
             seats: seats_of(&known),
@@ -57,7 +62,10 @@ impl LiveRoom {
             started: now.unix,
             metrics: room_metrics,
             lane,
-        }))
+        };
+        // Whoever comes before the first tick finds the room as it is: held, or full.
+        live.tick(now, Around { standstill: None, ramp: WHOLE });
+        Ok(Arc::new(live))
     }
 }
 
@@ -84,14 +92,14 @@ fn line_of(room: &config::Room, known: &store::Line, now: Now) -> Line {
 }
 
 fn restore_lane(line: &mut Line, class: ClassId, lane: &store::Lane, now: Now) {
+    line.restore_done(class, lane.forgotten, now);
     for (number, record) in lane.tickets().filter(|(number, _)| *number > lane.forgotten) {
         let asks = if record.script == Script::Plain { Asks::ByHand } else { Asks::Scripted };
         line.restore(class, number, state_of(record.state), asks, now);
     }
-    if lane.mark > lane.issued {
-        line.restore_in_doubt(class, lane.issued + 1..=lane.mark);
-    }
-    line.lifted(class, lane.mark);
+    let in_doubt_from = (lane.forgotten + 1).max(lane.mark.saturating_sub(IN_DOUBT));
+    line.restore_in_doubt(class, in_doubt_from..=lane.mark, now);
+    line.lifted(class, lane.mark, now);
 }
 
 fn state_of(state: TicketState) -> State {

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::domain::names::ClassId;
-use crate::domain::seat::{SeatFacts, generation_counts, idle_too_long, pass_life};
+use crate::domain::seat::{SeatFacts, generation_counts, idle_too_long, remembered_until};
 use crate::domain::token::VisitorId;
 use crate::store::{SeatRecord, Standing};
 
@@ -79,6 +79,11 @@ impl Seat {
             confirmed: AtomicBool::new(standing == Standing::Confirmed),
             recorded_at: AtomicU32::new(now),
         }
+    }
+
+    /// The seat of a pass that was signed in that second: from then on counts when it is due for renewal.
+    pub fn with_pass_signed_at(self, issued: u32) -> Seat {
+        Seat { renewed_at: AtomicU32::new(issued), ..self }
     }
 
     /// A seat as the store has it. Which generation was seen is not known, so all count.
@@ -193,12 +198,7 @@ impl Seats {
         now: u32,
         firm: impl FnOnce(&Seat),
     ) -> Shown {
-        let Some(seat) = self.get(id) else {
-            return match self.ended.get(id) {
-                Some(ended) => Shown::Ended(ended.silently_at),
-                None => Shown::Unknown,
-            };
-        };
+        let Some(seat) = self.get(id) else { return self.without_seat(id) };
         let facts = seat.facts();
         if idle_too_long(&facts, session, now) && facts.confirmed {
             return Shown::Ended(Some(facts.last_seen.saturating_add(whole_seconds(session))));
@@ -210,6 +210,11 @@ impl Seats {
             firm(&seat);
         }
         Shown::Good(seat)
+    }
+
+    /// What a pass is worth whose seat is gone: [`Shown::Ended`] as long as the end is remembered.
+    pub fn without_seat(&self, id: &VisitorId) -> Shown {
+        self.ended.get(id).map_or(Shown::Unknown, |ended| Shown::Ended(ended.silently_at))
     }
 
     /// Frees the seat of a visitor who stayed silent, and remembers when.
@@ -239,7 +244,7 @@ impl Seats {
             .filter(|seat| idle_too_long(&seat.facts(), session, now))
             .map(|seat| {
                 let remembered = seat.confirmed.load(Ordering::Relaxed);
-                (*seat.key(), remembered.then(|| now.saturating_add(whole_seconds(pass_life(session)))))
+                (*seat.key(), remembered.then(|| remembered_until(session, now)))
             })
             .collect()
     }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::Place;
+
 /// Pieces up to this many bytes together are written with one plain write: for short answers that costs less than a
 /// vectored one.
 const JOINED: usize = 4096;
@@ -17,14 +19,16 @@ const JOINED: usize = 4096;
 #[derive(Debug)]
 pub struct VisitorStream {
     stream: TcpStream,
+    /// Counted as long as the socket is open, also when the connection has left HTTP.
+    _place: Place,
     longest: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl VisitorStream {
     /// A stream that fails when the visitor takes nothing for `longest`.
-    pub fn new(stream: TcpStream, longest: Duration) -> VisitorStream {
-        VisitorStream { stream, longest, stuck: None }
+    pub fn new(stream: TcpStream, place: Place, longest: Duration) -> VisitorStream {
+        VisitorStream { stream, _place: place, longest, stuck: None }
     }
 
     /// The timer exists only while a write is stuck.

@@ -2,19 +2,24 @@
 
 mod io;
 
+use std::convert::Infallible;
 use std::io::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::body::Body;
 use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::server::io::VisitorStream;
@@ -26,6 +31,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Headers that hyper takes when it is told nothing; told a number, even this one, it puts their places on the heap for
 /// each request.
 const HYPERS_MAX_HEADERS: usize = 100;
+/// When the drain begins: nobody else is at the door once nobody came for so long, and it closes at the latest then.
+const NOBODY_MORE: Duration = Duration::from_millis(20);
+const DOOR_CLOSES: Duration = Duration::from_millis(500);
+/// When the drain begins: how long a connection may still bring a request. It is told with the answer that it was the
+/// last one.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// How often idle connections to the portal are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -50,6 +61,7 @@ impl Listeners {
         let mut sets: Vec<Listeners> = (0..threads).map(|_| Listeners(Vec::new())).collect();
         for address in addresses {
             let mut address = *address;
+            refuse_if_taken(address).map_err(|source| BindError { address, source })?;
             for set in &mut sets {
                 let listener = listen(address).map_err(|source| BindError { address, source })?;
                 address = listener.local_addr().map_err(|source| BindError { address, source })?;
@@ -65,12 +77,23 @@ impl Listeners {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
+/// Sockets that share a port share it with other programs of the same account too: a second copy of this one would
+/// quietly take half of the visitors. A socket that does not share finds out.
+fn refuse_if_taken(address: SocketAddr) -> Result<(), Error> {
+    socket_for(address)?.bind(&address.into())
+}
+
+fn socket_for(address: SocketAddr) -> Result<Socket, Error> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
+    let socket = socket_for(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -80,28 +103,46 @@ fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
 
 /// How many connections there are, over all threads.
 #[derive(Debug, Default)]
-pub struct Connections(AtomicUsize);
+pub struct Connections {
+    open: AtomicUsize,
+    speaking_http: AtomicUsize,
+}
 
-/// One connection's share of the limit.
+/// One connection's place within the limit: lives as long as its socket.
 #[derive(Debug)]
-struct Share(Arc<Connections>);
+pub(super) struct Place(Arc<Connections>);
+
+/// One connection that has requests to bring: an upgraded one has not.
+#[derive(Debug)]
+struct Speaking(Arc<Connections>);
 
 impl Connections {
-    fn take(self: &Arc<Self>, most: usize) -> Option<Share> {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        let share = Share(self.clone());
-        (before < most).then_some(share)
+    fn take(self: &Arc<Self>, most: usize) -> Option<Place> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone());
+        (before < most).then_some(place)
     }
 
-    /// How many there are now.
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    fn speak(self: &Arc<Self>) -> Speaking {
+        self.speaking_http.fetch_add(1, Ordering::Relaxed);
+        Speaking(self.clone())
+    }
+
+    /// How many may still bring requests: a drain waits for them.
+    fn speaking_http(&self) -> usize {
+        self.speaking_http.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Share {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        self.0.speaking_http.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -130,16 +171,16 @@ impl Serving {
             accepting.spawn(self.clone().accept(listener));
         }
         let gateway = self.gateway.clone();
-        accepting.spawn(async move {
+        let sweeping = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
                 gateway.close_unused();
             }
         });
         let mut drain = self.drain.clone();
-        // The sender lives as long as the program: an error means the same as a drain.
-        let _ = drain.wait_for(|drain| *drain).await;
-        accepting.abort_all();
+        begun(&mut drain).await;
+        while accepting.join_next().await.is_some() {}
+        sweeping.abort();
         self.wait_for_connections().await;
         Ok(())
     }
@@ -147,66 +188,104 @@ impl Serving {
     async fn wait_for_connections(&self) {
         let limit = self.limits.borrow().drain_timeout;
         let all_closed = async {
-            while self.connections.count() > 0 {
+            while self.connections.speaking_http() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         if tokio::time::timeout(limit, all_closed).await.is_err() {
             tracing::warn!(
-                connections = self.connections.count(),
+                connections = self.connections.speaking_http(),
                 "some visitors were cut off: their requests took longer than server.limits.drain_timeout"
             );
         }
     }
 
+    /// Takes connections until the drain begins, and then those that the system has already let in: closing the
+    /// listener would break them off.
     async fn accept(self, listener: TcpListener) {
+        let mut drain = self.drain.clone();
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let most = self.limits.borrow().max_connections;
-            // Above the limit the connection is closed at once: an honest client tries again.
-            if let Some(share) = self.connections.take(most) {
-                tokio::spawn(self.clone().serve(stream, peer.ip(), share));
+            tokio::select! {
+                accepted = listener.accept() => self.take_in(accepted).await,
+                () = begun(&mut drain) => break,
             }
+        }
+        let latecomers = async {
+            while let Ok(accepted) = tokio::time::timeout(NOBODY_MORE, listener.accept()).await {
+                self.take_in(accepted).await;
+            }
+        };
+        // A rush of visitors does not keep the door open.
+        let _ = tokio::time::timeout(DOOR_CLOSES, latecomers).await;
+    }
+
+    async fn take_in(&self, accepted: Result<(TcpStream, SocketAddr), Error>) {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                return tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        };
+        let most = self.limits.borrow().max_connections;
+        // Above the limit the connection is closed at once: an honest client tries again.
+        if let Some(place) = self.connections.take(most) {
+            let speaking = self.connections.speak();
+            tokio::spawn(self.clone().serve(stream, peer.ip(), place, speaking));
         }
     }
 
-    async fn serve(self, stream: TcpStream, peer: IpAddr, share: Share) {
+    async fn serve(self, stream: TcpStream, peer: IpAddr, place: Place, speaking: Speaking) {
         // Without it small answers wait for the visitor's acknowledgement; failing to set it only costs that.
         let _ = stream.set_nodelay(true);
         let limits = self.limits.borrow().clone();
-        let gateway = self.gateway.clone();
-        let service = service_fn(move |request| {
-            let gateway = gateway.clone();
-            // Boxed, because hyper moves it about before it runs, and it is large.
-            Box::pin(async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, peer).await) })
-        });
+        let service = self.service(peer);
+        let stream = VisitorStream::new(stream, place, limits.write_idle_timeout);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_header_size(limits.max_head_bytes);
         if limits.max_headers != HYPERS_MAX_HEADERS {
             http.max_headers(limits.max_headers);
         }
-        let connection = http
-            .serve_connection(TokioIo::new(VisitorStream::new(stream, limits.write_idle_timeout)), service)
-            .with_upgrades();
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let mut drain = self.drain;
-        let is_drained = *drain.borrow();
-        if !is_drained {
-            tokio::select! {
-                // What goes wrong on one visitor's connection concerns nobody else.
-                _ = connection.as_mut() => return drop(share),
-                _ = drain.wait_for(|drain| *drain) => {}
-            }
+        let drained_and_heard = async {
+            begun(&mut drain).await;
+            // hyper would close an idle connection at once, though a request may just be on its way.
+            tokio::time::sleep(LAST_REQUEST).await;
+        };
+        tokio::select! {
+            // What goes wrong on one visitor's connection concerns nobody else.
+            _ = connection.as_mut() => return drop(speaking),
+            () = drained_and_heard => {}
         }
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
-        drop(share);
+        drop(speaking);
     }
+
+    /// Answers one connection's requests; once the drain has begun, each is the last.
+    fn service(
+        &self,
+        peer: IpAddr,
+    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
+        let serving = Arc::new((self.gateway.clone(), self.drain.clone()));
+        service_fn(move |request| {
+            let serving = serving.clone();
+            // Boxed, because hyper moves it about before it runs, and it is large.
+            Box::pin(async move {
+                let (gateway, drain) = &*serving;
+                let mut response = gateway.handle(request, peer).await;
+                if *drain.borrow() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            })
+        })
+    }
+}
+
+/// Waits until the drain begins. Its sender lives as long as the program: an error means the same.
+async fn begun(drain: &mut watch::Receiver<bool>) {
+    let _ = drain.wait_for(|drain| *drain).await;
 }

@@ -40,7 +40,7 @@ pub enum StoreError {
     #[error("no space left for the state ({0}); free some, what is pending is written then")]
     Full(Arc<str>),
     /// The disk does not do its work.
-    #[error("the state cannot be written ({0}); it is tried again every second")]
+    #[error("the state cannot be written ({0}); mend the disk or its permissions, what is pending is written then")]
     Unreachable(Arc<str>),
     /// The file is not what was written.
     #[error(

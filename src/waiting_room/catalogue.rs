@@ -99,6 +99,7 @@ pub struct PageTexts {
     longer: String,
     progress: String,
     kept: String,
+    pub(super) by_hand_lead: String,
     unknown: String,
     joining: String,
     joining_lead: String,

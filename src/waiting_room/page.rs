@@ -17,6 +17,7 @@ use super::language::LANGUAGE_COOKIE;
 use super::queue::{QueueState, ReasonCode, Standing, Text};
 use super::words::Words;
 use crate::domain::names::RoomName;
+use crate::domain::paths::query_value;
 
 /// The page's script reads the board every so many seconds, up to twice that.
 const BOARD_SECONDS: u32 = 6;
@@ -173,16 +174,20 @@ impl LinePage<'_> {
         let (standing, text) = (self.standing, words.catalogue);
         let figures = Text::of(standing, words);
         let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
+        let state = if nobody_may_use_turn(standing) { QueueState::Held } else { standing.state };
         let context = LineContext {
-            frame: FrameContext::of(assets, Some(frame), text),
-            heading: line_heading(standing.state, &figures, text),
+            frame: FrameContext {
+                to_in_query: Some(query_value(self.to)),
+                ..FrameContext::of(assets, Some(frame), text)
+            },
+            heading: line_heading(state, &figures, text),
             message: standing.message.as_deref().map(readable),
             figures: &figures,
-            offer: Offer::to(standing.state),
+            offer: Offer::to(state),
             join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
             has_place: has_place(standing.state),
             waits,
-            enter_by: standing.enter_by.map(|at| words.clock(at)),
+            enter_by: standing.enter_by.filter(|_| state == QueueState::YourTurn).map(|at| words.clock(at)),
             reference: standing.reference.as_deref(),
             progress: waits
                 .then_some(standing.progress)
@@ -196,11 +201,18 @@ impl LinePage<'_> {
     }
 }
 
-/// Whoever has a turn but must let others enter first is not told to enter now.
+/// Whoever has a turn is not told to enter while nobody can.
+fn nobody_may_use_turn(standing: &Standing) -> bool {
+    standing.state == QueueState::YourTurn && standing.nobody_enters()
+}
+
+/// Whoever has a turn but must let others enter first is not told to enter now, and whoever waits without script is not
+/// told to do nothing.
 fn line_heading<'a>(state: QueueState, figures: &'a Text, text: &'a Catalogue) -> HeadingContext<'a> {
     let heading = HeadingContext::of(text.state(state));
     match figures.ahead.as_deref() {
         Some(ahead) if state == QueueState::YourTurn => HeadingContext { lead: ahead, ..heading },
+        _ if state == QueueState::Waiting => HeadingContext { lead: &text.page.by_hand_lead, ..heading },
         _ => heading,
     }
 }
@@ -256,6 +268,8 @@ struct FrameContext<'a> {
     own_path: &'a str,
     service: Option<&'a str>,
     languages: Vec<LanguageLink<'a>>,
+    /// The wanted address for links to other languages, where the page's own address does not say it.
+    to_in_query: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -279,6 +293,7 @@ impl<'a> FrameContext<'a> {
             own_path: frame.map_or("", |frame| &frame.own_path),
             service: frame.and_then(|frame| frame.service.as_deref()),
             languages: frame.map_or(Vec::new(), |_| assets.languages().iter().map(link).collect()),
+            to_in_query: None,
         }
     }
 }
@@ -557,9 +572,11 @@ mod tests {
     fn the_line_page_shows_the_place_and_keeps_the_address() {
         let html = line(&assets(), &waiting(), "/bonus-600/?a=1&b=2");
         assert!(html.contains("hai 1.234 persone davanti"));
+        assert!(html.contains("Questa pagina non si aggiorna da sola") && !html.contains("Non devi fare nulla"));
         assert!(html.contains("circa da 25 a 35 minuti"));
         assert!(html.contains("name=\"to\" value=\"/bonus-600/?a=1&amp;b=2\""));
         assert!(html.contains("name=\"shown_ahead\" value=\"1234\""));
+        assert!(html.contains("&amp;lang=en&amp;to=/bonus-600/%3Fa%3D1%26b%3D2\""), "the other language keeps it too");
         assert!(!html.contains("/enter?room"));
     }
 
@@ -583,6 +600,19 @@ mod tests {
         let html = line(&assets(), &turn, "/");
         assert!(html.contains("<p class=\"lead\">3 persone stanno entrando prima di te</p>"));
         assert!(!html.contains("Ora puoi entrare"));
+    }
+
+    #[test]
+    fn a_turn_while_nobody_enters_is_no_invitation() {
+        let turn = |code| {
+            let reason = Some(Reason { code, since: Unix(1_793_701_200_000) });
+            let enter_by = Some(Unix(1_793_702_400_000));
+            line(&assets(), &Standing { state: QueueState::YourTurn, reason, enter_by, ..waiting() }, "/")
+        };
+        let stopped = turn(ReasonCode::PortalUnhealthy);
+        assert!(stopped.contains("La fila è in pausa") && stopped.contains("il servizio non risponde"));
+        assert!(!stopped.contains("/enter?room") && !stopped.contains("Entra prima delle"));
+        assert!(turn(ReasonCode::RampingUp).contains("/enter?room"));
     }
 
     #[test]

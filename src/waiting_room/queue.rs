@@ -176,6 +176,11 @@ impl Standing {
         }
     }
 
+    /// Whether nobody enters now, turn or not. While the service starts again people do enter, slowly.
+    pub fn nobody_enters(&self) -> bool {
+        self.reason.is_some_and(|reason| reason.code != ReasonCode::RampingUp)
+    }
+
     /// The middle of the estimated range, on the clock.
     pub fn expected_at(&self) -> Option<Unix> {
         self.wait.map(|wait| self.updated_at + (wait.low + wait.high) / 2)

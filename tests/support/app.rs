@@ -104,7 +104,7 @@ impl Setup {
     /// Starts it with a directory and a portal of its own, and lets one second pass, so that the budget is full.
     pub async fn start(self) -> Running {
         let portal = FakePortal::start().await;
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let clock = ManualClock::starting_at(BEGINNING);
         let running = self.start_on(directory, portal, clock).await;
         running.advance(Duration::from_secs(1)).await;
@@ -137,6 +137,11 @@ impl Setup {
             _writer: writer,
         }
     }
+}
+
+/// A directory in memory where there is one: a disk that other work keeps busy for seconds is another test's matter.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// A program that crashed lets go of its file a moment later.
@@ -196,19 +201,22 @@ impl Running {
         }
     }
 
-    /// Lets so many seconds pass.
+    /// Lets so many seconds pass, and what they set off come to rest.
     pub async fn seconds(&self, seconds: u64) {
         self.advance(Duration::from_secs(seconds)).await;
+        self.rest().await;
     }
 
-    /// Gives everything that is under way the time to come to rest: until no request has reached the portal and no
-    /// answer a visitor for a while. What waits for the clock goes on waiting.
+    /// Gives everything that is under way the time to come to rest. The one request thread answers in the order in
+    /// which it is woken, so that an answer of its own tells that what was woken before has run; at rest is when that
+    /// goes on for a while without anything reaching the portal or a visitor. What waits for the clock goes on waiting.
     pub async fn rest(&self) {
-        let seen = || (self.portal.seen().len(), self.answered.load(Ordering::SeqCst));
+        let seen = || (self.portal.connections(), self.portal.seen().len(), self.answered.load(Ordering::SeqCst));
+        let bystander = Visitor { answered: Arc::default(), ..self.visitor() };
         let mut quiet = 0;
         let mut before = seen();
-        while quiet < 3 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        while quiet < 4 {
+            bystander.request("GET", "/.waiting-room/health").send().await;
             let now = seen();
             quiet = if now == before { quiet + 1 } else { 0 };
             before = now;
@@ -250,11 +258,20 @@ impl Running {
         self.metric(&format!("token_rejections_total{{reason=\"{reason}\"}}"))
     }
 
-    /// The public board.
+    /// The public board, which is never older than a second, but for what its making takes in real time.
     pub async fn board(&self) -> Value {
-        let answer = self.visitor().script("GET", &format!("/.waiting-room/board/{ROOM}")).send().await;
-        assert_eq!(answer.status, 200);
-        answer.json()
+        let now = jiff::Timestamp::from_millisecond(self.clock.now().wall.0.cast_signed()).unwrap();
+        let fresh = async {
+            loop {
+                let answer = self.visitor().script("GET", &format!("/.waiting-room/board/{ROOM}")).send().await;
+                let board = answer.json();
+                let updated_at: jiff::Timestamp = board["updated_at"].as_str().unwrap().parse().unwrap();
+                if now.duration_since(updated_at).as_secs() <= 1 {
+                    return board;
+                }
+            }
+        };
+        timeout(PATIENCE, fresh).await.expect("the board is brought up to date")
     }
 
     /// Requests that reached the portal below the room's path.
@@ -275,8 +292,7 @@ impl Running {
 
     /// A request to the private listener.
     pub async fn operate(&self, method: &str, path: &str) -> Answer {
-        let visitor = Visitor { to: self.admin, ..self.visitor() };
-        visitor.request(method, path).send().await
+        at(&self.visitor(), self.admin).request(method, path).send().await
     }
 
     /// Stops it properly and starts it again.
@@ -380,6 +396,11 @@ impl Visitor {
     pub fn poll(&self) -> Asking {
         self.script("POST", &own("status"))
     }
+}
+
+/// The same visitor, asking another address.
+pub fn at(visitor: &Visitor, address: SocketAddr) -> Visitor {
+    Visitor { to: address, ..visitor.clone() }
 }
 
 /// One of our own paths for the room.
@@ -558,7 +579,7 @@ impl Wire {
 }
 
 /// An answer as it came.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
@@ -566,6 +587,14 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cookies: Vec<&str> = self.all("set-cookie").collect();
+        let start: String = self.text().split("<body>").last().unwrap_or_default().chars().take(600).collect();
+        write!(f, "{} {:?} {cookies:?} {start:?}", self.status, self.header("content-type"))
+    }
 }
 
 impl Answer {

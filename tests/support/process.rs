@@ -271,8 +271,8 @@ pub struct Finished {
 /// Runs the program with these arguments to its end, which must come by itself.
 pub fn run(arguments: &[&str]) -> Finished {
     let mut program = program();
-    let mut child = program.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().unwrap();
+    program.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().unwrap();
     let (output, errors) = (Log::default(), Log::default());
     output.follow(child.stdout.take().unwrap());
     errors.follow(child.stderr.take().unwrap());

@@ -53,8 +53,8 @@ impl Reply {
 
     /// The value of a cookie that it sets.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let set = self.all("set-cookie").into_iter().filter_map(|line| line.split(';').next()?.split_once('='));
-        set.filter(|(set, _)| *set == name).map(|(_, value)| value).last()
+        let mut set = self.all("set-cookie").into_iter().filter_map(|line| line.split(';').next()?.split_once('='));
+        set.rfind(|(set, _)| *set == name).map(|(_, value)| value)
     }
 
     /// Checks that it leaves with the one policy of personal answers.
@@ -75,6 +75,11 @@ impl Wire {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Wire {
         Wire::over(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
+    }
+
+    /// Connects, if the door is open.
+    pub fn try_connect(address: SocketAddr) -> Option<Wire> {
+        TcpStream::connect_timeout(&address, PATIENCE).ok().map(Wire::over)
     }
 
     /// Connects as somebody whose system takes almost nothing ahead.

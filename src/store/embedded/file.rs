@@ -5,7 +5,7 @@
 //! is good cannot be checked itself. It is the only one in the file: every other flipped bit is without effect or an
 //! error.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -273,9 +273,23 @@ fn write_batch(write: &WriteTransaction, batch: &Batch<'_>) -> Result<(), Error>
         }
     }
     if batch.sweep == Sweep::Expired {
-        let now = batch.now.seconds();
-        write.open_table(ENDED)?.retain(|_, until| until > now)?;
+        sweep_ended(write, batch.now)?;
     }
+    Ok(())
+}
+
+/// Forgets ended identities whose time is over. It is told in the room's own seconds, which stand still while the
+/// session clocks do.
+fn sweep_ended(write: &WriteTransaction, now: Unix) -> Result<(), Error> {
+    let lines = write.open_table(LINES)?;
+    let mut room_seconds = HashMap::new();
+    for row in lines.iter()? {
+        let (room, line) = row?;
+        let (_, frozen) = line.value();
+        room_seconds.insert(room.value().to_owned(), now.minus(Duration::from_millis(frozen)).seconds());
+    }
+    let over = |room: &str, until: u32| room_seconds.get(room).is_some_and(|now| until <= *now);
+    write.open_table(ENDED)?.retain(|(room, _), until| !over(room, until))?;
     Ok(())
 }
 

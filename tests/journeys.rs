@@ -1,0 +1,237 @@
+//! The way of those inside: passes that slide, end, are renewed, and free their seats.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
+
+#[path = "support/app.rs"]
+mod app;
+#[path = "support/portal.rs"]
+mod portal;
+
+use std::time::Duration;
+
+use app::{Running, Visitor, identity_of, own, room_of};
+use portal::Script;
+use serde_json::json;
+
+/// Somebody inside whose pass has come back.
+async fn insider(running: &Running) -> Visitor {
+    let visitor = running.visitor();
+    for _ in 0..2 {
+        let (answer, _) = running.until(visitor.navigate("/fair/").begin(), Duration::from_secs(5)).await;
+        assert!(answer.is_the_portals(), "{answer:?}");
+    }
+    visitor
+}
+
+#[tokio::test]
+async fn a_pass_slides_and_is_renewed_each_quarter() {
+    let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
+    let visitor = insider(&running).await;
+    let identity = identity_of(&visitor.token("pass").unwrap());
+    let mut renewed = 0;
+    for _ in 0..60 {
+        running.seconds(60).await;
+        let answer = visitor.navigate("/fair/").send().await;
+        assert!(answer.is_the_portals(), "thrown out: {answer:?}");
+        renewed += answer.all("set-cookie").count();
+        assert_eq!(identity_of(&visitor.token("pass").unwrap()), identity);
+    }
+    assert_eq!(renewed, 12, "once in five of the sixty minutes");
+    assert_eq!(running.lane("admissions_total"), 1.0);
+}
+
+#[tokio::test]
+async fn several_requests_at_once_renew_it_once_and_the_old_one_stays_good_for_a_while() {
+    let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
+    let visitor = insider(&running).await;
+    let old = visitor.copy();
+    running.seconds(5 * 60 + 1).await;
+    let tabs: Vec<_> = (0..6).map(|_| visitor.navigate("/fair/").begin()).collect();
+    let mut renewed = 0;
+    for tab in tabs {
+        renewed += tab.await.unwrap().all("set-cookie").count();
+    }
+    assert_eq!(renewed, 1);
+    // The newer one was seen: the older stays good for a minute and is worth nothing afterwards.
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+    running.seconds(50).await;
+    assert!(old.copy().navigate("/fair/").send().await.is_the_portals());
+    running.seconds(15).await;
+    let before = running.lane("admissions_total");
+    let stale = old.copy();
+    stale.navigate("/fair/").send().await;
+    assert_eq!(running.lane("admissions_total"), before + 1.0, "a newcomer like any other");
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+}
+
+#[tokio::test]
+async fn whoever_stays_silent_is_out_but_a_form_is_not_swallowed() {
+    let running = room_of("10/s")
+        .with("session_duration = \"20m\"\nentry = \"page\"\nlogin_callbacks = [\"/spid/acs\"]")
+        .start()
+        .await;
+    let enter = async || {
+        let visitor = running.visitor();
+        visitor.join().await;
+        running.until(visitor.poll().begin(), Duration::from_secs(20)).await;
+        for _ in 0..2 {
+            assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+        }
+        visitor
+    };
+    let visitor = enter().await;
+    running.seconds(19 * 60 + 50).await;
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+    running.seconds(20 * 60 + 2).await;
+    let late = visitor.navigate("/fair/").send().await;
+    assert_eq!(late.status, 503);
+    assert_eq!(visitor.poll().send().await.state(), "expired");
+    let before = running.entered();
+    assert!(visitor.form("/fair/apply", "field=value").send().await.is_the_portals(), "within the grace period");
+    assert_eq!(running.entered(), before + 1);
+    assert_eq!(running.portal.seen().last().unwrap().length, 11);
+    running.seconds(6 * 60).await;
+    assert_eq!(visitor.form("/fair/apply", "field=value").send().await.status, 503, "after it");
+}
+
+#[tokio::test]
+async fn logging_out_frees_the_seat() {
+    let running = room_of("10/s").with("max_active_sessions = 1\nlogout = [\"/goodbye\"]").start().await;
+    let visitor = insider(&running).await;
+    let copy = visitor.copy();
+    running.seconds(1).await;
+    assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503, "the only seat is taken");
+    let out = visitor.navigate("/goodbye").send().await;
+    assert!(out.is_the_portals() && out.deletes("pass"), "{out:?}");
+    running.seconds(1).await;
+    assert_eq!(running.metric("active_sessions{class=\"citizen\",room=\"fair\"}"), 0.0);
+    insider(&running).await;
+    running.seconds(1).await;
+    assert_eq!(copy.navigate("/fair/").send().await.status, 503, "a copy of the old pass opens nothing");
+}
+
+#[tokio::test]
+async fn whoever_logged_out_has_no_grace() {
+    let running = room_of("10/s").with("session_duration = \"20m\"\nlogout = [\"/goodbye\"]").start().await;
+    let visitor = insider(&running).await;
+    let copy = visitor.copy();
+    visitor.navigate("/goodbye").send().await;
+    let _line = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
+    for minute in 0..31 {
+        assert_eq!(copy.form("/fair/apply", "field=value").send().await.status, 503, "minute {minute}");
+        running.seconds(60).await;
+    }
+}
+
+#[tokio::test]
+async fn the_portal_can_end_a_session() {
+    let running = room_of("10/s").with("max_active_sessions = 1").start().await;
+    let visitor = insider(&running).await;
+    running.portal.script("/fair/done", [Script::answer(200, "Waiting-Room-Command: end-session\r\n", "thanks")]);
+    let done = visitor.navigate("/fair/done").send().await;
+    assert_eq!((done.status, done.text().as_str()), (200, "thanks"));
+    assert!(done.deletes("pass") && done.header("waiting-room-command").is_none(), "{done:?}");
+    running.seconds(1).await;
+    insider(&running).await;
+    // Only answers of a room's own routes count: elsewhere it is removed and does nothing.
+    running.portal.script("/elsewhere", [Script::answer(200, "Waiting-Room-Command: end-session\r\n", "x")]);
+    let elsewhere = running.visitor().navigate("/elsewhere").send().await;
+    assert!(elsewhere.header("waiting-room-command").is_none());
+    running.seconds(2).await;
+    assert_eq!(running.metric("active_sessions{class=\"citizen\",room=\"fair\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn no_more_seats_are_taken_than_there_are_and_freed_ones_are_used_again() {
+    let running = room_of("10/s").with("max_active_sessions = 3\nlogout = [\"/goodbye\"]").start().await;
+    let mut inside = Vec::new();
+    for _ in 0..3 {
+        inside.push(insider(&running).await);
+    }
+    running.seconds(1).await;
+    let next = running.visitor();
+    assert_eq!(next.navigate("/fair/").send().await.status, 503);
+    let joined = next.join().await;
+    assert_eq!(joined.queue()["reason"]["code"], json!("room_full"), "{}", joined.text());
+    running.seconds(30).await;
+    let (still, _) = running.until(next.navigate("/fair/").begin(), Duration::from_secs(6)).await;
+    assert_eq!(still.status, 503);
+    for round in 0..4 {
+        let leaving = inside.remove(0);
+        assert!(leaving.navigate("/goodbye").send().await.is_the_portals());
+        let mut entered = false;
+        for _ in 0..100 {
+            let (answer, _) = running.until(next.navigate("/fair/").begin(), Duration::from_secs(6)).await;
+            if answer.is_the_portals() {
+                entered = true;
+                break;
+            }
+            next.join().await;
+            running.seconds(1).await;
+            next.poll().begin();
+        }
+        assert!(entered, "round {round}: the freed seat is not used");
+        assert!(next.navigate("/fair/").send().await.is_the_portals());
+        running.seconds(1).await;
+        assert_eq!(running.metric("active_sessions{class=\"citizen\",room=\"fair\"}"), 3.0);
+        inside.push(next.copy());
+        for kind in ["pass", "ticket", "turn"] {
+            next.lose(kind);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_no_cookies_does_not_keep_its_seat() {
+    let running = room_of("10/s").with("max_active_sessions = 1").start().await;
+    let forgetful = running.visitor();
+    assert!(forgetful.navigate("/fair/").send().await.is_the_portals());
+    running.seconds(50).await;
+    assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
+    running.seconds(13).await;
+    insider(&running).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_the_first_page_is_not_thrown_out_later() {
+    // The provisional seat ended after a minute; the pass takes a seat again, and its renewal is due at once.
+    let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
+    let visitor = running.visitor();
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+    running.seconds(22 * 60).await;
+    for minute in 22..40 {
+        let answer = visitor.navigate("/fair/").send().await;
+        assert!(answer.is_the_portals(), "minute {minute}: {answer:?}");
+        running.seconds(60).await;
+    }
+    assert_eq!(running.lane("admissions_total"), 1.0, "thrown out and let in again");
+}
+
+#[tokio::test]
+async fn more_time_can_be_asked_for() {
+    let running = room_of("1/s").with("entry = \"page\"\nclaim_window = \"1m\"").start().await;
+    let visitor = running.visitor();
+    visitor.join().await;
+    running.until(visitor.poll().begin(), Duration::from_secs(20)).await;
+    for _ in 0..4 {
+        running.seconds(45).await;
+        let extended = visitor.script("POST", &own("extend")).send().await;
+        assert_eq!((extended.status, extended.state().as_str()), (200, "your_turn"));
+    }
+    running.seconds(45).await;
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+}
+
+#[tokio::test]
+async fn a_turn_that_is_not_used_lapses_and_the_ticket_keeps_its_number() {
+    let running = room_of("1/s").with("entry = \"page\"\nclaim_window = \"1m\"").start().await;
+    let visitor = running.visitor();
+    visitor.join().await;
+    running.until(visitor.poll().begin(), Duration::from_secs(20)).await;
+    running.seconds(62).await;
+    assert_eq!(running.lane("no_shows_total"), 1.0);
+    assert_eq!(visitor.navigate("/fair/").send().await.status, 503);
+    let (again, _) = running.until(visitor.poll().begin(), Duration::from_secs(20)).await;
+    assert_eq!(again.state(), "your_turn", "whoever comes back is called again");
+    assert_eq!(running.lane("arrivals_total"), 1.0);
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+}

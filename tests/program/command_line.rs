@@ -1,0 +1,117 @@
+//! The command line: what is said on good and faulty files, and with which exit code.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::process::{Finished, Setup, run};
+
+/// Writes a file and runs a command on it.
+fn with_file(command: &str, text: &str) -> Finished {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    fs::write(&file, text).unwrap();
+    run(&[command, "--config", file.to_str().unwrap()])
+}
+
+fn good() -> Setup {
+    Setup::in_front_of(&["127.0.0.1:9".parse().unwrap()])
+}
+
+const FAULTY: &str = r#"
+[server]
+listen = ["127.0.0.1:99999"]
+lisstn = 1
+[portal]
+url = "ftp://portal"
+max_in_flight = 0
+[[room]]
+name = "Bonus 600"
+paths = ["no-slash"]
+admission_rate = "fast"
+"#;
+
+#[test]
+fn check_finds_nothing_wrong_with_a_good_file() {
+    let checked = with_file("check", &good().text());
+    assert_eq!((checked.code, checked.errors.as_str()), (0, ""), "{checked:?}");
+    assert!(checked.output.contains("no faults"), "{checked:?}");
+}
+
+#[test]
+fn check_accepts_the_example() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
+    assert_eq!(run(&["check", "--config", example]).code, 0);
+}
+
+#[test]
+fn check_names_all_faults_at_once_and_run_does_not_start() {
+    for command in ["check", "run"] {
+        let faulty = with_file(command, FAULTY);
+        assert_eq!(faulty.code, 2, "{command}: {faulty:?}");
+        for key in ["listen", "lisstn", "portal.url", "max_in_flight", "name", "paths", "admission_rate"] {
+            assert!(faulty.errors.contains(key), "{command} does not name {key}:\n{}", faulty.errors);
+        }
+    }
+}
+
+#[test]
+fn a_missing_or_unreadable_file_is_named() {
+    for command in ["check", "run"] {
+        let missing = run(&[command, "--config", "/nowhere/at-all.toml"]);
+        assert_eq!(missing.code, 2, "{missing:?}");
+        assert!(missing.errors.contains("/nowhere/at-all.toml"), "{missing:?}");
+        let directory = tempfile::tempdir().unwrap();
+        let unreadable = run(&[command, "--config", directory.path().to_str().unwrap()]);
+        assert_eq!(unreadable.code, 2, "{unreadable:?}");
+        let nonsense = with_file(command, "this is = = no TOML");
+        assert_eq!(nonsense.code, 2, "{nonsense:?}");
+        assert!(nonsense.errors.contains("line 1") || nonsense.errors.contains(":1:"), "{nonsense:?}");
+    }
+}
+
+#[test]
+fn it_says_its_version() {
+    let said = run(&["--version"]);
+    assert_eq!((said.code, said.output.as_str()), (0, concat!("anticamera ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_refused() {
+    for arguments in [&["fly"][..], &[], &["run", "--confg", "x"]] {
+        let refused = run(arguments);
+        assert_eq!(refused.code, 2, "{arguments:?}: {refused:?}");
+        assert!(refused.errors.contains("Usage"), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let visitors = Setup { listen: address.clone(), ..good() }.text();
+    let operators =
+        good().text().replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{address}\""));
+    for text in [visitors, operators] {
+        let failed = with_file("run", &text);
+        assert_eq!(failed.code, 1, "{failed:?}");
+        assert!(failed.errors.contains(&address), "{failed:?}");
+    }
+}
+
+/// Two programs on one port would each get half of the visitors, and nobody would notice.
+#[test]
+fn a_port_that_another_anticamera_uses_is_in_use() {
+    let first = good().start();
+    let second = with_file("run", &Setup { listen: first.address.to_string(), ..good() }.text());
+    assert_eq!(second.code, 1, "{second:?}");
+    assert!(second.errors.contains(&first.address.to_string()), "{second:?}");
+}
+
+/// Two programs on one line would draw the same numbers.
+#[test]
+fn a_state_that_another_anticamera_uses_is_in_use() {
+    let first = good().start();
+    let second = run(&["run", "--config", first.file().to_str().unwrap()]);
+    assert_eq!(second.code, 1, "{second:?}");
+    assert!(second.errors.contains("state"), "{second:?}");
+}

@@ -1,0 +1,213 @@
+//! Visitors who send too much, too slowly, or nonsense: every wait ends, every limit is told.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::portal::{Script, Step};
+use crate::wire::{Visitor, Wire};
+use crate::{Stage, until};
+
+const HEALTH: &str = "GET /.waiting-room/health HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn impatient() -> Stage {
+    Stage::with(|setup| {
+        setup.limits = "head_timeout = \"1s\"\nbody_idle_timeout = \"1s\"\nwrite_idle_timeout = \"1s\"\n\
+                        max_head_bytes = \"16KiB\"\nmax_headers = 50"
+            .to_owned();
+    })
+}
+
+#[test]
+fn a_head_that_does_not_come_is_not_waited_for() {
+    let stage = impatient();
+    let (mut silent, mut half, mut crawling) = (stage.connect(), stage.connect(), stage.connect());
+    half.send("GET / HTTP/1.1\r\nHost: portal.exam");
+    let sent = "GET / HTTP/1.1\r\nX-Slow: and slower".as_bytes().chunks(2).take_while(|piece| {
+        thread::sleep(Duration::from_millis(150));
+        crawling.try_send(piece)
+    });
+    assert!(sent.count() < 18, "each piece in time does not make the whole in time");
+    for (name, wire) in [("silent", &mut silent), ("half", &mut half), ("crawling", &mut crawling)] {
+        let said = String::from_utf8_lossy(&wire.rest()).into_owned();
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_connection_between_requests_is_kept_for_a_while() {
+    let stage = impatient();
+    let visitor = stage.insider();
+    let mut wire = stage.begin(&visitor, "GET", "/", "");
+    assert_eq!(wire.reply().status, 200);
+    thread::sleep(Duration::from_millis(300));
+    wire.send(visitor.request("GET", "/", ""));
+    assert_eq!(wire.reply().status, 200);
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let stage = impatient();
+    let visitor = stage.insider();
+    let mut wire = stage.begin(&visitor, "POST", "/small", "Content-Length: 1000\r\n");
+    wire.send("only a part");
+    assert_eq!(wire.reply().status, 408);
+    assert!(wire.is_closed(), "what still came would be taken for the next request");
+    assert!(!stage.portal.seen().iter().any(|seen| seen.target == "/small"), "the portal has not heard of it");
+
+    let mut wire = stage.begin(&visitor, "POST", "/large", "Content-Length: 1000000\r\n");
+    wire.send([b'u'; 200_000]);
+    let reply = wire.reply();
+    assert_eq!(reply.status, 408, "{reply:?}");
+    until("nothing is under way", || stage.metric("anticamera_portal_in_flight") == 0.0);
+}
+
+#[test]
+fn whoever_takes_nothing_is_cut_off() {
+    let stage = impatient();
+    let head = Step::Send(b"HTTP/1.1 200 X\r\nContent-Length: 1000000000\r\n\r\n".to_vec());
+    stage.portal.script("/endless", [Script::new([head, Step::Fill(1_000_000_000)])]);
+    let visitor = stage.insider();
+    let mut wire = Wire::connect_narrow(stage.proxy.address);
+    wire.send(visitor.request("GET", "/endless", ""));
+    assert_eq!(wire.head().status, 200);
+    until("it is under way", || stage.metric("anticamera_portal_in_flight") == 1.0);
+    until("nothing is under way", || stage.metric("anticamera_portal_in_flight") == 0.0);
+    assert!(!wire.skip(999_000_000), "the answer did not come to its end");
+}
+
+#[test]
+fn too_much_of_a_head_is_refused() {
+    let stage = impatient();
+    let visitor = stage.insider();
+    let many: String = (0..60).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "x".repeat(40_000));
+    let target = format!("/{}", "a".repeat(40_000));
+    for (name, request) in [
+        ("many", visitor.request("GET", "/", &many)),
+        ("long", visitor.request("GET", "/", &long)),
+        ("target", visitor.request("GET", &target, "")),
+    ] {
+        let mut wire = stage.connect();
+        wire.send(request);
+        let reply = wire.reply();
+        assert!(matches!(reply.status, 431 | 414), "{name}: {reply:?}");
+    }
+    assert_eq!(stage.portal.seen().len(), 1, "the insider's first request only");
+    let fits: String = (0..30).map(|number| format!("X-{number}: {}\r\n", "y".repeat(400))).collect();
+    assert_eq!(stage.begin(&visitor, "GET", "/", &fits).reply().status, 200);
+}
+
+#[test]
+fn nonsense_is_a_bad_request() {
+    let stage = impatient();
+    let mut wrong = Vec::new();
+    for nonsense in [
+        "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{fc}\u{3}\u{3}",
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: user@a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nBad Name: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: nul\u{0}byte\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET http://[::1/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut wire = stage.connect();
+        wire.send(nonsense);
+        let said = wire.try_head();
+        if said.as_ref().is_none_or(|head| head.status != 400) {
+            wrong.push((nonsense, said.map(|head| head.status)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(stage.portal.seen().len(), 0, "{:?}", stage.portal.seen());
+    assert_eq!(stage.insider().get("/").status, 200);
+}
+
+/// A message with both framings is the classic way to smuggle a request past a proxy (RFC 9112 section 6.3).
+#[test]
+fn two_framings_never_reach_the_portal() {
+    let stage = impatient();
+    let visitor = stage.insider();
+    for both in [
+        "Content-Length: 60\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 60\r\n",
+        "Connection: Content-Length\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n",
+        "Connection: Transfer-Encoding\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let mut wire = stage.begin(&visitor, "POST", "/framed", both);
+        wire.send("0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: portal.example\r\n\r\n");
+        let first = wire.head();
+        assert!(matches!(first.status, 200 | 400), "{both}: {first:?}");
+    }
+    for seen in stage.portal.seen() {
+        let smuggled = seen.target == "/smuggled" && seen.header("via").is_none();
+        assert!(!smuggled, "a second message reached the portal under the first one's head");
+        assert!(seen.header("content-length").is_none() || seen.header("transfer-encoding").is_none(), "{seen:?}");
+        assert_eq!(seen.length, 0, "{seen:?}");
+    }
+}
+
+#[test]
+fn connections_are_limited() {
+    let stage = Stage::with(|setup| setup.limits = "max_connections = 3".to_owned());
+    let mut held: Vec<Wire> = (0..3).map(|_| stage.connect()).collect();
+    for wire in &mut held {
+        wire.send(HEALTH);
+        assert_eq!(wire.reply().status, 200);
+    }
+    let mut refused = stage.connect();
+    refused.try_send(HEALTH);
+    assert!(refused.is_closed());
+    until("operators have connections of their own", || stage.operator("GET", "/readyz").status == 200);
+    held.pop();
+    until("a place is free", || {
+        let mut wire = stage.connect();
+        wire.try_send(HEALTH) && wire.try_head().is_some_and(|head| head.status == 200)
+    });
+    held[0].send(HEALTH);
+    assert_eq!(held[0].reply().status, 200, "those who were here stay");
+}
+
+/// Upgraded connections are connections too.
+#[test]
+fn tunnels_count_as_connections() {
+    let stage = Stage::with(|setup| setup.limits = "max_connections = 3".to_owned());
+    let visitor = stage.insider();
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        let mut tunnel = stage.begin(&visitor, "GET", "/ws", upgrade);
+        assert_eq!(tunnel.head().status, 101);
+        tunnel.send("ping");
+        assert_eq!(tunnel.exactly(4).unwrap(), b"ping");
+        tunnels.push(tunnel);
+    }
+    let mut refused = stage.connect();
+    refused.try_send(HEALTH);
+    assert!(refused.is_closed(), "a fourth connection beside three tunnels");
+}
+
+/// Whoever has to wait is told so before the body is sent.
+#[test]
+fn a_body_that_will_not_be_forwarded_is_not_asked_for() {
+    let stage = Stage::with(|setup| setup.room = "state = \"hold\"".to_owned());
+    let stranger = Visitor::new(stage.proxy.address);
+    until("it is held", || stage.metric("anticamera_room_state{room=\"r\",state=\"hold\"}") == 1.0);
+    let mut wire = stage.begin(&stranger, "POST", "/form", "Content-Length: 1000000\r\nExpect: 100-continue\r\n");
+    let first = wire.head();
+    assert_eq!(first.status, 503, "not 100: {first:?}");
+    first.assert_personal();
+}
