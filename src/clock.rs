@@ -47,6 +47,22 @@ impl Clock {
         }
     }
 
+    /// Reads the monotonic clock alone, which costs half as much.
+    pub fn mono(&self) -> Mono {
+        match self {
+            Clock::System(clock) => clock.mono(),
+            Clock::Manual(clock) => clock.now().mono,
+        }
+    }
+
+    /// Reads the time line alone.
+    pub fn unix(&self) -> Unix {
+        match self {
+            Clock::System(clock) => clock.time_line(clock.mono()),
+            Clock::Manual(clock) => clock.now().unix,
+        }
+    }
+
     /// Waits until the monotonic clock has reached `until`.
     pub async fn sleep_until(&self, until: Mono) {
         match self {

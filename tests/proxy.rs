@@ -14,9 +14,10 @@ use anticamera::body::Body;
 use anticamera::clock::{Clock, ManualClock};
 use anticamera::config::{self, PortalUrl};
 use anticamera::domain::forwarding::{Scheme, Trust, Visitor};
+use anticamera::domain::kept::KeptHeaders;
 use anticamera::domain::leak_guard::{Command, Mode, PortalSays, RangeRule, Route, Verdict};
 use anticamera::domain::time::Unix;
-use anticamera::proxy::{self, Context, Health, Portal, ProxyError, Worker};
+use anticamera::proxy::{self, Context, Health, Portal, ProxyError, Received, Worker};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -119,7 +120,10 @@ impl Server {
         let (route, fallback) = ((self.setup.route)(request.uri().path()), HeaderValue::from_static(""));
         let host = request.headers().get("host").cloned().unwrap_or(fallback);
         let request_id = HeaderValue::from_static("made-here");
+        let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
+        let headers = KeptHeaders::of(request.headers());
         let context = Context {
+            received: Received { method: &method, uri: &uri, version, headers: &headers },
             portal: &self.setup.config,
             visitor: Visitor { client: peer, peer, trust: Trust::Nobody, scheme: Scheme::Https, host: &host },
             sticky: None,
@@ -138,7 +142,9 @@ impl Server {
 
     async fn forward(&self, request: Request<Incoming>, context: &Context<'_>) -> Result<Response<Body>, ProxyError> {
         let config = &self.setup.config;
-        let request = proxy::receive(request, config.request_buffer, self.setup.body_idle).await?;
+        let (parts, body) = request.into_parts();
+        let body = proxy::receive(body, config.request_buffer, self.setup.body_idle).await?;
+        let request = Request::from_parts(parts, body);
         let slot = self.portal.slot_for_insider(config.queue_timeout).await?;
         let answer = self.worker.forward(request, context, slot).await?;
         self.told.lock().unwrap().push((answer.guarded.verdict, answer.says));

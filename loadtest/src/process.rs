@@ -14,6 +14,8 @@ const TICKS_PER_SECOND: u32 = 100;
 pub struct Usage {
     /// User and system time, in milliseconds.
     pub cpu_ms: u64,
+    /// The system time in it, in milliseconds.
+    pub system_ms: u64,
     /// Resident memory, in KiB.
     pub resident_kib: u64,
 }
@@ -35,6 +37,7 @@ pub fn usage(pid: u32) -> Outcome<Usage> {
         // A child may end while we look.
         let below = usage(child).unwrap_or_default();
         total.cpu_ms += below.cpu_ms;
+        total.system_ms += below.system_ms;
         total.resident_kib += below.resident_kib;
     }
     Ok(total)
@@ -42,18 +45,19 @@ pub fn usage(pid: u32) -> Outcome<Usage> {
 
 fn one(pid: u32) -> Outcome<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context(|| format!("process {pid}"))?;
-    let ticks = ticks(&stat).ok_or_else(|| Failure::new(format!("process {pid}: cannot read its times")))?;
+    let (user, system) = ticks(&stat).ok_or_else(|| Failure::new(format!("process {pid}: cannot read its times")))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context(|| format!("process {pid}"))?;
-    Ok(Usage { cpu_ms: ticks * 1000 / u64::from(TICKS_PER_SECOND), resident_kib: resident(&status).unwrap_or(0) })
+    let ms = |ticks: u64| ticks * 1000 / u64::from(TICKS_PER_SECOND);
+    Ok(Usage { cpu_ms: ms(user + system), system_ms: ms(system), resident_kib: resident(&status).unwrap_or(0) })
 }
 
 /// Fields 14 and 15 of `stat`, counted after the name in parentheses, which may hold anything.
-fn ticks(stat: &str) -> Option<u64> {
+fn ticks(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    Some((user, system))
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -74,7 +78,7 @@ mod tests {
     #[test]
     fn names_with_parentheses_do_not_confuse() {
         let stat = "12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 300 40 0 0";
-        assert_eq!(ticks(stat), Some(340));
+        assert_eq!(ticks(stat), Some((300, 40)));
     }
 
     #[test]

@@ -252,6 +252,25 @@ mod tests {
     }
 
     #[test]
+    fn of_those_inside_nothing_matters_but_whether_it_is_a_preflight() {
+        use Audience::{Page, Script, SubResource};
+        let inside = Facts { pass: Pass::Good, ..NEWCOMER };
+        for (audience, prefetch) in [(Page, false), (Script, true), (SubResource, false)] {
+            for provenance in [Provenance::SameOrigin, Provenance::CrossOrigin, Provenance::Unsaid] {
+                for mode in [Mode::Working, Mode::Observing, Mode::Closed] {
+                    for preflight in [false, true] {
+                        let asking = Asking { audience, prefetch, provenance, preflight, ..NAVIGATION };
+                        let plainly = Asking { preflight, ..NAVIGATION };
+                        let (facts, plain) =
+                            (Facts { mode, asking, ..inside }, Facts { mode, asking: plainly, ..inside });
+                        assert_eq!(decide(&facts), decide(&plain), "{facts:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_closed_room_lets_nobody_in_but_the_bypass() {
         let closed = Facts { mode: Mode::Closed, pass: Pass::Good, ..NEWCOMER };
         assert_eq!(decide(&closed), Decision::Wait(Wait::Maintenance));

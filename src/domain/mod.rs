@@ -7,6 +7,7 @@ pub mod client;
 pub mod cookie;
 pub mod forwarding;
 pub mod gate;
+pub mod kept;
 pub mod keyring;
 pub mod lane;
 pub mod leak_guard;

@@ -2,11 +2,23 @@
 //!
 //! Browsers say it in fetch metadata (W3C Fetch Metadata Request Headers). For those that do not, `Accept` must do.
 
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, ORIGIN};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, ORIGIN};
 use http::{Method, Uri};
 
 use super::forwarding::names_websocket;
 use super::paths::host_of;
+
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Where browsers say, or said, that they fetch ahead, and how.
+static FETCHES_AHEAD: [(HeaderName, &str); 4] = [
+    (HeaderName::from_static("sec-purpose"), "prefetch"),
+    (HeaderName::from_static("purpose"), "prefetch"),
+    (HeaderName::from_static("x-moz"), "prefetch"),
+    (HeaderName::from_static("x-purpose"), "preview"),
+];
 
 /// What will become of the answer, and so what those who must wait get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +37,11 @@ pub fn audience(headers: &HeaderMap) -> Audience {
     if names_websocket(headers) {
         return Audience::SubResource;
     }
-    match text(headers, "sec-fetch-dest") {
+    match text(headers, &SEC_FETCH_DEST) {
         Some("document" | "iframe" | "frame") => Audience::Page,
         Some("empty") => Audience::Script,
         Some(_) => Audience::SubResource,
-        None if text(headers, "sec-fetch-mode") == Some("navigate") => Audience::Page,
+        None if text(headers, &SEC_FETCH_MODE) == Some("navigate") => Audience::Page,
         None => audience_by_accept(headers),
     }
 }
@@ -94,13 +106,16 @@ fn thousandths(value: &str) -> u16 {
     }
 }
 
+/// Whether a browser says how it fetches. Apps do not.
+pub fn has_fetch_metadata(headers: &HeaderMap) -> bool {
+    headers.contains_key(&SEC_FETCH_MODE) || headers.contains_key(&SEC_FETCH_SITE)
+}
+
 /// Whether the browser only fetches ahead what nobody has asked for yet. Nobody may enter by it.
 pub fn is_prefetch(headers: &HeaderMap) -> bool {
-    let says = |name, sign: &str| text(headers, name).is_some_and(|value| value.to_ascii_lowercase().contains(sign));
-    says("sec-purpose", "prefetch")
-        || says("purpose", "prefetch")
-        || says("x-moz", "prefetch")
-        || says("x-purpose", "preview")
+    FETCHES_AHEAD
+        .iter()
+        .any(|(name, sign)| text(headers, name).is_some_and(|value| value.to_ascii_lowercase().contains(sign)))
 }
 
 /// Whether a browser asks before a cross-origin request (Fetch standard, "CORS-preflight request").
@@ -125,9 +140,9 @@ pub enum Provenance {
 /// such as `https://app.example`. Browsers cannot be made to lie about `Sec-Fetch-Site` and `Origin`; where the first
 /// says that the request came from elsewhere, only a listed origin helps.
 pub fn provenance(headers: &HeaderMap, host: &str, allowed: &[String]) -> Provenance {
-    let origin = text(headers, "origin");
+    let origin = text(headers, &ORIGIN);
     let is_allowed = origin.is_some_and(|origin| allowed.iter().any(|listed| listed.eq_ignore_ascii_case(origin)));
-    match (text(headers, "sec-fetch-site"), origin) {
+    match (text(headers, &SEC_FETCH_SITE), origin) {
         _ if is_allowed => Provenance::SameOrigin,
         (Some("same-origin"), _) => Provenance::SameOrigin,
         (Some("cross-site" | "same-site"), _) => Provenance::CrossOrigin,
@@ -181,7 +196,7 @@ fn looked_up<'a>(tag: &str, available: &[&'a str], otherwise: &'a str) -> Option
 }
 
 /// A header's value, when there is exactly one and it is text.
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut lines = headers.get_all(name).into_iter();
     let value = lines.next()?.to_str().ok()?.trim();
     lines.next().is_none().then_some(value)

@@ -15,12 +15,12 @@ use super::visitor::{Credentials, Held, Inside, Tokens, wants_header_tokens};
 use super::{Gateway, Outcome, admit_decision, personal_route, view, waiting_decision};
 use crate::clock::Clock;
 use crate::domain::admission::{Admit, Wait};
-use crate::domain::cookie::strip_own;
+use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_guard::{self, Command, Mode, Verdict};
 use crate::domain::line::{Knock, StraightThrough};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
-use crate::proxy::{Answer, Context, Keep, ProxyError, RequestBody, Slot, receive};
+use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
 
@@ -43,15 +43,12 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.seat.end(self.live.room_seconds(self.clock.now()));
+        self.seat.end(self.live.room_seconds_at(self.clock.unix()));
     }
 }
 
-/// A request whose body has been read ahead, and its headers as they came.
-struct Read {
-    request: Request<RequestBody>,
-    headers: HeaderMap,
-}
+/// A request whose body has been read ahead.
+type Read = Request<RequestBody>;
 
 /// A visitor inside a room.
 struct Entered<'a> {
@@ -98,8 +95,8 @@ impl Gateway {
         match (admit, credentials.inside.clone(), credentials.ticket) {
             (Admit::Pass, Some(inside), _) => self.inside(call, room, inside, read).await,
             (Admit::SamePass, _, Some(held)) => self.follow(call, room, held.ticket, credentials, read).await,
-            (Admit::Turn, _, Some(held)) => self.through_the_gate(call, room, held, credentials, read).await,
-            (Admit::Straight, ..) => self.straight(call, room, credentials, read).await,
+            (Admit::Turn, _, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
+            (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, read)).await,
             _ => Ok(self.forward_read(call, Journey::ungated(call), read, admit_decision(admit)).await),
         }
     }
@@ -129,10 +126,10 @@ impl Gateway {
         read: Read,
     ) -> Result<Outcome, Refused> {
         let Some(seat) = room.live.seats.get(&ticket.id) else {
-            return Ok(self.not_yet(call, room, &credentials, &read.headers));
+            return Ok(self.not_yet(call, room, &credentials, read.headers()));
         };
         let mut tokens = Tokens::default();
-        tokens.pass(room, call, &read.headers, &ticket, &seat);
+        tokens.pass(room, call, read.headers(), &ticket, &seat);
         self.as_insider(call, Entered { room, ticket, seat: &seat }, tokens, Admit::SamePass, read).await
     }
 
@@ -145,7 +142,7 @@ impl Gateway {
         read: Read,
     ) -> Result<Outcome, Refused> {
         let journey = self.journey(call, &entered, tokens);
-        let slot = self.insider_slot(call).await.map_err(|error| (error, read.headers.clone()))?;
+        let slot = self.insider_slot(call).await.map_err(|error| (error, read.headers().clone()))?;
         Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
 
@@ -187,11 +184,11 @@ impl Gateway {
         let (class, _) = room.live.class();
         let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
         if !nobody_waits || self.count_join(call, room).is_err() {
-            return Ok(self.not_yet(call, room, &credentials, &read.headers));
+            return Ok(self.not_yet(call, room, &credentials, read.headers()));
         }
         let ticket = match room.live.draw(class).await {
             Ok(ticket) => ticket,
-            Err(error) => return Ok(self.without_ticket(call, room, &error, &read.headers)),
+            Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };
         room.live.lane_metrics(class).arrivals.inc();
         let place = room.live.arrive_straight(ticket, &self.shared.clock, self.shared.clock.now());
@@ -221,10 +218,10 @@ impl Gateway {
         let (seat, slot) = match place.wait(room.settings.gate_wait).await {
             Passed::Entered { seat, slot } => (seat, slot),
             Passed::Follows => return self.follow(call, room, ticket, credentials, read).await,
-            Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, &read.headers)),
+            Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, read.headers())),
         };
         let mut tokens = Tokens::default();
-        tokens.pass(room, call, &read.headers, &ticket, &seat);
+        tokens.pass(room, call, read.headers(), &ticket, &seat);
         let journey = self.journey(call, &Entered { room, ticket, seat: &seat }, tokens);
         Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
@@ -237,11 +234,10 @@ impl Gateway {
 
     async fn read_ahead(&self, call: &Call, request: Request<Incoming>) -> Result<Read, Refused> {
         let config = &call.snapshot.config;
-        let headers = request.headers().clone();
-        let idle = config.server.limits.body_idle_timeout;
-        match receive(request, config.portal.request_buffer, idle).await {
-            Ok(request) => Ok(Read { request, headers }),
-            Err(error) => Err((error.into(), headers)),
+        let (parts, body) = request.into_parts();
+        match receive(body, config.portal.request_buffer, config.server.limits.body_idle_timeout).await {
+            Ok(body) => Ok(Request::from_parts(parts, body)),
+            Err(error) => Err((error.into(), parts.headers)),
         }
     }
 
@@ -294,7 +290,7 @@ impl Gateway {
     ) -> Outcome {
         match self.insider_slot(call).await {
             Ok(slot) => self.send(call, read, journey, slot, decision).await,
-            Err(refusal) => Outcome::of(refusal.answer(call, &read.headers), metrics::Decision::Refused),
+            Err(refusal) => Outcome::of(refusal.answer(call, read.headers()), metrics::Decision::Refused),
         }
     }
 
@@ -307,11 +303,12 @@ impl Gateway {
         slot: Slot,
         decision: metrics::Decision,
     ) -> Outcome {
-        let Read { mut request, headers } = read;
+        let received = KeptHeaders::of(read.headers());
         let mut tokens = journey.tokens;
-        strip_own(request.headers_mut());
+        let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(read.headers());
         let guard = &call.snapshot.config.leak_guard;
         let context = Context {
+            received: Received { method: &call.method, uri: &call.uri, version: read.version(), headers: &received },
             portal: &call.snapshot.config.portal,
             visitor: call.visitor(),
             sticky: journey.sticky,
@@ -321,23 +318,23 @@ impl Gateway {
             request_id: &call.request_id,
             keep: journey.keep,
         };
-        let sent = self.shared.clock.now().mono;
-        let answer = self.worker.forward(request, &context, slot).await;
-        let upstream = self.shared.clock.now().mono.since(sent);
+        let sent = self.shared.clock.mono();
+        let answer = self.worker.forward(read, &context, slot).await;
+        let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
         let mut response = match answer {
             Ok(answer) => {
                 self.count_guard(&answer);
                 if let (Some(Command::EndSession), Some((room, ticket))) = (answer.says.command, journey.inside) {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
-                    tokens = Tokens::ended(room, call, &headers);
+                    tokens = Tokens::ended(room, call, &received.unfold());
                 }
-                self.log_out(call, &headers, answer.response.status(), &mut tokens);
+                self.log_out(call, &received, answer.response.status(), &mut tokens);
                 answer.response
             }
-            Err(error) => Refusal::from(error).answer(call, &headers),
+            Err(error) => Refusal::from(error).answer(call, &received.unfold()),
         };
-        if wants_header_tokens(&headers) {
+        if gives_headers {
             response.headers_mut().extend(std::mem::take(&mut tokens.headers));
         }
         add_cookies(&mut response, tokens.cookies);
@@ -345,14 +342,15 @@ impl Gateway {
     }
 
     /// A logout path ends the passes of the rooms whose it is: when the visitor asked for it and the portal answered.
-    fn log_out(&self, call: &Call, headers: &HeaderMap, status: StatusCode, tokens: &mut Tokens) {
-        let normal = NormalPath::of(call.path());
+    fn log_out(&self, call: &Call, received: &KeptHeaders, status: StatusCode, tokens: &mut Tokens) {
         let here = call.snapshot.rooms.iter().filter(|room| {
             let settings = &room.settings;
-            settings.logout.iter().any(|pattern| pattern.matches(&normal))
+            !settings.logout.is_empty()
+                && settings.logout.iter().any(|pattern| pattern.matches(&NormalPath::of(call.path())))
                 && settings.hosts.iter().any(|host| host.matches(&call.host_name))
         });
         for room in here {
+            let headers = &received.unfold();
             let asked = !is_prefetch(headers) && call.provenance(headers) != Provenance::CrossOrigin;
             if !asked || status.is_server_error() {
                 continue;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HOST, HeaderMap, HeaderValue};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version};
 
 use super::errors::Refusal;
@@ -19,6 +19,8 @@ use crate::domain::time::Now;
 use crate::waiting_room::catalogue::Catalogue;
 use crate::waiting_room::encoding::Coding;
 use crate::waiting_room::language::{Asked, LANGUAGE_COOKIE};
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of a request id from outside that are believed at most.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -110,6 +112,18 @@ impl Call {
         }
     }
 
+    /// The same for a visitor inside. Of them the rules ask nothing but whether it is a preflight, and most requests are
+    /// theirs: the rest is not found out.
+    pub fn asking_inside(&self, headers: &HeaderMap) -> Asking {
+        Asking {
+            audience: Audience::Page,
+            prefetch: false,
+            preflight: is_preflight(&self.method, headers),
+            provenance: Provenance::Unsaid,
+            effect: if self.method.is_safe() { Effect::Safe } else { Effect::Unsafe },
+        }
+    }
+
     /// From where it was made.
     pub fn provenance(&self, headers: &HeaderMap) -> Provenance {
         let server = &self.snapshot.config.server;
@@ -161,11 +175,20 @@ fn host<B>(request: &http::Request<B>) -> Result<HeaderValue, Refusal> {
 }
 
 fn is_authority(host: &HeaderValue) -> bool {
-    host.to_str().is_ok_and(|text| text.parse::<http::uri::Authority>().is_ok() && !text.contains('@'))
+    is_plain_authority(host.as_bytes())
+        || host.to_str().is_ok_and(|text| text.parse::<http::uri::Authority>().is_ok() && !text.contains('@'))
+}
+
+/// A name or an IPv4 address, and perhaps a port: nearly every request has that, and it needs no parser.
+fn is_plain_authority(host: &[u8]) -> bool {
+    let mut parts = host.splitn(2, |byte| *byte == b':');
+    let consists = |part: &[u8], of: fn(&u8) -> bool| !part.is_empty() && part.iter().all(of);
+    parts.next().is_some_and(|name| consists(name, |byte| byte.is_ascii_alphanumeric() || b".-".contains(byte)))
+        && parts.next().is_none_or(|port| consists(port, u8::is_ascii_digit))
 }
 
 fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    let id = headers.get("x-request-id")?;
+    let id = headers.get(&X_REQUEST_ID)?;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
     (id.len() <= LONGEST_REQUEST_ID && !id.is_empty() && id.as_bytes().iter().all(plain)).then(|| id.clone())
 }
@@ -212,6 +235,24 @@ fn percent_decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nearly_every_host_is_plain() {
+        assert!(
+            ["portal.example", "portal.example:8080", "127.0.0.1:1"]
+                .iter()
+                .all(|host| is_plain_authority(host.as_bytes()))
+        );
+        assert!(!["", "a:", "a b", "a@b", "[::1]:80"].iter().any(|host| is_plain_authority(host.as_bytes())));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_plain_is_an_authority(host in "[a-z0-9.:@-]{0,12}") {
+            proptest::prop_assume!(is_plain_authority(host.as_bytes()));
+            proptest::prop_assert!(host.parse::<http::uri::Authority>().is_ok() && !host.contains('@'));
+        }
+    }
 
     #[test]
     fn form_values_are_decoded() {

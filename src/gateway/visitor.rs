@@ -10,6 +10,7 @@ use super::snapshot::RoomInForce;
 use crate::domain::admission::{Pass, Place};
 use crate::domain::cookie::{CookieName, header_of, header_values, presented};
 use crate::domain::line::{Asks, Standing};
+use crate::domain::negotiation::has_fetch_metadata;
 use crate::domain::seat::{pass_life, renewal_due, within_grace};
 use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText};
 use crate::room::{Seat, Shown, Ticket};
@@ -178,7 +179,7 @@ fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
 
 /// Whether a client keeps its tokens itself, in headers: apps do, browsers (which send fetch metadata) do not.
 pub fn wants_header_tokens(headers: &HeaderMap) -> bool {
-    !headers.contains_key("sec-fetch-mode") && !headers.contains_key("sec-fetch-site")
+    !has_fetch_metadata(headers)
 }
 
 /// Whether tokens came in headers: no other site's page can make a browser do that.
@@ -199,7 +200,7 @@ impl Tokens {
     fn give(&mut self, name: &CookieName, text: &TokenText, life: Duration) {
         self.cookies.push(name.set(text, life));
         if let (Some(header), Ok(value)) = (header_of(name.kind()), HeaderValue::from_str(text.as_str())) {
-            self.headers.push((header, value));
+            self.headers.push((header.clone(), value));
         }
     }
 

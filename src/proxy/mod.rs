@@ -42,11 +42,15 @@ use self::request_body::Progress;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
+use crate::domain::cookie;
 use crate::domain::forwarding::{self, PortalAddress, Upgrade, Visitor};
+use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, PortalSays, Route, Verdict};
 use crate::domain::time::Mono;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Something of the caller's that lives as long as an answer is on its way: while it lives, the visitor is active.
 pub type Keep = Arc<dyn Any + Send + Sync>;
@@ -62,6 +66,8 @@ pub struct Worker {
 /// What is known of a request besides itself.
 #[derive(Clone, Debug)]
 pub struct Context<'a> {
+    /// What the visitor sent, from which it is sent once more if need be.
+    pub received: Received<'a>,
     /// The portal's settings in the request's configuration.
     pub portal: &'a config::Portal,
     /// Who asks, for the forwarding headers.
@@ -80,6 +86,19 @@ pub struct Context<'a> {
     /// Kept until the answer has been handed to the visitor's connection to its end, or the upgraded connection has
     /// ended.
     pub keep: Option<Keep>,
+}
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its target.
+    pub uri: &'a Uri,
+    /// Its version.
+    pub version: Version,
+    /// Its headers.
+    pub headers: &'a KeptHeaders,
 }
 
 /// What came back.
@@ -118,7 +137,7 @@ impl Worker {
     /// Sends a request to the portal and brings its answer, guarded. The slot is given back when the portal's answer
     /// has been read to its end (at the 101 of an upgrade).
     ///
-    /// The request has lost our own cookies already; its target is in origin form or loses its authority here.
+    /// The request loses our own tokens here, and the authority of its target.
     ///
     /// # Errors
     /// [`ProxyError`] when there is no answer to deliver; it knows its status and whose fault it is.
@@ -130,7 +149,7 @@ impl Worker {
     ) -> Result<Answer, ProxyError> {
         let upgrade = Leaving::of(&mut request, context.route);
         let exchange = prepare(&mut request, context, upgrade.asked)?;
-        let (response, lease) = self.exchange(request, context).await?;
+        let (response, lease) = self.exchange(request, context, upgrade.asked).await?;
         deliver(response, InUse { lease, slot }, &exchange, context, upgrade).await
     }
 
@@ -138,19 +157,20 @@ impl Worker {
         &self,
         mut request: Request<RequestBody>,
         context: &Context<'_>,
+        upgrade: Upgrade,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
         let addresses = self.portal.addresses();
         let address = self.portal.choose(&addresses, context.sticky, &[]).ok_or(ProxyError::ClosedAtOnce)?;
         if let Some(lease) = self.pool.take(&address, context.portal.keep_alive) {
-            let spare = repeatable(&request);
+            let repeatable = is_repeatable(&request);
             request = match self.send(request, lease, context).await {
                 Ok(answered) => return Ok(answered),
                 Err(Unanswered::Unsent(unsent)) => *unsent,
-                Err(Unanswered::DiedUnused(error)) => spare.ok_or(error)?,
-                Err(Unanswered::Failed(error)) => return Err(error),
+                Err(Unanswered::DiedUnused(_)) if repeatable => once_more(context, upgrade)?,
+                Err(Unanswered::DiedUnused(error) | Unanswered::Failed(error)) => return Err(error),
             };
         }
-        let lease = self.open(address, &addresses, context).await?;
+        let lease = Box::pin(self.open(address, &addresses, context)).await?;
         match self.send(request, lease, context).await {
             Ok(answered) => Ok(answered),
             Err(Unanswered::DiedUnused(error) | Unanswered::Failed(error)) => Err(error),
@@ -233,7 +253,7 @@ impl Worker {
     }
 
     fn now(&self) -> Mono {
-        self.clock.now().mono
+        self.clock.mono()
     }
 }
 
@@ -281,6 +301,7 @@ fn prepare(
     origin_form(request.uri_mut());
     let mut headers = std::mem::take(request.headers_mut());
     forwarding::strip_request(&mut headers, context.visitor.trust);
+    cookie::strip_own(&mut headers);
     let path = request.uri().path();
     let exchange =
         leak_guard::clean_request(&mut headers, &method, path, context.route, context.keep_cookies, context.guard);
@@ -306,17 +327,20 @@ fn origin_form(uri: &mut Uri) {
     }
 }
 
-/// The same request once more, if it may be sent once more.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let bodiless = matches!(request.body(), RequestBody::Empty);
-    if !bodiless || !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+/// Whether a request may be sent once more.
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    matches!(request.body(), RequestBody::Empty) && matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// A request without a body, made anew from what was received.
+fn once_more(context: &Context<'_>, upgrade: Upgrade) -> Result<Request<RequestBody>, ProxyError> {
+    let mut request = Request::new(RequestBody::Empty);
+    *request.method_mut() = context.received.method.clone();
+    *request.uri_mut() = context.received.uri.clone();
+    *request.version_mut() = context.received.version;
+    *request.headers_mut() = context.received.headers.unfold();
+    prepare(&mut request, context, upgrade)?;
+    Ok(request)
 }
 
 /// Makes the portal's answer one of ours to the visitor.
@@ -365,7 +389,8 @@ fn handling(parts: &response::Parts, context: &Context<'_>) -> Handling {
     let is_event_stream = parts
         .headers
         .get(CONTENT_TYPE)
-        .is_some_and(|media_type| media_type.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+        .and_then(|media_type| media_type.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM));
     Handling {
         reading: if is_event_stream { Reading::AsTaken } else { Reading::Ahead(context.portal.response_buffer) },
         idle_limit: context.portal.idle_timeout,

@@ -53,7 +53,7 @@ impl Pool {
 
     /// The freshest unused connection to the address that is still good.
     pub(super) fn take(self: &Arc<Self>, address: &Arc<Address>, keep_alive: Duration) -> Option<Lease> {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let shelf = shelves.iter_mut().find(|shelf| shelf.address == address.id)?;
         while let Some((since, connection)) = shelf.idle.pop() {
@@ -75,7 +75,7 @@ impl Pool {
 
     /// Closes what has stood unused for too long or died.
     pub(super) fn sweep(&self, keep_alive: Duration) {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         for shelf in shelves.iter_mut() {
             shelf.idle.retain(|(since, connection)| now.since(*since) < keep_alive && connection.sender.is_ready());
@@ -84,7 +84,7 @@ impl Pool {
     }
 
     fn put(&self, address: u64, connection: Connection) {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         match shelves.iter_mut().find(|shelf| shelf.address == address) {
             Some(shelf) => shelf.idle.push((now, connection)),

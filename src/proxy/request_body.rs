@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -74,14 +74,8 @@ pub(super) struct Progress {
 /// # Errors
 /// [`ProxyError::VisitorTooSlow`] when nothing came for `idle_limit`, [`ProxyError::VisitorGone`] when the visitor
 /// broke off.
-pub async fn receive(
-    request: Request<Incoming>,
-    buffer: usize,
-    idle_limit: Duration,
-) -> Result<Request<RequestBody>, ProxyError> {
-    let (parts, body) = request.into_parts();
-    let body = if body.is_end_stream() { RequestBody::Empty } else { read_ahead(body, buffer, idle_limit).await? };
-    Ok(Request::from_parts(parts, body))
+pub async fn receive(body: Incoming, buffer: usize, idle_limit: Duration) -> Result<RequestBody, ProxyError> {
+    if body.is_end_stream() { Ok(RequestBody::Empty) } else { read_ahead(body, buffer, idle_limit).await }
 }
 
 async fn read_ahead(mut body: Incoming, buffer: usize, idle_limit: Duration) -> Result<RequestBody, ProxyError> {

@@ -224,7 +224,7 @@ impl Drop for GatePlace {
             drop(unused);
         }
         if self.room.seats.get(&self.ticket.id).is_none() {
-            self.room.depart(&self.ticket, self.came, self.clock.now().mono);
+            self.room.depart(&self.ticket, self.came, self.clock.mono());
         }
     }
 }

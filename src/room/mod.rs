@@ -211,7 +211,12 @@ impl LiveRoom {
 
     /// Seconds of the room's session clock: the process's time line less what was frozen.
     pub fn room_seconds(&self, now: Now) -> u32 {
-        now.unix.minus(self.frozen()).seconds()
+        self.room_seconds_at(now.unix)
+    }
+
+    /// The same of a point on the time line.
+    pub fn room_seconds_at(&self, unix: Unix) -> u32 {
+        unix.minus(self.frozen()).seconds()
     }
 
     fn frozen(&self) -> Duration {

@@ -28,6 +28,9 @@ use crate::server::io::VisitorStream;
 const BACKLOG: i32 = 4096;
 /// Pause after the system refused to accept a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Headers that hyper takes when it is told nothing; told a number, even this one, it puts their places on the heap for
+/// each request.
+const HYPERS_MAX_HEADERS: usize = 100;
 /// When the drain begins: nobody else is at the door once nobody came for so long, and it closes at the latest then.
 const NOBODY_MORE: Duration = Duration::from_millis(20);
 const DOOR_CLOSES: Duration = Duration::from_millis(500);
@@ -238,13 +241,12 @@ impl Serving {
         let limits = self.limits.borrow().clone();
         let service = self.service(peer);
         let stream = VisitorStream::new(stream, place, limits.write_idle_timeout);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
-            .max_headers(limits.max_headers)
-            .max_header_size(limits.max_head_bytes)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_header_size(limits.max_head_bytes);
+        if limits.max_headers != HYPERS_MAX_HEADERS {
+            http.max_headers(limits.max_headers);
+        }
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let mut drain = self.drain;
         let drained_and_heard = async {
@@ -267,16 +269,18 @@ impl Serving {
         &self,
         peer: IpAddr,
     ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
-        let (gateway, drain) = (self.gateway.clone(), self.drain.clone());
+        let serving = Arc::new((self.gateway.clone(), self.drain.clone()));
         service_fn(move |request| {
-            let (gateway, drain) = (gateway.clone(), drain.clone());
-            async move {
+            let serving = serving.clone();
+            // Boxed, because hyper moves it about before it runs, and it is large.
+            Box::pin(async move {
+                let (gateway, drain) = &*serving;
                 let mut response = gateway.handle(request, peer).await;
                 if *drain.borrow() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         })
     }
 }

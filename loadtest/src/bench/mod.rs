@@ -4,6 +4,8 @@
 mod medians;
 mod nginx;
 mod proxy;
+mod side;
+mod waiting;
 mod wrk;
 
 use clap::Subcommand;
@@ -15,6 +17,8 @@ use crate::Outcome;
 pub enum BenchCase {
     /// Proxied requests of a visitor inside: full admission work and header edits, against nginx with the same edits.
     Proxy(proxy::ProxyArguments),
+    /// What a waiting visitor costs: the poll and the page, against the cheapest answers nginx can give.
+    Waiting(waiting::WaitingArguments),
 }
 
 /// Measures a case and prints the result.
@@ -24,5 +28,6 @@ pub enum BenchCase {
 pub async fn bench(case: BenchCase) -> Outcome<()> {
     match case {
         BenchCase::Proxy(arguments) => proxy::bench(arguments).await,
+        BenchCase::Waiting(arguments) => waiting::bench(arguments).await,
     }
 }

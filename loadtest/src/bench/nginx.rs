@@ -41,9 +41,19 @@ const PORTAL: &str = r#"
     }
 "#;
 
-/// Header by header what our proxy does on a personal route: hop-by-hop headers, forwarding headers, no conditions
-/// towards the portal, one cache policy towards the visitor.
+/// Header by header what our proxy does on a personal route: hop-by-hop headers, what nobody outside may say,
+/// forwarding headers, our own cookies and no others taken out, no conditions towards the portal, one cache policy
+/// towards the visitor. Headers that are only taken away cost nginx nothing that depends on their number.
 const PROXY: &str = r#"
+    map $http_cookie $cookies_of_others {
+        default $http_cookie;
+        "~^(?<before>.*?);? ?anticamera-(ticket|turn|pass|receipt)-[^;]*(?<after>.*)$" "$before$after";
+    }
+    map $http_x_request_id $id {
+        default $http_x_request_id;
+        "" $request_id;
+    }
+    {log}
     upstream portal {
         server {portal};
         keepalive 128;
@@ -60,30 +70,84 @@ const PROXY: &str = r#"
             proxy_set_header X-Forwarded-For $remote_addr;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $http_host;
-            proxy_set_header Forwarded "for=$remote_addr;proto=$scheme;host=$http_host";
-            proxy_set_header X-Request-Id $request_id;
-            proxy_set_header Cookie "";
+            proxy_set_header Forwarded "for=$remote_addr;host=\"$http_host\";proto=$scheme";
+            proxy_set_header X-Request-Id $id;
+            proxy_set_header Cookie $cookies_of_others;
             proxy_set_header Cache-Control "no-store, no-cache";
             proxy_set_header Pragma "no-cache";
             proxy_set_header If-None-Match "";
             proxy_set_header If-Modified-Since "";
             proxy_set_header If-Range "";
             proxy_set_header Range "";
+            proxy_set_header Expect "";
+            proxy_set_header Proxy "";
+            proxy_set_header X-Real-IP "";
+            proxy_set_header X-Original-URL "";
+            proxy_set_header X-Rewrite-URL "";
+            proxy_set_header X-HTTP-Method-Override "";
+            proxy_set_header Waiting-Room-Ticket "";
+            proxy_set_header Waiting-Room-Turn "";
+            proxy_set_header Waiting-Room-Pass "";
             proxy_hide_header Cache-Control;
             proxy_hide_header Pragma;
             proxy_hide_header Expires;
             proxy_hide_header ETag;
             proxy_hide_header Last-Modified;
-            proxy_hide_header Surrogate-Control;
-            proxy_hide_header CDN-Cache-Control;
+            proxy_hide_header Accept-Ranges;
             proxy_hide_header Age;
+            proxy_hide_header Warning;
+            proxy_hide_header Vary;
+            proxy_hide_header Surrogate-Control;
+            proxy_hide_header Surrogate-Key;
+            proxy_hide_header CDN-Cache-Control;
+            proxy_hide_header Cloudflare-CDN-Cache-Control;
+            proxy_hide_header Vercel-CDN-Cache-Control;
+            proxy_hide_header Netlify-CDN-Cache-Control;
+            proxy_hide_header Edge-Control;
+            proxy_hide_header Waiting-Room-Command;
+            proxy_hide_header Waiting-Room-Identity;
             add_header Via "1.1 proxy" always;
+            add_header Vary "*" always;
             add_header Cache-Control "private, no-store, no-cache, must-revalidate, max-age=0" always;
             add_header Pragma "no-cache" always;
             add_header Expires "0" always;
             add_header Surrogate-Control "no-store" always;
             add_header CDN-Cache-Control "no-store" always;
+            add_header Cloudflare-CDN-Cache-Control "no-store" always;
+            add_header Vercel-CDN-Cache-Control "no-store" always;
+            add_header Netlify-CDN-Cache-Control "no-store" always;
+            add_header Edge-Control "no-store" always;
+            add_header X-Accel-Buffering "no" always;
+            add_header Age "0" always;
         }
+    }
+"#;
+
+/// The same line for each request as ours, written in batches as ours.
+const LOG: &str = r#"
+    log_format like_ours escape=json '{"timestamp":"$time_iso8601","level":"INFO","target":"access","request_id":"$id",'
+        '"client":"$remote_addr","method":"$request_method","host":"$host","path":"$uri","status":$status,'
+        '"decision":"admitted_pass","room":"bench","class":"citizen","bytes":$body_bytes_sent,'
+        '"duration_ms":$request_time,"upstream_ms":$upstream_response_time}';
+    access_log {dir}/access.log like_ours buffer=64k flush=1s;
+"#;
+
+/// Whether each request is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccessLog {
+    /// One line for each.
+    On,
+    /// None.
+    Off,
+}
+
+/// The cheapest answers nginx can give: a text of its configuration, and a file.
+const ANSWERS: &str = r#"
+    server {
+        listen {listen} backlog=4096;
+        default_type application/json;
+        location = /file { root {dir}; default_type text/html; }
+        location / { return 200 '{body}'; }
     }
 "#;
 
@@ -106,11 +170,23 @@ pub(super) async fn start_portal(listen: SocketAddr, directory: &Path, clock: &C
 pub(super) async fn start_proxy(
     listen: SocketAddr,
     portal: SocketAddr,
+    log: AccessLog,
     directory: &Path,
     clock: &Clock,
 ) -> Outcome<Child> {
-    let values = [("{listen}", listen.to_string()), ("{portal}", portal.to_string())];
+    let log = if log == AccessLog::On { LOG } else { "" };
+    let values = [("{listen}", listen.to_string()), ("{portal}", portal.to_string()), ("{log}", log.to_owned())];
     start("proxy", &filled_in(PROXY, &values), listen, directory, clock).await
+}
+
+/// Starts nginx to answer everything with `body`, and `/file` with the file of that name in `directory`.
+///
+/// # Errors
+/// When it does not start.
+pub(super) async fn start_answers(listen: SocketAddr, body: &str, directory: &Path, clock: &Clock) -> Outcome<Child> {
+    let body = body.replace('\'', "_").replace('$', "_");
+    let values = [("{listen}", listen.to_string()), ("{body}", body)];
+    start("answers", &filled_in(ANSWERS, &values), listen, directory, clock).await
 }
 
 async fn start(name: &str, blocks: &str, listen: SocketAddr, directory: &Path, clock: &Clock) -> Outcome<Child> {

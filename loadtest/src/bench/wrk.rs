@@ -1,6 +1,7 @@
 //! Runs `wrk` and reads what it prints.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -16,25 +17,42 @@ pub(super) struct Load {
     pub(super) p99_ms: f64,
 }
 
-/// Sends as many requests for `path` as it can over `connections` keep-alive connections.
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    /// A page, always with the same head.
+    Page {
+        /// Its path.
+        path: &'static str,
+        /// The `Cookie` header.
+        cookie: Option<String>,
+    },
+    /// What a script of wrk's asks for.
+    Script(PathBuf),
+}
+
+/// Sends as many requests as it can over `connections` keep-alive connections.
 ///
 /// # Errors
 /// When `wrk` is missing, or any answer was an error.
-pub(super) async fn wrk(
-    address: SocketAddr,
-    path: &str,
-    cookie: Option<&str>,
-    connections: usize,
-    span: Duration,
-) -> Outcome<Load> {
+pub(super) async fn wrk(address: SocketAddr, ask: &Ask, connections: usize, span: Duration) -> Outcome<Load> {
     let mut command = Command::new("wrk");
     command.args(["--threads", "1", "--latency"]);
     command.args(["--connections", &connections.to_string(), "--duration", &format!("{}s", span.as_secs().max(1))]);
-    command.args(["--header", "Accept: text/html", "--header", "Accept-Language: it"]);
-    command.args(["--header", "User-Agent: Mozilla/5.0 (X11; Linux x86_64)"]);
-    if let Some(cookie) = cookie {
-        command.args(["--header", &format!("Cookie: {cookie}")]);
-    }
+    let path = match ask {
+        Ask::Page { path, cookie } => {
+            command.args(["--header", "Accept: text/html", "--header", "Accept-Language: it"]);
+            command.args(["--header", "User-Agent: Mozilla/5.0 (X11; Linux x86_64)"]);
+            if let Some(cookie) = cookie {
+                command.args(["--header", &format!("Cookie: {cookie}")]);
+            }
+            path
+        }
+        Ask::Script(file) => {
+            command.arg("--script").arg(file);
+            "/"
+        }
+    };
     command.arg(format!("http://{address}{path}")).kill_on_drop(true);
     let output = command.output().await.context(|| "start wrk (Debian's package is wrk)")?;
     let text = String::from_utf8_lossy(&output.stdout);
