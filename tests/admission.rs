@@ -1,15 +1,9 @@
 //! What a visitor meets on the way in: straight through when nobody waits, otherwise the page, a ticket, a turn, and
 //! one entry.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
-
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
 
 use std::time::Duration;
 
-use app::{Answer, Running, Visitor, identity_of, number_of, own, room_of};
+use crate::support::app::{Answer, Running, Visitor, identity_of, number_of, own, room_of};
 use serde_json::json;
 
 const MEMBERS: [&str; 17] = [

@@ -3,13 +3,7 @@
 //!
 //! Visitors join, poll, enter and use their pass over connections of their own; a stand-in portal writes down when
 //! whose first request came.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails aloud")]
 #![allow(clippy::disallowed_methods, reason = "real time is measured here")]
-
-#[path = "support/crowd.rs"]
-mod crowd;
-#[path = "support/process.rs"]
-mod process;
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crowd::{Client, Crowd, Portal, free_address};
-use process::{Proxy, Setup};
+use crate::support::crowd::{Client, Crowd, Portal, free_address};
+use crate::support::process::{Proxy, Setup};
 
 const RATE: f64 = 40.0;
 

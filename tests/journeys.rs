@@ -1,15 +1,9 @@
 //! The way of those inside: passes that slide, end, are renewed, and free their seats.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
-
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
 
 use std::time::Duration;
 
-use app::{Running, Visitor, identity_of, own, room_of};
-use portal::Script;
+use crate::support::app::{Running, Visitor, identity_of, own, room_of};
+use crate::support::portal::Script;
 use serde_json::json;
 
 /// Somebody inside whose pass has come back.

@@ -3,7 +3,6 @@
 //!
 //! Whatever happens: no number enters twice, never more entries than the rate allows, nobody who stayed is called after
 //! a later ticket or counted absent, nobody enters uncalled, and a line with somebody present always moves on.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails aloud")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

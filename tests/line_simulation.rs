@@ -3,8 +3,6 @@
 //! Each scenario prints its figures and holds the line to its promises: never more entries than the rate allows, the
 //! rate reached, nobody who stayed overtaken, no number twice, little standing at the gate.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail loudly")]
-
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;

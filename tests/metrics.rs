@@ -1,7 +1,5 @@
 //! What Prometheus makes of our metrics: `promtool` reads them and has no complaint.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 

@@ -1,15 +1,10 @@
 //! Our own paths as browsers, apps, caches and other people's pages meet them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
 
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
-
+use crate::support::portal;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use app::{ROOM, Running, Visitor, number_of, own, room_of};
+use crate::support::app::{self, ROOM, Running, Visitor, number_of, own, room_of};
 use serde_json::json;
 
 /// A room in which nobody goes straight through and the line is long.

@@ -1,13 +1,7 @@
 //! No spelling of a protected path gets round the room, our own paths never reach the portal, and what is judged is what
 //! is forwarded.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
 
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
-
-use app::room_of;
+use crate::support::app::room_of;
 
 const SPELLINGS: [&str; 38] = [
     "/fair",

@@ -1,15 +1,9 @@
 //! The portal fails, is full, or comes back: nobody is let in for nothing, and nobody loses anything.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
-
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
 
 use std::time::Duration;
 
-use app::{PATIENCE, ROOM, Running, Visitor, room_of};
-use portal::{FakePortal, Script, gate};
+use crate::support::app::{PATIENCE, ROOM, Running, Visitor, room_of};
+use crate::support::portal::{self, FakePortal, Script, gate};
 use serde_json::json;
 use tokio::time::timeout;
 

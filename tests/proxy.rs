@@ -1,15 +1,12 @@
 //! Black-box tests of the way to the portal and back: real sockets, a fake portal, and a small server around
 //! `proxy::Worker` in place of the gateway.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
-
-#[path = "support/portal.rs"]
-mod portal;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::portal::{self, FakePortal, Script, Step, gate};
 use anticamera::body::Body;
 use anticamera::clock::{Clock, ManualClock};
 use anticamera::config::{self, PortalUrl};
@@ -21,7 +18,6 @@ use anticamera::proxy::{self, Context, Health, Portal, ProxyError, Received, Wor
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use portal::{FakePortal, Script, Step, gate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;

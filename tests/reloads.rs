@@ -1,17 +1,11 @@
 //! Changes of the configuration while visitors wait and are inside.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
-
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
 
 use std::time::Duration;
 
+use crate::support::app::{self, PATIENCE, ROOM, Running, Setup, Visitor, Wire, number_of, room_of};
 use anticamera::admin::ReloadAnswer;
 use anticamera::app::reload;
 use anticamera::config::watch::Watch;
-use app::{PATIENCE, ROOM, Running, Setup, Visitor, Wire, number_of, room_of};
 use serde_json::json;
 use tokio::time::timeout;
 

@@ -1,15 +1,9 @@
 //! What a restart and a crash leave behind: everybody keeps the place, the turn and the pass.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
-
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use app::{Running, Visitor, identity_of, number_of, own, room_of};
+use crate::support::app::{Running, Visitor, identity_of, number_of, own, room_of};
 use serde_json::json;
 
 /// Real time in which whatever was recorded becomes durable: the promise is one second of the disk's time, which no

@@ -2,8 +2,10 @@
 //!
 //! Prints figures. The bounds are those the program promises, except that times are those that the thread worked;
 //! the whole day (`ANTICAMERA_FULL=1`) walks through everybody present, most absent, and a million back.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails aloud")]
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "uses a part of it")]
 #[path = "support/process.rs"]
 mod process;
 

@@ -1,13 +1,7 @@
 //! What becomes of tokens that are not what they seem: they are none, are counted by reason, and never an error.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail aloud")]
 
-#[path = "support/app.rs"]
-mod app;
-#[path = "support/portal.rs"]
-mod portal;
-
+use crate::support::app::{self, Running, number_of, room_of};
 use anticamera::admin::ReloadAnswer;
-use app::{Running, number_of, room_of};
 
 const OTHER_ROOM: &str =
     "[[room]]\nname = \"other\"\npaths = [\"/other/**\"]\nadmission_rate = \"10/s\"\nentry = \"page\"";

@@ -1,22 +1,13 @@
 //! The released program in front of a real portal: Apache Tomcat with its examples. Sessions, forms, WebSockets,
 //! parts of files, conditions, redirects and cache policy, as a visitor's browser meets them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/tomcat.rs"]
-mod tomcat;
-#[path = "support/wire.rs"]
-mod wire;
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use process::{Proxy, Setup};
-use tomcat::Tomcat;
-use wire::{Reply, Visitor, Wire};
+use crate::support::process::{Proxy, Setup};
+use crate::support::tomcat::Tomcat;
+use crate::support::wire::{Reply, Visitor, Wire};
 
 const SESSIONS: &str = "/examples/servlets/servlet/SessionExample";
 const FORM: &str = "/examples/servlets/servlet/RequestParamExample";

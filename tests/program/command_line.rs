@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::process::{Finished, Setup, run};
+use crate::support::process::{Finished, Setup, run};
 
 /// Writes a file and runs a command on it.
 fn with_file(command: &str, text: &str) -> Finished {

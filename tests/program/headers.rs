@@ -1,8 +1,8 @@
 //! Header hygiene from one end to the other: what the portal hears of a visitor, and what it never hears.
 
-use crate::Stage;
-use crate::portal::{Script, Seen};
-use crate::wire::Visitor;
+use super::Stage;
+use crate::support::portal::{Script, Seen};
+use crate::support::wire::Visitor;
 
 impl Stage {
     /// What the portal saw of a request of this visitor with these header lines.

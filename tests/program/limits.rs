@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::portal::{Script, Step};
-use crate::wire::{Visitor, Wire};
-use crate::{Stage, until};
+use super::{Stage, until};
+use crate::support::portal::{Script, Step};
+use crate::support::wire::{Visitor, Wire};
 
 const HEALTH: &str = "GET /.waiting-room/health HTTP/1.1\r\nHost: a\r\n\r\n";
 

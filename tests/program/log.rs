@@ -1,8 +1,8 @@
 //! What the log says of requests, and what it must not say.
 
-use crate::Stage;
-use crate::portal::{Script, Step};
-use crate::wire::Visitor;
+use super::Stage;
+use crate::support::portal::{Script, Step};
+use crate::support::wire::Visitor;
 
 #[test]
 fn an_access_line_says_what_became_of_a_request() {

@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::portal::{Script, Step};
-use crate::wire::{Visitor, Wire};
-use crate::{Stage, until};
+use super::{Stage, until};
+use crate::support::portal::{Script, Step};
+use crate::support::wire::{Visitor, Wire};
 
 #[test]
 fn half_an_answer_is_never_taken_for_a_whole_one() {

@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::wire::Visitor;
-use crate::{Stage, until};
+use super::{Stage, until};
+use crate::support::wire::Visitor;
 
 impl Stage {
     /// Changes the file, as an editor would.

@@ -4,9 +4,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::portal::{Script, Step, gate, hash};
-use crate::wire::{Visitor, Wire};
-use crate::{Stage, until};
+use super::{Stage, until};
+use crate::support::portal::{Script, Step, gate, hash};
+use crate::support::wire::{Visitor, Wire};
 
 #[test]
 fn what_is_under_way_comes_to_its_end() {

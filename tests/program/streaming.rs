@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use crate::portal::{Script, Step, gate, hash};
-use crate::process::Setup;
-use crate::wire::{Visitor, Wire};
-use crate::{Stage, metric, until};
+use super::{Stage, metric, until};
+use crate::support::portal::{Script, Step, gate, hash};
+use crate::support::process::Setup;
+use crate::support::wire::{Visitor, Wire};
 
 /// What large bodies are made of, over and over.
 const BLOCK: usize = 1 << 20;

@@ -1,7 +1,5 @@
 //! The whole program in this process: real sockets, a fake portal, a clock that only the test moves, and visitors with
 //! cookie jars. Nothing here sleeps until something is ready: time passes when [`Running::advance`] says so.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's support fails aloud")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +22,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::portal::FakePortal;
+use super::portal::FakePortal;
 
 /// The room of most tests.
 pub const ROOM: &str = "fair";
@@ -427,12 +425,6 @@ impl Asking {
     /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Asking {
         self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Takes a header away.
-    pub fn without(mut self, name: &str) -> Asking {
-        self.headers.retain(|(line, _)| !line.eq_ignore_ascii_case(name));
         self
     }
 

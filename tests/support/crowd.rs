@@ -1,7 +1,5 @@
 //! A crowd of simple visitors over connections of their own, and a portal that writes down when whose first request
 //! came. Visitors keep their tokens in headers, as apps do, and stay until they are inside.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's tool fails aloud")]
 #![allow(clippy::disallowed_methods, reason = "real time is measured here")]
 
 use std::collections::HashMap;

@@ -3,8 +3,6 @@
 //! Without a script it answers 200 `hello`. A few paths answer by themselves: `/echo` (length and SHA-256 of the body
 //! that came), `/status/NNN`, `/bytes/N` (N bytes, length-framed), `/ws` (agrees to a WebSocket and sends back what
 //! comes).
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's stand-in fails aloud")]
 
 use std::collections::HashMap;
 use std::io;

@@ -1,7 +1,5 @@
 //! The released program as a process of its own: a configuration in a directory that vanishes, ports that the system
 //! chose, its log read line by line, signals by process id.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's tool fails aloud")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -116,12 +114,8 @@ impl Proxy {
         self.directory.path().join("config.toml")
     }
 
-    /// Where its state lies.
-    pub fn directory(&self) -> PathBuf {
-        self.directory.path().to_owned()
-    }
-
     /// The process.
+    #[allow(dead_code, reason = "only the tests that are a program of their own use it")]
     pub fn process_id(&self) -> u32 {
         self.child.id()
     }

@@ -49,7 +49,6 @@ impl Tomcat {
     }
 
     /// One instance for all tests of a process that run at the same time; it ends with the last of them.
-    #[allow(dead_code, reason = "some tests need an instance of their own")]
     pub fn shared() -> Arc<Tomcat> {
         static SHARED: Mutex<Weak<Tomcat>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,12 +62,6 @@ impl Tomcat {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The process, to stop and continue it.
-    #[allow(dead_code, reason = "not every test that starts a Tomcat stops it")]
-    pub fn process_id(&self) -> u32 {
-        self.process.id()
     }
 }
 

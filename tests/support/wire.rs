@@ -1,10 +1,8 @@
 //! A visitor who speaks HTTP/1.1 by hand over one socket, so that tests see exactly what is sent and what comes.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's tool fails aloud")]
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -77,11 +75,6 @@ impl Wire {
         Wire::over(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
     }
 
-    /// Connects, if the door is open.
-    pub fn try_connect(address: SocketAddr) -> Option<Wire> {
-        TcpStream::connect_timeout(&address, PATIENCE).ok().map(Wire::over)
-    }
-
     /// Connects as somebody whose system takes almost nothing ahead.
     pub fn connect_narrow(address: SocketAddr) -> Wire {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -110,19 +103,9 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// Sends no more.
-    pub fn finish_sending(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
     /// Breaks off with a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
-    }
-
-    /// The socket itself.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
     }
 
     /// Reads more; false at the end, however it came.

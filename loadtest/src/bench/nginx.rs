@@ -184,7 +184,7 @@ pub(super) async fn start_proxy(
 /// # Errors
 /// When it does not start.
 pub(super) async fn start_answers(listen: SocketAddr, body: &str, directory: &Path, clock: &Clock) -> Outcome<Child> {
-    let body = body.replace('\'', "_").replace('$', "_");
+    let body = body.replace(['\'', '$'], "_");
     let values = [("{listen}", listen.to_string()), ("{body}", body)];
     start("answers", &filled_in(ANSWERS, &values), listen, directory, clock).await
 }

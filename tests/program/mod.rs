@@ -1,15 +1,6 @@
 //! The released program as its users meet it: a process between real sockets, with a portal that records what reaches
 //! it and misbehaves on request. What only this whole can show is shown here; rules have tests of their own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "../support/portal.rs"]
-mod portal;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/wire.rs"]
-mod wire;
-
 mod command_line;
 mod headers;
 mod limits;
@@ -22,10 +13,10 @@ mod streaming;
 use std::thread;
 use std::time::Duration;
 
-use portal::FakePortal;
-use process::{Proxy, Setup};
+use crate::support::portal::FakePortal;
+use crate::support::process::{Proxy, Setup};
+use crate::support::wire::{PATIENCE, Reply, Visitor, Wire};
 use tokio::runtime::Runtime;
-use wire::{PATIENCE, Reply, Visitor, Wire};
 
 /// A portal, and the program in front of it: one room over everything.
 struct Stage {

@@ -1,0 +1,20 @@
+//! All tests that see the program from outside, and the long tests of its rules, as one program: it is linked once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+mod admission;
+mod crash;
+mod journeys;
+mod line_properties;
+mod line_simulation;
+mod metrics;
+mod own_paths;
+mod path_tricks;
+mod portal_trouble;
+mod program;
+mod proxy;
+mod reloads;
+mod restart;
+mod tokens;
+mod tomcat;

@@ -1,0 +1,8 @@
+//! What the tests stand on: the program in this process or as one of its own, visitors, portals and crowds.
+
+pub mod app;
+pub mod crowd;
+pub mod portal;
+pub mod process;
+pub mod tomcat;
+pub mod wire;
