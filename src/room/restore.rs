@@ -13,10 +13,10 @@ use crate::domain::movement::MovementLog;
 use crate::domain::names::ClassId;
 use crate::domain::tickets::State;
 use crate::domain::time::Now;
-use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::token::VisitorId;
 use crate::entropy;
 use crate::room::NoTicket;
-use crate::store::{self, Origin, Script, Store, TicketState};
+use crate::store::{self, Doubt, Origin, Script, Store, TicketState};
 use crate::telemetry::metrics::Metrics;
 
 /// How far below the durable mark unknown numbers may have been drawn just before a stop: two stops' worth. Unknown
@@ -46,10 +46,11 @@ impl LiveRoom {
             seconds_ticked: 0,
             still: None,
             last_tick: now.mono,
+            others: Default::default(),
         };
         let live = LiveRoom {
             name: room.name.clone(),
-            identity: LineIdentity(known.identity),
+            identity: AtomicU64::new(known.identity),
             seats: seats_of(&known),
             joins: Joins::default(),
             inner: Mutex::new(inner),
@@ -80,7 +81,7 @@ fn seats_of(known: &store::Line) -> Seats {
     seats
 }
 
-fn line_of(room: &config::Room, known: &store::Line, now: Now) -> Line {
+pub(super) fn line_of(room: &config::Room, known: &store::Line, now: Now) -> Line {
     if known.origin == Origin::New {
         return Line::new(terms(room), now.mono);
     }
@@ -98,7 +99,9 @@ fn restore_lane(line: &mut Line, class: ClassId, lane: &store::Lane, now: Now) {
         line.restore(class, number, state_of(record.state), asks, now);
     }
     let in_doubt_from = (lane.forgotten + 1).max(lane.mark.saturating_sub(IN_DOUBT));
-    line.restore_in_doubt(class, in_doubt_from..=lane.mark, now);
+    if lane.doubt == Doubt::NearTheMark {
+        line.restore_in_doubt(class, in_doubt_from..=lane.mark, now);
+    }
     line.lifted(class, lane.mark, now);
 }
 
