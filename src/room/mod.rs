@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config;
 use crate::domain::budget::WHOLE;
@@ -50,6 +50,8 @@ pub struct LiveRoom {
     /// Who joined lately.
     pub joins: Joins,
     inner: Mutex<Inner>,
+    /// Says when numbers drawn here or elsewhere were heard of.
+    drawn: watch::Sender<()>,
     identity: AtomicU64,
     settings: RwLock<Arc<config::Room>>,
     store: Arc<Store>,
@@ -265,6 +267,9 @@ impl LiveRoom {
     pub async fn draw(&self, class: ClassId, drawn: Drawn) -> Result<Ticket, NoTicket> {
         let id = VisitorId(entropy::bytes()?);
         let number = self.store.take_number(&self.name, class, drawn).await?;
+        if self.is_shared() {
+            self.heard_of_all_before(class, number).await?;
+        }
         Ok(Ticket { id, class, number })
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, terms};
 use crate::config;
@@ -54,6 +55,7 @@ impl LiveRoom {
             seats: seats_of(&known),
             joins: Joins::default(),
             inner: Mutex::new(inner),
+            drawn: watch::Sender::new(()),
             settings: RwLock::new(room),
             store,
             polls: DashMap::new(),

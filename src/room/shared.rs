@@ -26,12 +26,15 @@ use crate::domain::time::{Mono, Now};
 use crate::domain::token::VisitorId;
 use crate::proxy::Portal;
 use crate::store::{
-    self, Doubt, Drawn, Entry, Fact, Health, Item, Lane, News, Origin, Own, Role, Script, TicketPage, TicketRecord,
-    TicketState,
+    self, Doubt, Drawn, Entry, Fact, Health, Item, Lane, News, Origin, Own, Role, Script, StoreError, TicketPage,
+    TicketRecord, TicketState,
 };
 
-/// A grant is worth nothing after this time: whoever was stopped in between must not enter on it.
-const GRANT_LASTS: Duration = Duration::from_secs(1);
+/// A grant is worth nothing after this time: many that come late together would be more than the rate.
+const GRANT_LASTS: Duration = Duration::from_millis(400);
+
+/// How long a number drawn may take to be heard of.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// When the leader has not heard by then that its grant was used, the ticket stands at the gate again.
 const GRANT_LOST: Duration = Duration::from_millis(1500);
@@ -60,6 +63,8 @@ pub(super) struct Others {
     told_pace: (Option<Said>, u32),
     /// Whether a request that waits here could be forwarded.
     cannot_forward: bool,
+    /// The highest number of each lane that was heard to be drawn.
+    drawn: HashMap<ClassId, u64>,
     /// Calls heard of since the last tick.
     called: u64,
     /// Whether a disagreement about the room's definition was logged.
@@ -91,6 +96,20 @@ impl LiveRoom {
     /// Tells the other nodes.
     pub(super) fn tell(&self, said: Said) {
         self.store.tell(&self.name, said);
+    }
+
+    /// Waits until all numbers up to `number` were heard of, wherever they were drawn: who is noted before the others
+    /// would go before them.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(super) async fn heard_of_all_before(&self, class: ClassId, number: u64) -> Result<(), StoreError> {
+        let is_heard = |_: &()| self.lock().others.drawn.get(&class).is_some_and(|drawn| *drawn >= number);
+        let mut drawn = self.drawn.subscribe();
+        match tokio::time::timeout(HEARD_WITHIN, drawn.wait_for(is_heard)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Unreachable("what is said is heard too late".into())),
+        }
     }
 
     /// Why nobody enters when the store that all share is not there: nobody knows what the others do.
@@ -214,7 +233,8 @@ impl LiveRoom {
             inner.line.at_gate_elsewhere(class, number, Elsewhere::Closed, now.mono);
             return Granted::Somebody;
         };
-        if inner.line.enter_next(now.mono).is_none() {
+        // What was granted while the store is slow would arrive all at once.
+        if !self.store.answers_promptly(&self.name, now.mono) || inner.line.enter_next(now.mono).is_none() {
             return Granted::Nobody;
         }
         inner.others.at.remove(&key);
@@ -239,6 +259,9 @@ impl LiveRoom {
 
     fn hear(self: &Arc<Self>, entry: Entry, portal: &Portal, now: Now) {
         for item in entry.items {
+            if let Item::Drawn { class, last, .. } = item {
+                self.lock().others.drawn.insert(class, last);
+            }
             match item {
                 Item::Drawn { class, first, last, drawn: Drawn::ToWait(asks) } => {
                     self.lock().line.joined_elsewhere(class, first..=last, asks, now);
@@ -258,6 +281,7 @@ impl LiveRoom {
                 Item::Drawn { .. } | Item::Fact(_) | Item::Said(_) => {}
             }
         }
+        self.drawn.send_replace(());
     }
 
     fn hear_fact(self: &Arc<Self>, fact: Fact, now: Now) {
@@ -375,6 +399,7 @@ impl LiveRoom {
         inner.line = line_of(&settings, line, now);
         inner.news.clear();
         inner.others = Others::default();
+        inner.others.drawn = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
         if self.identity.swap(line.identity, Ordering::Relaxed) != line.identity {
             inner.at_gate.clear();
         }

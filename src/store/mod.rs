@@ -241,6 +241,14 @@ impl Store {
         }
     }
 
+    /// Whether what is told now reaches the other nodes promptly.
+    pub fn answers_promptly(&self, room: &RoomName, now: Mono) -> bool {
+        match self {
+            Store::Embedded(_) => true,
+            Store::Valkey(valkey) => valkey.answers_promptly(room, now),
+        }
+    }
+
     /// Tells the other nodes, if there are any. Never waits, is not durable.
     pub fn tell(&self, room: &RoomName, said: Said) {
         match self {

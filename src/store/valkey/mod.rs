@@ -164,6 +164,11 @@ impl Valkey {
         self.inner.room(name).map_or(Role::Follows, |room| room.role(now))
     }
 
+    /// See [`super::Store::answers_promptly`].
+    pub fn answers_promptly(&self, name: &RoomName, now: Mono) -> bool {
+        self.inner.room(name).is_ok_and(|room| room.answers_promptly(now))
+    }
+
     /// See [`super::Store::news`].
     pub fn news(&self, name: &RoomName) -> Option<mpsc::UnboundedReceiver<News>> {
         self.inner.room(name).ok()?.take_news()

@@ -25,6 +25,12 @@ const SPACING: Duration = Duration::from_millis(20);
 /// How long a holder may be sure of the lease after asking for it: well within `LEASE`.
 const SURE: Duration = Duration::from_millis(625);
 
+/// A server whose last answer is older than this is slow: a node asks it every tick.
+const PROMPT: Duration = Duration::from_millis(250);
+
+/// News are fetched at most this often, several at a time.
+const FETCH_SPACING: Duration = Duration::from_millis(5);
+
 /// How long the server waits for news before it answers that there are none.
 const LISTEN: Duration = Duration::from_millis(1000);
 
@@ -138,6 +144,7 @@ pub struct Room {
     seq: AtomicU64,
     fence: AtomicU64,
     leads_until: AtomicU64,
+    answered_at: AtomicU64,
     willing: AtomicBool,
     /// The server's clock less our monotonic one, in milliseconds.
     ahead_ms: AtomicI64,
@@ -165,6 +172,7 @@ impl Room {
             seq: AtomicU64::new(0),
             fence: AtomicU64::new(0),
             leads_until: AtomicU64::new(0),
+            answered_at: AtomicU64::new(0),
             willing: AtomicBool::new(true),
             ahead_ms: AtomicI64::new(0),
             run: Mutex::new(None),
@@ -257,6 +265,11 @@ impl Room {
         if now.0 < self.leads_until.load(Ordering::Relaxed) { Role::Leads } else { Role::Follows }
     }
 
+    /// Whether the server answered lately.
+    pub fn answers_promptly(&self, now: Mono) -> bool {
+        now.since(Mono(self.answered_at.load(Ordering::Relaxed))) <= PROMPT
+    }
+
     /// What is heard, for the one who takes it first.
     pub fn take_news(&self) -> Option<mpsc::UnboundedReceiver<News>> {
         locked(&self.news_to_take).take()
@@ -332,6 +345,7 @@ impl Room {
         } else {
             self.leads_until.store(0, Ordering::Relaxed);
         }
+        self.answered_at.store(done.sent.0, Ordering::Relaxed);
         let middle_ms = (done.sent.0 / 2 + done.heard.0 / 2) / 1_000_000;
         self.ahead_ms.store(done.store_ms.cast_signed() - middle_ms.cast_signed(), Ordering::Relaxed);
     }
@@ -470,6 +484,7 @@ async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: St
                 }
             }
         }
+        tokio::time::sleep(FETCH_SPACING).await;
     }
 }
 
