@@ -47,6 +47,8 @@ pub enum Said {
         number: Number,
         /// Where the request waits.
         node: NodeId,
+        /// When it was let in, by the store's clock, in milliseconds since 1970.
+        at_ms: u64,
     },
     /// A ticket that was let in could not enter after all: nothing was forwarded.
     Unspent {
@@ -100,6 +102,11 @@ impl Line {
             lane.catch_up();
         }
         self.began = self.lanes.iter().any(|(_, lane)| lane.waiting() > 0 || lane.claims() > 0);
+    }
+
+    /// Several nodes share the line: what is let in here enters elsewhere, a little later.
+    pub fn is_shared(&mut self) {
+        self.budget.save_little();
     }
 
     /// From now on this node leads: it begins with an empty budget, since the last leader may have spent it.

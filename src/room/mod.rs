@@ -309,6 +309,7 @@ impl LiveRoom {
     pub fn poll(&self, ticket: &Ticket, asks: Asks, now: Now) -> Polled {
         let mut inner = self.lock();
         let (standing, heard) = inner.line.poll(ticket.class, ticket.number, asks, now);
+        let standing = inner.unless_under_way(ticket, standing);
         let news = is_worth_holding(standing).then(|| {
             let (sender, news) = oneshot::channel();
             let waiting = inner.news.entry(Key::of(ticket)).or_default();
@@ -354,6 +355,7 @@ impl LiveRoom {
     pub fn look(&self, ticket: &Ticket, asks: Asks) -> View {
         let inner = self.lock();
         let standing = inner.line.standing(ticket.class, ticket.number, asks);
+        let standing = inner.unless_under_way(ticket, standing);
         inner.view(ticket, standing)
     }
 
@@ -547,6 +549,10 @@ impl LiveRoom {
         let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
         let still = self.told_to_everybody(now);
+        let (nodes, disagreeing) = self.nodes(now.mono);
+        self.metrics.nodes.set(signed(nodes));
+        self.metrics.nodes_disagreeing.set(signed(disagreeing));
+        self.metrics.leads.set(i64::from(self.store.role(&self.name, now.mono) == Role::Leads));
         self.metrics.admission_rate.set(rate);
         self.metrics.set_state(settings.state);
         let view = self.lane_view(self.lane.0);

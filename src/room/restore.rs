@@ -39,7 +39,7 @@ impl LiveRoom {
         let known = store.open_line(&room.name, fresh).await?;
         let (room_metrics, lane) = LiveRoom::metrics_of(metrics, &room.name);
         let inner = Inner {
-            line: line_of(&room, &known, now),
+            line: line_of(&room, &known, Sharing::of(&store), now),
             news: Default::default(),
             at_gate: Default::default(),
             movement: MovementLog::default(),
@@ -83,11 +83,29 @@ fn seats_of(known: &store::Line) -> Seats {
     seats
 }
 
-pub(super) fn line_of(room: &config::Room, known: &store::Line, now: Now) -> Line {
-    if known.origin == Origin::New {
-        return Line::new(terms(room), now.mono);
+/// Whether several nodes serve the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// This one alone.
+    Alone,
+    /// Several.
+    Shared,
+}
+
+impl Sharing {
+    fn of(store: &Store) -> Sharing {
+        if store.node().is_some() { Sharing::Shared } else { Sharing::Alone }
     }
-    let mut line = Line::taken_up(terms(room), now.mono);
+}
+
+pub(super) fn line_of(room: &config::Room, known: &store::Line, sharing: Sharing, now: Now) -> Line {
+    let mut line = match known.origin {
+        Origin::New => Line::new(terms(room), now.mono),
+        Origin::Known => Line::taken_up(terms(room), now.mono),
+    };
+    if sharing == Sharing::Shared {
+        line.is_shared();
+    }
     for (class, lane) in &known.lanes {
         restore_lane(&mut line, *class, lane, now);
     }

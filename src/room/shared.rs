@@ -12,13 +12,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::gate::Call;
-use super::restore::line_of;
-use super::{Around, Inner, Key, LiveRoom};
+use super::restore::{Sharing, line_of};
+use super::{Around, Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::gate::Elsewhere;
-use crate::domain::line::{Asks, Conditions, Standstill};
+use crate::domain::line::{Asks, Conditions, Knock, Standing, Standstill};
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
 use crate::domain::tickets::{State, Told};
@@ -31,7 +31,7 @@ use crate::store::{
 };
 
 /// A grant is worth nothing after this time: many that come late together would be more than the rate.
-const GRANT_LASTS: Duration = Duration::from_millis(400);
+const GRANT_LASTS: Duration = Duration::from_millis(150);
 
 /// How long a number drawn may take to be heard of.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
@@ -239,7 +239,8 @@ impl LiveRoom {
         }
         inner.others.at.remove(&key);
         inner.others.granted.insert(key, now.mono);
-        self.tell(Said::Grant { class, number, node });
+        let at_ms = self.store.millis(&self.name, now.mono);
+        self.tell(Said::Grant { class, number, node, at_ms });
         self.store.hurry(&self.name);
         Granted::Somebody
     }
@@ -270,8 +271,9 @@ impl LiveRoom {
                     self.lock().line.went_straight_elsewhere(class, first..=last, now);
                 }
                 Item::Fact(fact) if entry.own == Own::Others => self.hear_fact(fact, now),
-                Item::Said(Said::Grant { class, number, node }) if Some(node) == self.store.node() => {
-                    self.take_grant(Key { class, number }, entry.age, portal, now);
+                Item::Said(Said::Grant { class, number, node, at_ms }) if Some(node) == self.store.node() => {
+                    let age = self.store.millis(&self.name, now.mono).saturating_sub(at_ms);
+                    self.take_grant(Key { class, number }, Duration::from_millis(age), portal, now);
                 }
                 Item::Said(said) if entry.own == Own::Others => self.hear_said(said, entry.from, now),
                 // What we said while others decided may have been undone in our copy by what they said before.
@@ -396,7 +398,7 @@ impl LiveRoom {
         tracing::warn!(room = %self.name, "this node takes the line up anew from the store");
         let settings = self.settings();
         let mut inner = self.lock();
-        inner.line = line_of(&settings, line, now);
+        inner.line = line_of(&settings, line, Sharing::Shared, now);
         inner.news.clear();
         inner.others = Others::default();
         inner.others.drawn = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
@@ -474,6 +476,16 @@ impl LiveRoom {
         }
         inner.others.complained = disagree > 0;
         (nodes, disagree)
+    }
+}
+
+impl Inner {
+    /// A ticket let in at another node that has not been heard of since has its turn still: that node may be gone.
+    pub(super) fn unless_under_way(&self, ticket: &Ticket, standing: Standing) -> Standing {
+        if standing == Standing::Entered && self.others.granted.contains_key(&Key::of(ticket)) {
+            return Standing::YourTurn { ahead_at_gate: None, knock: Knock::Later, left: self.line.claim_window() };
+        }
+        standing
     }
 }
 

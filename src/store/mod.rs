@@ -249,6 +249,14 @@ impl Store {
         }
     }
 
+    /// What the clock shows that all nodes agree on, in milliseconds since 1970; 0 where there is only one.
+    pub fn millis(&self, room: &RoomName, now: Mono) -> u64 {
+        match self {
+            Store::Embedded(_) => 0,
+            Store::Valkey(valkey) => valkey.millis(room, now),
+        }
+    }
+
     /// Tells the other nodes, if there are any. Never waits, is not durable.
     pub fn tell(&self, room: &RoomName, said: Said) {
         match self {

@@ -1,7 +1,5 @@
 //! What a node of a shared line hears of the others.
 
-use std::time::Duration;
-
 use super::{Fact, Line};
 use crate::domain::line::Asks;
 use crate::domain::mirror::{NodeId, Said};
@@ -68,8 +66,6 @@ pub struct Entry {
     pub from: NodeId,
     /// Whether it was this node.
     pub own: Own,
-    /// How long ago, by the store's clock.
-    pub age: Duration,
     /// What, in order.
     pub items: Vec<Item>,
 }

@@ -169,6 +169,11 @@ impl Valkey {
         self.inner.room(name).is_ok_and(|room| room.answers_promptly(now))
     }
 
+    /// See [`super::Store::millis`].
+    pub fn millis(&self, name: &RoomName, now: Mono) -> u64 {
+        self.inner.room(name).map_or(0, |room| room.millis(now))
+    }
+
     /// See [`super::Store::news`].
     pub fn news(&self, name: &RoomName) -> Option<mpsc::UnboundedReceiver<News>> {
         self.inner.room(name).ok()?.take_news()
@@ -180,7 +185,9 @@ impl Valkey {
     /// See there.
     pub async fn tell_again(&self, name: &RoomName, line: &Line) -> Result<(), StoreError> {
         let room = self.inner.room(name)?;
-        self.inner.tell_again(&room, line).await
+        let told = self.inner.tell_again(&room, line).await;
+        room.has_told();
+        told
     }
 
     /// See [`super::Store::flush`].

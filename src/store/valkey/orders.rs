@@ -124,7 +124,7 @@ impl Inner {
     /// When the server does not take it.
     pub(super) async fn tell_again(&self, room: &Room, line: &Line) -> Result<(), StoreError> {
         let marks: Vec<_> = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
-        self.lift(room, &marks, room.seq().saturating_add(1)).await?;
+        self.lift(room, &marks, room.seq()).await?;
         for (class, lane) in &line.lanes {
             for (number, page) in &lane.pages {
                 let key = room.page(class.0, *number);

@@ -1,5 +1,6 @@
 //! One room's part of the shared store: what this node still has to say, and the two tasks that say and hear it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -27,6 +28,9 @@ const SURE: Duration = Duration::from_millis(625);
 
 /// A server whose last answer is older than this is slow: a node asks it every tick.
 const PROMPT: Duration = Duration::from_millis(250);
+
+/// How long what was said is remembered: longer than it takes to hear it, and than a failover loses.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// News are fetched at most this often, several at a time.
 const FETCH_SPACING: Duration = Duration::from_millis(5);
@@ -146,9 +150,13 @@ pub struct Room {
     leads_until: AtomicU64,
     answered_at: AtomicU64,
     willing: AtomicBool,
+    /// The server has lost the line, and is being told it.
+    is_telling: AtomicBool,
     /// The server's clock less our monotonic one, in milliseconds.
     ahead_ms: AtomicI64,
     run: Mutex<Option<String>>,
+    /// What was said lately, to be said again when the server may have lost it before all had heard it.
+    lately: Mutex<VecDeque<(Mono, Vec<Item>)>>,
     news: mpsc::UnboundedSender<News>,
     news_to_take: Mutex<Option<mpsc::UnboundedReceiver<News>>>,
     restarts: Notify,
@@ -174,8 +182,10 @@ impl Room {
             leads_until: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
             willing: AtomicBool::new(true),
+            is_telling: AtomicBool::new(false),
             ahead_ms: AtomicI64::new(0),
             run: Mutex::new(None),
+            lately: Mutex::default(),
             news,
             news_to_take: Mutex::new(Some(news_to_take)),
             restarts: Notify::new(),
@@ -256,8 +266,37 @@ impl Room {
     pub fn note_run(&self, run: String) {
         let was_another = locked(&self.run).replace(run).is_some();
         if was_another {
-            self.hear(News::Doubtful);
+            self.doubt();
         }
+    }
+
+    /// The server may have lost what was said last: it is said again, and whoever knows the line tells all of it.
+    fn doubt(&self) {
+        let again: Vec<Item> = locked(&self.lately).drain(..).flat_map(|(_, items)| items).collect();
+        let mut to_say = locked(&self.to_say);
+        if again.iter().any(is_decision) {
+            to_say.decided = self.fence.load(Ordering::Relaxed);
+        }
+        let newer = std::mem::replace(&mut to_say.items, again);
+        to_say.items.extend(newer);
+        drop(to_say);
+        self.hear(News::Doubtful);
+    }
+
+    /// Remembers for a while what was said and matters longer than for a moment.
+    fn remember(&self, said: Vec<Item>, now: Mono) {
+        let matters =
+            |item: &Item| matches!(item, Item::Fact(_) | Item::Said(Said::Unspent { .. } | Said::Extended { .. }));
+        let mut lately = locked(&self.lately);
+        lately.push_back((now, said.into_iter().filter(matters).collect()));
+        while lately.front().is_some_and(|(at, _)| now.since(*at) > LATELY) {
+            lately.pop_front();
+        }
+    }
+
+    /// The server was told the line, or could not be.
+    pub fn has_told(&self) {
+        self.is_telling.store(false, Ordering::Relaxed);
     }
 
     /// Whether this node leads at `now`.
@@ -277,13 +316,8 @@ impl Room {
 
     /// Something to say.
     pub fn say(&self, item: Item) {
-        let is_decision = match item {
-            Item::Fact(fact) => fact.is_decision(),
-            Item::Said(said) => said.is_decision(),
-            Item::Drawn { .. } => false,
-        };
         let mut to_say = locked(&self.to_say);
-        if is_decision {
+        if is_decision(&item) {
             to_say.decided = self.fence.load(Ordering::Relaxed);
         }
         if to_say.items.len() < MOST_KEPT || !matches!(item, Item::Said(_)) {
@@ -350,11 +384,9 @@ impl Room {
         self.ahead_ms.store(done.store_ms.cast_signed() - middle_ms.cast_signed(), Ordering::Relaxed);
     }
 
-    /// How long ago that was by the server's clock.
-    fn age(&self, id: &str, now: Mono) -> Duration {
-        let said_ms = id.split('-').next().and_then(|ms| ms.parse::<i64>().ok()).unwrap_or(0);
-        let now_ms = (now.0 / 1_000_000).cast_signed() + self.ahead_ms.load(Ordering::Relaxed);
-        Duration::from_millis(u64::try_from(now_ms - said_ms).unwrap_or(0))
+    /// What the server's clock shows.
+    pub fn millis(&self, now: Mono) -> u64 {
+        (now.0 / 1_000_000).saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -390,6 +422,7 @@ async fn speak_once(inner: &Inner, room: &Room, last_heard: &mut Mono) -> Result
             *last_heard = done.heard;
             inner.is_well();
             said.draws.answer(&done.first);
+            room.remember(said.items, done.heard);
             said.flushes.into_iter().for_each(|flush| drop(flush.send(Ok(()))));
             Ok(())
         }
@@ -416,10 +449,12 @@ async fn speak_once(inner: &Inner, room: &Room, last_heard: &mut Mono) -> Result
 /// Another leads, or the line is not the one we know.
 async fn step_back(inner: &Inner, room: &Room, outcome: Outcome) -> Result<(), StoreError> {
     if outcome == Outcome::LineGone {
-        tracing::error!(room = %room.name, "the store has lost the line; this node tells it what it knows");
-        inner.lift(room, &[], room.seq().saturating_add(1)).await?;
-        room.hear(News::Doubtful);
-        return Ok(());
+        // The line is begun again only with its counters, by whoever knows them: no number may be drawn before that.
+        if !room.is_telling.swap(true, Ordering::Relaxed) {
+            tracing::error!(room = %room.name, "the store has lost the line; this node tells it what it knows");
+            room.doubt();
+        }
+        return Err(StoreError::Unreachable("the store has lost the line".into()));
     }
     let found = inner.read_line(room, room.identity(), Asked::Open).await?;
     room.restart(&found);
@@ -427,14 +462,18 @@ async fn step_back(inner: &Inner, room: &Room, outcome: Outcome) -> Result<(), S
     Ok(())
 }
 
+/// Whether only the leader may say it.
+fn is_decision(item: &Item) -> bool {
+    match item {
+        Item::Fact(fact) => fact.is_decision(),
+        Item::Said(said) => said.is_decision(),
+        Item::Drawn { .. } => false,
+    }
+}
+
 /// What others than the leader may say of it.
 fn without_decisions(said: ToSay) -> ToSay {
-    let allowed = |item: &Item| match item {
-        Item::Fact(fact) => !fact.is_decision(),
-        Item::Said(said) => !said.is_decision(),
-        Item::Drawn { .. } => true,
-    };
-    ToSay { items: said.items.into_iter().filter(allowed).collect(), decided: 0, ..said }
+    ToSay { items: said.items.into_iter().filter(|item| !is_decision(item)).collect(), decided: 0, ..said }
 }
 
 /// Hears what all nodes say, in order.
@@ -464,13 +503,13 @@ async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: St
                 Some(entry) if entry.seq == seq + 1 => {
                     (seq, cursor) = (entry.seq, entry.id.clone());
                     room.seq.store(seq, Ordering::Relaxed);
-                    room.hear(News::Entry(heard(&inner, &room, entry)));
+                    room.hear(News::Entry(heard(&inner, entry)));
                 }
                 Some(entry) if entry.seq <= seq => {
                     (seq, cursor) = (entry.seq, entry.id.clone());
                     room.seq.store(seq, Ordering::Relaxed);
-                    room.hear(News::Doubtful);
-                    room.hear(News::Entry(heard(&inner, &room, entry)));
+                    room.doubt();
+                    room.hear(News::Entry(heard(&inner, entry)));
                 }
                 _ => {
                     if let Ok(found) = inner.read_line(&room, room.identity(), Asked::Open).await {
@@ -488,13 +527,13 @@ async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: St
     }
 }
 
-fn heard(inner: &Inner, room: &Room, entry: log::LogEntry) -> Entry {
+fn heard(inner: &Inner, entry: log::LogEntry) -> Entry {
     let own = match (entry.node == inner.node, entry.fence) {
         (false, _) => Own::Others,
         (true, 0) => Own::AsFollower,
         (true, _) => Own::AsLeader,
     };
-    Entry { from: entry.node, own, age: room.age(&entry.id, inner.clock.mono()), items: entry.items }
+    Entry { from: entry.node, own, items: entry.items }
 }
 
 #[cfg(test)]

@@ -209,7 +209,6 @@ async fn all_nodes_hear_the_same_in_one_order() {
         loop {
             let News::Entry(entry) = next(news).await else { panic!("an entry") };
             numbers.extend(drawn(&entry.items));
-            assert!(entry.age < Duration::from_secs(5), "{:?}", entry.age);
             if entry.items.iter().any(is_extended) {
                 assert_eq!(entry.from, second.node());
                 heard.push((numbers, entry.own));
