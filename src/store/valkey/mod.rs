@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Drawn, Fact, Health, Item, Line, News, Observer, Operation, Role, StoreError};
-use crate::clock::Clock;
+use crate::clock::{Clock, Steer};
 use crate::config;
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::{ClassId, RoomName};
@@ -74,6 +74,7 @@ impl Valkey {
             observer,
         };
         inner.link.connect().await?;
+        inner.clock.follow(inner.time().await?, Steer::AtOnce);
         inner.observe(Operation::Open, since);
         Ok(Valkey { inner: Arc::new(inner) })
     }

@@ -62,6 +62,15 @@ impl Inner {
         Ok(Found { line, seq, cursor })
     }
 
+    /// What the server's clock shows.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(super) async fn time(&self) -> Result<Unix, StoreError> {
+        let (seconds, micros): (u64, u64) = self.link.ask(&redis::cmd("TIME")).await?;
+        Ok(Unix(seconds.saturating_mul(1000).saturating_add(micros / 1000)))
+    }
+
     async fn pages(
         &self,
         room: &Room,

@@ -13,9 +13,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::super::{Drawn, Entry, Item, Line, News, Own, Role, StoreError};
 use super::link::{ANSWER, Link};
 use super::{Inner, Reply, log};
+use crate::clock::Steer;
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, RoomName};
-use crate::domain::time::Mono;
+use crate::domain::time::{Mono, Unix};
 
 /// How often a node says something at least: it keeps the lease by it.
 const TICK: Duration = Duration::from_millis(100);
@@ -420,6 +421,7 @@ async fn speak_once(inner: &Inner, room: &Room, last_heard: &mut Mono) -> Result
         Ok(Outcome::Done(done)) => {
             room.done(&done);
             *last_heard = done.heard;
+            inner.clock.follow(Unix(room.millis(inner.clock.mono())), Steer::Slowly);
             inner.is_well();
             said.draws.answer(&done.first);
             room.remember(said.items, done.heard);

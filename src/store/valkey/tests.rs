@@ -325,6 +325,17 @@ async fn a_line_of_a_newer_version_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_nodes_time_line_is_the_servers() {
+    let server = Server::start();
+    let clock = Clock::system();
+    // As if this machine's clock were two hours ahead: the time line was set by it.
+    clock.follow(Unix(clock.now().wall.0 + 7_200_000), Steer::AtOnce);
+    assert!(clock.unix().0 > clock.now().wall.0 + 7_000_000);
+    let _node = server.node(clock.clone()).await;
+    assert!(clock.unix().0.abs_diff(clock.now().wall.0) < 60_000, "{:?} {:?}", clock.unix(), clock.now().wall);
+}
+
+#[tokio::test]
 async fn words_of_one_node_reach_another_within_its_tick() {
     let server = Server::start();
     let (first, second) = (server.node(Clock::system()).await, server.node(Clock::system()).await);
