@@ -46,14 +46,18 @@ for draw = 1, tonumber(ARGV[7]) do
   joins[draw] = class .. ':' .. first[draw] .. ':' .. count .. ':' .. kind
 end
 
--- What must last.
+-- What must last. A number of which something is known will not be drawn again.
+local highest = {}
 while ARGV[next] do
   local what = ARGV[next]
   if what == 't' then
-    set(ARGV[next + 1], tonumber(ARGV[next + 2]), ARGV[next + 3])
+    local class, number = ARGV[next + 1], tonumber(ARGV[next + 2])
+    set(class, number, ARGV[next + 3])
+    highest[class] = math.max(highest[class] or 0, number)
     next = next + 4
   elseif what == 's' then
     redis.call('HSET', base .. 'seats', ARGV[next + 1], ARGV[next + 2])
+    redis.call('ZREM', base .. 'ended', ARGV[next + 1])
     next = next + 3
   elseif what == 'g' then
     redis.call('HDEL', base .. 'seats', ARGV[next + 1])
@@ -65,6 +69,7 @@ while ARGV[next] do
     next = next + 3
   elseif what == 'f' then
     local class, through = ARGV[next + 1], tonumber(ARGV[next + 2])
+    highest[class] = math.max(highest[class] or 0, through)
     local before = tonumber(redis.call('HGET', base .. 'forgotten', class)) or 0
     if through > before then
       redis.call('HSET', base .. 'forgotten', class, through)
@@ -79,6 +84,11 @@ while ARGV[next] do
     next = next + 2
   else
     return redis.error_reply('ERR an order of an unknown kind')
+  end
+end
+for class, number in pairs(highest) do
+  if number > (tonumber(redis.call('HGET', base .. 'marks', class)) or 0) then
+    redis.call('HSET', base .. 'marks', class, string.format('%.0f', number))
   end
 end
 redis.call('HSET', base .. 'line', 'last', string.format('%.0f', now))

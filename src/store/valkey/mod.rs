@@ -90,6 +90,10 @@ impl Valkey {
     /// See there.
     pub async fn open_line(&self, name: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
         self.inner.is_open()?;
+        if let Ok(known) = self.inner.room(name) {
+            // What was said before belongs to the answer.
+            known.flushed().await.unwrap_or(Err(StoreError::Closed))?;
+        }
         let room = Arc::new(Room::new(&self.inner.prefix, name));
         let found = self.inner.read_line(&room, fresh_identity, room::Asked::Open).await?;
         let mut rooms = self.inner.rooms();
@@ -108,6 +112,7 @@ impl Valkey {
     pub async fn end_line(&self, name: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
         let room = self.inner.room(name)?;
         let found = self.inner.read_line(&room, fresh_identity, room::Asked::End).await?;
+        room.forget_what_was_said();
         room.restart(&found);
         Ok(found.line)
     }

@@ -100,7 +100,9 @@ impl Inner {
         let seat = |(id, record): (Vec<u8>, Vec<u8>)| {
             Some((VisitorId::try_from(id.as_slice()).ok()?, postcard::from_bytes(&record).ok()?))
         };
-        found.into_iter().map(seat).collect::<Option<_>>().ok_or_else(|| unknown(room))
+        let mut seats = found.into_iter().map(seat).collect::<Option<Vec<_>>>().ok_or_else(|| unknown(room))?;
+        seats.sort_unstable_by_key(|(id, _)| *id);
+        Ok(seats)
     }
 
     async fn ended(&self, room: &Room) -> Result<Vec<(VisitorId, u32)>, StoreError> {

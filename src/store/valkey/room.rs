@@ -207,14 +207,17 @@ impl Room {
         self.seq.store(found.seq, Ordering::Relaxed);
     }
 
-    /// The line was ended and begun anew: what was said of the old one does not count.
+    /// From now on the line is the one that was found.
     pub fn restart(&self, found: &Found) {
-        let mut to_say = locked(&self.to_say);
-        to_say.items.clear();
         self.take_over(found);
         *locked(&self.restarted) = Some((found.seq, found.cursor.clone()));
-        drop(to_say);
         self.restarts.notify_one();
+    }
+
+    /// The line has ended: what was said of it does not count for the next one.
+    pub fn forget_what_was_said(&self) {
+        locked(&self.to_say).items.clear();
+        locked(&self.lately).clear();
     }
 
     /// The room.
@@ -457,6 +460,9 @@ async fn step_back(inner: &Inner, room: &Room, outcome: Outcome) -> Result<(), S
             room.doubt();
         }
         return Err(StoreError::Unreachable("the store has lost the line".into()));
+    }
+    if outcome == Outcome::AnotherLine {
+        room.forget_what_was_said();
     }
     let found = inner.read_line(room, room.identity(), Asked::Open).await?;
     room.restart(&found);
