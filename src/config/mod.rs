@@ -27,7 +27,7 @@ pub use fault::{Fault, Faults, Place};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
     Admin, AdminListen, ClientAddressHeader, Config, Entry, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
-    RoomState, Server, Store, Tokens,
+    RoomState, Server, SharedStore, Store, Tokens,
 };
 pub use warning::Warning;
 
