@@ -125,11 +125,11 @@ impl LiveRoom {
 
     /// Lets in whoever can enter now, in the order of their tickets.
     pub fn let_in(self: &Arc<Self>, portal: &Portal, now: Now) {
-        if self.store.role(&self.name, now.mono) == Role::Follows {
-            return;
-        }
         loop {
             let mut inner = self.lock();
+            if self.role(&mut inner, now) == Role::Follows {
+                return;
+            }
             let Some((class, number)) = inner.line.next_at_gate() else { return };
             if self.seats_free().is_some_and(|free| free <= inner.others.granted()) {
                 return;
@@ -175,8 +175,9 @@ impl LiveRoom {
 
     fn record_entry(&self, ticket: &Ticket, seat: SeatRecord) {
         let record = TicketRecord { state: TicketState::Entered, script: Script::Runs };
-        self.record(Fact::Ticket { class: ticket.class, number: ticket.number, record });
+        // The seat first: whoever hears of the entry looks for it.
         self.record(Fact::Seat { id: ticket.id.0, seat });
+        self.record(Fact::Ticket { class: ticket.class, number: ticket.number, record });
     }
 
     /// An admission reached nobody: budget and turn go back.

@@ -530,8 +530,8 @@ impl LiveRoom {
     pub fn sweep(&self, now: Now) {
         let settings = self.settings();
         let seconds = self.room_seconds(now);
-        if self.store.role(&self.name, now.mono) == Role::Leads {
-            for (id, until) in self.seats.sweep(settings.session_duration, seconds) {
+        if let Some(silent) = self.frees_after(settings.session_duration, now.mono) {
+            for (id, until) in self.seats.sweep(silent, seconds) {
                 self.seats.free_silent(&id, seconds, until);
                 self.record(Fact::SeatGone { id: id.0, ended_until: until });
             }

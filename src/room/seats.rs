@@ -1,5 +1,6 @@
 //! The seats of a room: who is inside. Hot: every request of an admitted visitor touches one seat and nothing else.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -186,10 +187,37 @@ impl Seats {
 
     /// Takes over what another node says of a seat.
     pub fn note(&self, id: VisitorId, record: &SeatRecord) {
+        if self.ended.contains_key(&id) {
+            return;
+        }
         let seat = self.put(id, Seat::restored(record));
         seat.last_seen.fetch_max(record.last_seen, Ordering::Relaxed);
         seat.generation.fetch_max(record.generation, Ordering::Relaxed);
         seat.confirmed.fetch_or(record.standing == Standing::Confirmed, Ordering::Relaxed);
+    }
+
+    /// Another node freed a seat. Whether for lack of activity can be seen from here as well.
+    pub fn note_gone(&self, id: VisitorId, ended_until: Option<u32>, session: Duration, now: u32) {
+        let was_silent = self.get(&id).is_some_and(|seat| idle_too_long(&seat.facts(), session, now));
+        match ended_until {
+            Some(_) if was_silent => self.free_silent(&id, now, ended_until),
+            Some(until) => {
+                self.put_ended(id, until);
+                self.free(&id);
+            }
+            None => {
+                self.free(&id);
+            }
+        }
+    }
+
+    /// Frees all other seats.
+    pub fn keep_only(&self, kept: HashSet<VisitorId>) {
+        let others: Vec<VisitorId> =
+            self.taken.iter().map(|seat| *seat.key()).filter(|id| !kept.contains(id)).collect();
+        for id in others {
+            self.free(&id);
+        }
     }
 
     /// The seats of those of whom something is under way here.

@@ -42,6 +42,12 @@ const GRANT_LOST: Duration = Duration::from_millis(1500);
 /// A node says once a second that it is there; after this time without, nobody is let in at its gate.
 const NODE_GONE: Duration = Duration::from_millis(2500);
 
+/// How long a new leader waits for what others say of their visitors before it ends sessions.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// How much later than here another node's visitor may have been active.
+const LATER: Duration = Duration::from_secs(12);
+
 /// How often the leader says how it sees the room, if nothing changes, in ticks.
 const PACE_EVERY: u32 = 10;
 
@@ -55,6 +61,7 @@ pub(super) struct Others {
     told: HashSet<Key>,
     /// Tickets let in elsewhere of which nothing was heard since.
     granted: HashMap<Key, Mono>,
+    leads_since: Option<Mono>,
     /// When each node was last heard of, and how it defines the room.
     nodes: HashMap<NodeId, (Mono, u64)>,
     /// How the leader sees the room.
@@ -124,10 +131,12 @@ impl LiveRoom {
         if role == Role::Leads && inner.others.role == Some(Role::Follows) {
             tracing::info!(room = %self.name, "this node leads the line now");
             inner.line.take_the_lead(now.mono);
-            inner.others.granted.clear();
+            inner.others.leads_since = Some(now.mono);
         }
         if role == Role::Follows && inner.others.role == Some(Role::Leads) {
             tracing::info!(room = %self.name, "this node follows another now");
+            let granted: Vec<Key> = inner.others.granted.drain().map(|(key, _)| key).collect();
+            granted.iter().for_each(|key| inner.line.unspent(key.class, key.number));
         }
         inner.others.role = Some(role);
         role
@@ -209,6 +218,19 @@ impl LiveRoom {
         self.tell(pace);
     }
 
+    /// Which silent seats this node may free: a node of its own those whose session is over. Where several share the line,
+    /// the leader does, a little later, since the others tell of activity every ten seconds, and not just after it took
+    /// the lead.
+    pub(super) fn frees_after(&self, session: Duration, now: Mono) -> Option<Duration> {
+        if !self.is_shared() {
+            return Some(session);
+        }
+        let inner = self.lock();
+        let leads = self.store.role(&self.name, now) == Role::Leads;
+        let settled = inner.others.leads_since.is_none_or(|since| now.since(since) > SETTLED);
+        (leads && settled).then_some(session + LATER)
+    }
+
     /// Once a second: this node is there, and so are the visitors whose requests it holds.
     pub(super) fn tell_of_this_node(&self, settings: &config::Room, seconds: u32) {
         if !self.is_shared() {
@@ -254,7 +276,7 @@ impl LiveRoom {
                 News::Anew(line) => self.begin_anew(&line, now),
                 News::Doubtful => self.tell_again().await,
             }
-            self.let_in(&portal, now);
+            self.let_in(&portal, clock.now());
         }
     }
 
@@ -292,10 +314,12 @@ impl LiveRoom {
             Fact::Forget { class, through } => self.lock().line.restore_done(class, through, now),
             Fact::Seat { id, seat } => self.seats.note(VisitorId(id), &seat),
             Fact::SeatGone { id, ended_until } => {
-                if let Some(until) = ended_until {
-                    self.seats.put_ended(VisitorId(id), until);
-                }
-                self.seats.free(&VisitorId(id));
+                self.seats.note_gone(
+                    VisitorId(id),
+                    ended_until,
+                    self.settings().session_duration,
+                    self.room_seconds(now),
+                );
             }
             Fact::Frozen(span) => {
                 self.frozen_ms.fetch_max(u64::try_from(span.as_millis()).unwrap_or(0), Ordering::Relaxed);
@@ -374,6 +398,9 @@ impl LiveRoom {
     /// The leader lets a ticket in whose request waits here.
     fn take_grant(self: &Arc<Self>, key: Key, age: Duration, portal: &Portal, now: Now) {
         let mut inner = self.lock();
+        if inner.line.standing(key.class, key.number, Asks::Scripted) == Standing::Entered {
+            return;
+        }
         let is_there = inner.at_gate.get(&key).is_some_and(|waiting| waiting.iter().any(|waiter| !waiter.has_gone()));
         let slot = if is_there && age <= GRANT_LASTS { portal.try_slot_for_newcomer() } else { None };
         let Some(slot) = slot else {
@@ -413,6 +440,7 @@ impl LiveRoom {
         }
         self.tell_gate(&mut inner);
         drop(inner);
+        self.seats.keep_only(line.seats.iter().map(|(id, _)| VisitorId(*id)).collect());
         for (id, seat) in &line.seats {
             self.seats.note(VisitorId(*id), seat);
         }

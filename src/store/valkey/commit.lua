@@ -16,6 +16,8 @@ if identity ~= ARGV[2] then return {'other', now} end
 local node, willing = ARGV[1], ARGV[4] == '1'
 local lease = redis.call('HMGET', base .. 'lease', 'node', 'fence', 'until')
 local fence, leads = tonumber(lease[2]) or 0, 0
+-- What was decided before the lease is given back counts.
+local held = lease[1] == node and fence or 0
 if lease[1] == node then
   if willing then
     leads = fence
@@ -28,7 +30,7 @@ elseif willing and (tonumber(lease[3]) or 0) <= now then
   redis.call('HSET', base .. 'lease', 'node', node, 'fence', leads, 'until', now + tonumber(ARGV[3]))
 end
 local decided = tonumber(ARGV[5])
-if decided > 0 and decided ~= leads then return {'fenced', now, leads} end
+if decided > 0 and decided ~= held then return {'fenced', now, leads} end
 
 -- Numbers.
 local function set(class, number, nibble)

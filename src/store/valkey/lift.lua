@@ -1,11 +1,15 @@
 -- Lifts the counters of a room, and begins its line again if the store has lost it.
 -- KEYS: what all keys of the room begin with. ARGV: identity, format, sequence number, how far to jump if the line was
 -- lost; then two for each lane: class, number.
+if redis.replicate_commands then redis.replicate_commands() end
 local base, lost = KEYS[1], 0
+local time = redis.call('TIME')
 local identity = redis.call('HGET', base .. 'line', 'identity')
 if not identity then
   lost = tonumber(ARGV[4])
   redis.call('HSET', base .. 'line', 'format', ARGV[2], 'identity', ARGV[1], 'frozen', 0, 'seq', ARGV[3])
+  -- Whoever led may believe so for a while: nobody else leads meanwhile.
+  redis.call('HSET', base .. 'lease', 'node', '', 'until', string.format('%.0f', time[1] * 1000 + 1000))
 elseif identity ~= ARGV[1] then
   return 'other'
 end

@@ -75,6 +75,18 @@ impl Server {
             let what = format!("{} has version {version:?}; Valkey, or Redis {OLDEST} or newer, is needed", self.shown);
             return Err(StoreError::Refused(what.into()));
         }
+        let memory: String = redis::cmd("INFO")
+            .arg("memory")
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| self.in_words(&error))?;
+        if memory.lines().any(|line| line.starts_with("maxmemory_policy:allkeys-")) {
+            let what = format!(
+                "{} may drop any key when its memory is full; set its maxmemory-policy to noeviction",
+                self.shown
+            );
+            return Err(StoreError::Refused(what.into()));
+        }
         Ok(Opened { connection, run: value("run_id").trim().to_owned() })
     }
 

@@ -8,6 +8,9 @@ use super::super::{Drawn, Fact, Item};
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
 
+/// Numbers drawn at once at most; more are none of ours.
+const MOST_DRAWN: u64 = 1_000_000;
+
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogEntry {
@@ -64,7 +67,7 @@ fn drawn(text: &str) -> Option<Vec<Item>> {
         let mut parts = text.split(':');
         let class = ClassId(parts.next()?.parse().ok()?);
         let (first, count): (u64, u64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let last = first.checked_add(count)?.checked_sub(1)?;
+        let last = first.checked_add(count.checked_sub(1)?).filter(|_| count <= MOST_DRAWN)?;
         Some(Item::Drawn { class, first, last, drawn: Drawn::of_letter(parts.next()?)? })
     };
     text.split_ascii_whitespace().map(draw).collect()
@@ -153,7 +156,13 @@ mod tests {
 
     #[test]
     fn what_nobody_writes_is_nothing() {
-        for (draws, blob) in [("7:3", vec![]), ("7:0:0:w", vec![]), ("x:1:1:w", vec![]), ("", vec![9, 200, 3])] {
+        for (draws, blob) in [
+            ("7:3", vec![]),
+            ("7:0:0:w", vec![]),
+            ("7:1:9000000000000000:w", vec![]),
+            ("x:1:1:w", vec![]),
+            ("", vec![9, 200, 3]),
+        ] {
             let fields = vec![
                 text("n"),
                 text("5"),

@@ -28,10 +28,14 @@ use crate::domain::names::{ClassId, RoomName};
 use crate::domain::time::Mono;
 use crate::entropy;
 use link::{ANSWER, Link, Scripts, Server};
-use room::Room;
+use room::{Asked, Found, Room};
 
 /// How long somebody waits for a number.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often, and after what pause, a node looks for a line before it begins one.
+const LOOKS: u32 = 15;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A server that several nodes share.
 pub struct Valkey {
@@ -95,7 +99,7 @@ impl Valkey {
             known.flushed().await.unwrap_or(Err(StoreError::Closed))?;
         }
         let room = Arc::new(Room::new(&self.inner.prefix, name));
-        let found = self.inner.read_line(&room, fresh_identity, room::Asked::Open).await?;
+        let found = self.inner.find_line(&room, fresh_identity).await?;
         let mut rooms = self.inner.rooms();
         let known = rooms.contains_key(name);
         if !known {
@@ -111,7 +115,7 @@ impl Valkey {
     /// See there.
     pub async fn end_line(&self, name: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
         let room = self.inner.room(name)?;
-        let found = self.inner.read_line(&room, fresh_identity, room::Asked::End).await?;
+        let found = self.inner.read_line(&room, fresh_identity, Asked::End).await?;
         room.forget_what_was_said();
         room.restart(&found);
         Ok(found.line)
@@ -253,6 +257,18 @@ impl Inner {
     fn room(&self, name: &RoomName) -> Result<Arc<Room>, StoreError> {
         self.is_open()?;
         self.rooms().get(name).cloned().ok_or_else(|| StoreError::NotOpen(name.clone()))
+    }
+
+    /// A server without the line may have lost it a moment ago, and another node may be about to tell it again. So a new
+    /// one is begun only after a while.
+    async fn find_line(&self, room: &Room, fresh_identity: u64) -> Result<Found, StoreError> {
+        for _ in 0..LOOKS {
+            match self.read_line(room, fresh_identity, Asked::Look).await {
+                Err(StoreError::NotOpen(_)) => tokio::time::sleep(LOOK_AGAIN).await,
+                found => return found,
+            }
+        }
+        self.read_line(room, fresh_identity, Asked::Open).await
     }
 
     fn observe(&self, operation: Operation, since: Mono) {

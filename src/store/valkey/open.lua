@@ -1,11 +1,12 @@
 -- Opens the line of a room, and begins it if there is none. Begins it anew when told to end it.
--- KEYS: what all keys of the room begin with. ARGV: the identity of a new line, our format, "open" or "end".
+-- KEYS: what all keys of the room begin with. ARGV: the identity of a new line, our format, and "look", "open" or "end".
 if redis.replicate_commands then redis.replicate_commands() end
 local base = KEYS[1]
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local line = redis.call('HMGET', base .. 'line', 'format', 'identity', 'frozen', 'seq', 'last')
 local origin = 'known'
+if not line[2] and ARGV[3] == 'look' then return false end
 if line[2] and ARGV[3] == 'end' then
   local marks = redis.call('HGETALL', base .. 'marks')
   for i = 1, #marks, 2 do

@@ -23,6 +23,9 @@ pub const LEASE: Duration = Duration::from_millis(1000);
 /// How far counters jump when the server may have lost its last writes.
 const JUMP: u64 = 65_536;
 
+/// A line with more tickets than this is none that we wrote.
+const MOST_TICKETS: u64 = 1_000_000_000;
+
 /// What an opened line looks like in the answer.
 type Opened = (String, u64, u64, u64, u64, String, String, Vec<(u8, u64)>, Vec<(u8, u64)>);
 
@@ -33,10 +36,16 @@ impl Inner {
     /// When the server cannot be reached, refuses, or holds what this version does not know.
     pub(super) async fn read_line(&self, room: &Room, fresh: u64, asked: Asked) -> Result<Found, StoreError> {
         let mut script = self.scripts.open.prepare_invoke();
-        let word = if asked == Asked::End { "end" } else { "open" };
+        let word = match asked {
+            Asked::Look => "look",
+            Asked::Open => "open",
+            Asked::End => "end",
+        };
         script.key(room.base()).arg(fresh).arg(FORMAT).arg(word);
-        let (origin, format, identity, frozen, seq, last, cursor, marks, forgotten): Opened =
-            self.link.run(&script).await?;
+        let opened: Option<Opened> = self.link.run(&script).await?;
+        let Some((origin, format, identity, frozen, seq, last, cursor, marks, forgotten)) = opened else {
+            return Err(StoreError::NotOpen(room.name().clone()));
+        };
         if format != FORMAT {
             return Err(StoreError::Refused(
                 format!("the line of this room has format {format}, this version knows {FORMAT}; run the version that wrote it").into(),
@@ -79,6 +88,9 @@ impl Inner {
         mark: u64,
     ) -> Result<Vec<(u64, TicketPage)>, StoreError> {
         let mut pages = Vec::new();
+        if mark.saturating_sub(forgotten) > MOST_TICKETS {
+            return Err(unknown(room));
+        }
         let numbers: Vec<u64> = (TicketPage::holding(forgotten)..=TicketPage::holding(mark)).collect();
         for part in numbers.chunks(64) {
             let mut pipeline = redis::pipe();
@@ -140,8 +152,9 @@ impl Inner {
             for (number, page) in &lane.pages {
                 let key = room.page(class.0, *number);
                 let known: Option<Vec<u8>> = self.link.ask(redis::cmd("GET").arg(&key)).await?;
-                let mut merged = known.and_then(page_of).unwrap_or_else(TicketPage::blank);
-                merged.overlay(page);
+                let mut merged = page.clone();
+                // What the server knows may be newer: others tell it at the same time.
+                merged.overlay(&known.and_then(page_of).unwrap_or_else(TicketPage::blank));
                 let set = redis::cmd("SET").arg(&key).arg(swapped(merged.as_bytes())).clone();
                 let _: Value = self.link.ask(&set).await?;
             }
@@ -212,7 +225,7 @@ impl Inner {
         }
         let mut script = self.scripts.jump.prepare_invoke();
         let _: u64 = self.link.run(script.key(room.base()).arg(&run).arg(JUMP)).await?;
-        room.note_run(run);
+        room.note_run(run, self.clock.mono());
         Ok(())
     }
 }

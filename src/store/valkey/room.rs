@@ -1,6 +1,6 @@
 //! One room's part of the shared store: what this node still has to say, and the two tasks that say and hear it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::super::{Drawn, Entry, Item, Line, News, Own, Role, StoreError};
+use super::super::{Drawn, Entry, Fact, Item, Line, News, Own, Role, StoreError};
 use super::link::{ANSWER, Link};
 use super::{Inner, Reply, log};
 use crate::clock::Steer;
@@ -33,6 +33,9 @@ const PROMPT: Duration = Duration::from_millis(250);
 /// How long what was said is remembered: longer than it takes to hear it, and than a failover loses.
 const LATELY: Duration = Duration::from_secs(10);
 
+/// Items said in one script at most: the server does nothing else meanwhile.
+const AT_ONCE: usize = 5000;
+
 /// News are fetched at most this often, several at a time.
 const FETCH_SPACING: Duration = Duration::from_millis(5);
 
@@ -48,7 +51,9 @@ const MOST_KEPT: usize = 200_000;
 /// What a node asks for when it opens a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The line as it is.
+    /// The line as it is; nothing when there is none.
+    Look,
+    /// The line as it is, or a new one.
     Open,
     /// A new line instead.
     End,
@@ -267,16 +272,19 @@ impl Room {
     }
 
     /// Notes the run of the server. After another one, the server may have lost its last writes.
-    pub fn note_run(&self, run: String) {
+    pub fn note_run(&self, run: String, now: Mono) {
         let was_another = locked(&self.run).replace(run).is_some();
         if was_another {
-            self.doubt();
+            self.doubt(now);
         }
     }
 
     /// The server may have lost what was said last: it is said again, and whoever knows the line tells all of it.
-    fn doubt(&self) {
-        let again: Vec<Item> = locked(&self.lately).drain(..).flat_map(|(_, items)| items).collect();
+    fn doubt(&self, now: Mono) {
+        let mut again: Vec<Item> = locked(&self.lately).drain(..).flat_map(|(_, items)| items).collect();
+        if self.role(now) == Role::Follows {
+            again.retain(|item| !is_decision(item));
+        }
         let mut to_say = locked(&self.to_say);
         if again.iter().any(is_decision) {
             to_say.decided = self.fence.load(Ordering::Relaxed);
@@ -324,7 +332,7 @@ impl Room {
         if is_decision(&item) {
             to_say.decided = self.fence.load(Ordering::Relaxed);
         }
-        if to_say.items.len() < MOST_KEPT || !matches!(item, Item::Said(_)) {
+        if to_say.items.len() < MOST_KEPT || !matches!(item, Item::Said(Said::Heard { .. })) {
             to_say.items.push(item);
         }
     }
@@ -350,8 +358,17 @@ impl Room {
         flushed
     }
 
+    /// What is said next: not so much that the server is held up. Whoever waits for all to be said waits for the last part.
     fn take(&self) -> ToSay {
-        let mut to_say = std::mem::take(&mut *locked(&self.to_say));
+        let mut waiting = locked(&self.to_say);
+        let mut to_say = std::mem::take(&mut *waiting);
+        if to_say.items.len() > AT_ONCE {
+            waiting.items = to_say.items.split_off(AT_ONCE);
+            waiting.decided = to_say.decided;
+            waiting.flushes = std::mem::take(&mut to_say.flushes);
+            self.hurry();
+        }
+        drop(waiting);
         // Whoever no longer waits for a number needs none.
         to_say.draws.0.retain(|draw| !draw.reply.is_closed());
         to_say
@@ -364,6 +381,7 @@ impl Room {
         unsaid.items.extend(newer.items);
         if unsaid.items.len() > MOST_KEPT {
             unsaid.items.retain(|item| !matches!(item, Item::Said(Said::Heard { .. })));
+            keep_last_of_each_seat(&mut unsaid.items);
         }
         unsaid.draws.0.extend(newer.draws.0);
         unsaid.flushes.extend(newer.flushes);
@@ -457,17 +475,39 @@ async fn step_back(inner: &Inner, room: &Room, outcome: Outcome) -> Result<(), S
         // The line is begun again only with its counters, by whoever knows them: no number may be drawn before that.
         if !room.is_telling.swap(true, Ordering::Relaxed) {
             tracing::error!(room = %room.name, "the store has lost the line; this node tells it what it knows");
-            room.doubt();
+            room.doubt(inner.clock.mono());
         }
         return Err(StoreError::Unreachable("the store has lost the line".into()));
     }
     if outcome == Outcome::AnotherLine {
         room.forget_what_was_said();
+    } else {
+        // What nobody disputes is said first, so that the line is read with it.
+        let said = room.take();
+        match inner.commit(room, &Draws::default(), &said.items, 0).await {
+            Ok(Outcome::Done(_)) => room.put_back(ToSay { items: Vec::new(), ..said }),
+            _ => room.put_back(said),
+        }
     }
     let found = inner.read_line(room, room.identity(), Asked::Open).await?;
     room.restart(&found);
     room.hear(News::Anew(Box::new(found.line)));
     Ok(())
+}
+
+/// What is said of a seat replaces what was said of it before.
+fn keep_last_of_each_seat(items: &mut Vec<Item>) {
+    let mut later = HashSet::new();
+    let mut last: Vec<Item> = items
+        .drain(..)
+        .rev()
+        .filter(|item| match item {
+            Item::Fact(Fact::Seat { id, .. } | Fact::SeatGone { id, .. }) => later.insert(*id),
+            _ => true,
+        })
+        .collect();
+    last.reverse();
+    *items = last;
 }
 
 /// Whether only the leader may say it.
@@ -516,7 +556,7 @@ async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: St
                 Some(entry) if entry.seq <= seq => {
                     (seq, cursor) = (entry.seq, entry.id.clone());
                     room.seq.store(seq, Ordering::Relaxed);
-                    room.doubt();
+                    room.doubt(inner.clock.mono());
                     room.hear(News::Entry(heard(&inner, entry)));
                 }
                 _ => {
