@@ -10,7 +10,7 @@ use std::{io, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
-    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, PortalStatus,
+    self, Admin, AdminListener, LeakReports, AdminToken, AdminTokenError, BindError as AdminBindError, Command, PortalStatus,
     ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
 use crate::clock::Clock;
@@ -22,6 +22,7 @@ use crate::entropy;
 use crate::gateway::snapshot::{RoomInForce, Snapshot, Tenure};
 use crate::gateway::{Gateway, Ids, Shared};
 use crate::keys::{self, KeyFaults};
+use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::room::{LiveRoom, NoTicket};
@@ -58,6 +59,9 @@ pub enum StartError {
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The leak guard's key.
+    #[error(transparent)]
+    LeakKey(#[from] leaks::KeyFault),
     /// Randomness.
     #[error(transparent)]
     Entropy(#[from] entropy::NoEntropy),
@@ -93,6 +97,7 @@ struct Control {
     portal: Arc<Portal>,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
+    leaks: Arc<Leaks>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     limits: watch::Sender<Limits>,
     admin: watch::Sender<Arc<config::Admin>>,
@@ -130,6 +135,7 @@ impl App {
         tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
+        tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
         let serving = ServingParts {
             shared: control.shared.clone(),
             limits: control.limits.subscribe(),
@@ -164,6 +170,9 @@ impl App {
         // A request thread that panicked has been logged; the others end all the same.
         let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
         self.tasks.shutdown().await;
+        let leaks = self.control.leaks.clone();
+        // A writer that panicked has been logged.
+        let _ = tokio::task::spawn_blocking(move || leaks.close()).await;
         self.control.store.close().await
     }
 
@@ -354,11 +363,13 @@ impl Control {
         let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
         let snapshot = watch::Sender::new(Arc::new(first));
         let portal = Portal::new(&config.portal);
+        let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
         let shared = Arc::new(Shared {
             snapshot: snapshot.subscribe(),
             portal: portal.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            leaks: leaks.clone(),
             log,
             draining: AtomicBool::new(false),
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
@@ -371,6 +382,7 @@ impl Control {
             portal,
             metrics,
             shared,
+            leaks,
             snapshot,
             limits: watch::Sender::new(config.server.limits.clone()),
             admin: watch::Sender::new(Arc::new(config.admin.clone())),
@@ -378,7 +390,9 @@ impl Control {
     }
 
     fn admin(&self, token: AdminToken, status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Admin {
+        let reports = LeakReports { leaks: self.leaks.clone(), snapshot: self.snapshot.subscribe() };
         Admin::new(self.admin.subscribe(), token, self.metrics.clone(), status, commands, self.clock.clone())
+            .with_leaks(reports)
     }
 
     fn pacer(
@@ -393,6 +407,7 @@ impl Control {
             store: self.store.health(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            leaks: self.leaks.clone(),
             status,
             stage,
             ticks,

@@ -24,6 +24,7 @@ pub mod domain;
 pub mod entropy;
 pub mod gateway;
 pub mod keys;
+pub mod leaks;
 pub mod pacer;
 pub mod proxy;
 pub mod room;

@@ -1,6 +1,8 @@
 //! `anticamera`: the command line.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use anticamera::app::{self, App, StartError};
 use anticamera::clock::Clock;
 use anticamera::config::{self, watch::Watch};
 use anticamera::demo;
+use anticamera::leaks::{Hashes, report};
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
 use clap::{Parser, Subcommand};
@@ -36,8 +39,32 @@ enum Order {
         #[arg(long, default_value = "config.toml")]
         config: PathBuf,
     },
+    /// Reads the leak guard's audit file.
+    Leaks {
+        #[command(subcommand)]
+        order: LeaksOrder,
+    },
     /// Shows everything on this machine: a stand-in portal, the waiting room and a small crowd.
     Demo,
+}
+
+#[derive(Subcommand)]
+enum LeaksOrder {
+    /// Sums up what was blocked or reported: by rule and route, how often, and how many people are concerned.
+    Report {
+        /// The configuration file, which names the audit file.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+    },
+    /// Prints those in a list who are concerned: identity, events, first and last time and rules, separated by tabs.
+    Match {
+        /// The configuration file, which names the audit file and its key.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// Identities as the portal names them in Waiting-Room-Identity, one on each line.
+        #[arg(long)]
+        identities: PathBuf,
+    },
 }
 
 /// The configuration is at fault.
@@ -47,6 +74,8 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Order::Run { config } => run(&config),
         Order::Check { config } => check(&config),
+        Order::Leaks { order: LeaksOrder::Report { config } } => report_leaks(&config),
+        Order::Leaks { order: LeaksOrder::Match { config, identities } } => match_leaks(&config, &identities),
         Order::Demo => demo::run(),
     }
 }
@@ -63,6 +92,41 @@ fn check(path: &std::path::Path) -> ExitCode {
         Err(faults) => {
             eprintln!("{faults}");
             ExitCode::from(FAULTY)
+        }
+    }
+}
+
+fn report_leaks(path: &Path) -> ExitCode {
+    audit_of(path).map_or_else(faulty, |audit| printed(report::summary(&audit.file).map_err(Into::into)))
+}
+
+fn match_leaks(path: &Path, identities: &Path) -> ExitCode {
+    let found = |audit: config::AuditFile| -> Result<String, Box<dyn std::error::Error>> {
+        let hashes = Hashes::load(&audit.key)?;
+        let list = File::open(identities).map_err(|error| format!("{}: {error}", identities.display()))?;
+        Ok(report::concerned(&audit.file, &hashes, BufReader::new(list))?)
+    };
+    audit_of(path).map_or_else(faulty, |audit| printed(found(audit)))
+}
+
+fn audit_of(path: &Path) -> Result<config::AuditFile, config::Faults> {
+    config::load(path).map(|config| config.leak_guard.audit)
+}
+
+fn faulty(faults: config::Faults) -> ExitCode {
+    eprintln!("{faults}");
+    ExitCode::from(FAULTY)
+}
+
+fn printed(text: Result<String, Box<dyn std::error::Error>>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -6,6 +6,7 @@ mod support;
 mod admission;
 mod crash;
 mod journeys;
+mod leaks;
 mod line_properties;
 mod line_simulation;
 mod metrics;

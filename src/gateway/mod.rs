@@ -28,10 +28,11 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::client::ClientPrefix;
-use crate::domain::leak_guard::{self, RangeRule, may_be_public};
+use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassName;
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
+use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics};
@@ -47,6 +48,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// What the leak guard remembers.
+    pub leaks: Arc<Leaks>,
     /// Access lines.
     pub log: Log,
     /// Whether the process is about to stop.
@@ -356,6 +359,13 @@ fn admit_decision(admit: Admit) -> metrics::Decision {
 /// What the operator declared about a personal target.
 fn personal_route(call: &Call) -> leak_guard::Route {
     let guard = &call.snapshot.config.leak_guard;
-    let is_download = guard.downloads.iter().any(|pattern| pattern.matches_raw(call.path()));
-    leak_guard::Route::Personal { range: if is_download { RangeRule::Allowed } else { RangeRule::Removed } }
+    let is_in = |list: &[PathPattern]| list.iter().any(|pattern| pattern.matches_raw(call.path()));
+    let wears = |rule: &config::ArmourRule| rule.worn == config::Wears::Worn && !is_in(&rule.except);
+    let [x_accel_buffering, vary, age] = &guard.armour;
+    leak_guard::Route::Personal(Personal {
+        range: if is_in(&guard.downloads) { RangeRule::Allowed } else { RangeRule::Removed },
+        etag: if is_in(&guard.etag_paths) { EtagRule::Kept } else { EtagRule::Removed },
+        back: if is_in(&guard.back_paths) { BackRule::Kept } else { BackRule::NotKept },
+        armour: Armour { x_accel_buffering: wears(x_accel_buffering), vary: wears(vary), age: wears(age) },
+    })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::domain::leak_detectors::Detector;
 use crate::domain::leak_guard::Reason;
 
 /// Why there is no answer of the portal to deliver.
@@ -56,6 +57,9 @@ pub enum ProxyError {
     /// The leak guard stopped the answer.
     #[error("the leak guard stopped the portal's answer: {}", .0.as_str())]
     LeakGuard(Reason),
+    /// The leak guard found that the answer is somebody else's.
+    #[error("the leak guard stopped what may be somebody else's page: {}", .0.as_str())]
+    LeakFound(Detector),
 }
 
 /// No slot towards the portal within the time allowed.
@@ -99,7 +103,8 @@ impl ProxyError {
             | ProxyError::ClosedAtOnce
             | ProxyError::Garbled(_)
             | ProxyError::UnaskedUpgrade
-            | ProxyError::LeakGuard(_) => StatusCode::BAD_GATEWAY,
+            | ProxyError::LeakGuard(_)
+            | ProxyError::LeakFound(_) => StatusCode::BAD_GATEWAY,
         }
     }
 }
