@@ -10,8 +10,8 @@ use std::{io, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
-    self, Admin, AdminListener, LeakReports, AdminToken, AdminTokenError, BindError as AdminBindError, Command, PortalStatus,
-    ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
+    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, LeakReports,
+    PortalStatus, ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
 use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
@@ -136,6 +136,7 @@ impl App {
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
         tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
+        tasks.spawn(control.leaks.clone().ask_at_the_edge(control.snapshot.subscribe()));
         let serving = ServingParts {
             shared: control.shared.clone(),
             limits: control.limits.subscribe(),
@@ -419,7 +420,12 @@ impl Control {
         let in_force = self.snapshot.borrow().clone();
         let outcome = Reload::of(&in_force.config, config::load(path));
         let answer = match outcome {
-            Reload::Applied(config) => self.read_keys_and_apply(config).await,
+            Reload::Applied(config) => {
+                if raises_a_rate(&in_force.config, &config) {
+                    self.leaks.ask_before_a_raise(&config).await;
+                }
+                self.read_keys_and_apply(config).await
+            }
             Reload::Unchanged => self.read_keys_and_apply(in_force.config.clone()).await.unchanged(),
             Reload::Refused(faults) => ReloadAnswer::Refused(
                 faults
@@ -517,6 +523,14 @@ impl Control {
             _ => RoomStateAnswer::UnknownRoom,
         }
     }
+}
+
+/// Whether a room lets in more visitors under the new configuration.
+fn raises_a_rate(old: &Config, new: &Config) -> bool {
+    new.rooms.iter().any(|room| {
+        let before = old.rooms.iter().find(|before| before.name == room.name);
+        before.is_some_and(|before| room.admission_rate.per_second() > before.admission_rate.per_second())
+    })
 }
 
 impl ReloadAnswer {

@@ -11,7 +11,8 @@ use anticamera::app::{self, App, StartError};
 use anticamera::clock::Clock;
 use anticamera::config::{self, watch::Watch};
 use anticamera::demo;
-use anticamera::leaks::{Hashes, report};
+use anticamera::domain::canary::Shown;
+use anticamera::leaks::{Hashes, canary, report};
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
 use clap::{Parser, Subcommand};
@@ -38,6 +39,10 @@ enum Order {
         /// The configuration file.
         #[arg(long, default_value = "config.toml")]
         config: PathBuf,
+        /// Asks through this address (scheme and host), as two made-up visitors, whether whatever stands in front of the
+        /// running program keeps personal pages. Exit code 1 when it does or cannot be asked.
+        #[arg(long)]
+        public_url: Option<String>,
     },
     /// Reads the leak guard's audit file.
     Leaks {
@@ -73,7 +78,8 @@ const FAULTY: u8 = 2;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Order::Run { config } => run(&config),
-        Order::Check { config } => check(&config),
+        Order::Check { config, public_url: None } => check(&config),
+        Order::Check { config, public_url: Some(url) } => check_edge(&config, &url),
         Order::Leaks { order: LeaksOrder::Report { config } } => report_leaks(&config),
         Order::Leaks { order: LeaksOrder::Match { config, identities } } => match_leaks(&config, &identities),
         Order::Demo => demo::run(),
@@ -92,6 +98,46 @@ fn check(path: &std::path::Path) -> ExitCode {
         Err(faults) => {
             eprintln!("{faults}");
             ExitCode::from(FAULTY)
+        }
+    }
+}
+
+/// Asks through the edge, and prints what it found for every kind of page.
+fn check_edge(path: &Path, url: &str) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let Some(public) = config::PublicUrl::parse(url) else {
+        eprintln!("{url} is no address of a site: write scheme and host, such as http://portal.example");
+        return ExitCode::from(FAULTY);
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let round = runtime.block_on(canary::round(&public, &canary::folders(&config)));
+    for (kind, path, shown, why) in &round.found {
+        let verdict = match shown {
+            Shown::Fresh => "ok: each visitor got an answer of their own",
+            Shown::Kept => "KEPT: the second visitor got the first one's answer",
+            Shown::Unknown => "unknown",
+        };
+        let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        println!("{}: {verdict}{why}\n    {path}", kind.as_str());
+    }
+    match round.shown() {
+        Shown::Fresh => {
+            println!("{url} keeps no personal pages");
+            ExitCode::SUCCESS
+        }
+        Shown::Kept => {
+            println!("{url} KEEPS PERSONAL PAGES: do not open; exclude everything that is not public from its cache");
+            ExitCode::FAILURE
+        }
+        Shown::Unknown => {
+            println!("{url} could not be asked for everything: is the program running behind it?");
+            ExitCode::FAILURE
         }
     }
 }

@@ -91,9 +91,7 @@ impl Pacer {
         let (guard, ramp) = (&snapshot.config.leak_guard, snapshot.config.portal.ramp);
         match self.leaks.admissions(&room.settings.name, guard, ramp, now) {
             Admissions::Go => around,
-            Admissions::Stopped => {
-                Around { standstill: around.standstill.or(Some(Standstill::LeakGuard)), ..around }
-            }
+            Admissions::Stopped => Around { standstill: around.standstill.or(Some(Standstill::LeakGuard)), ..around },
             Admissions::Climbing(ramp) => Around { ramp: ramp.min(around.ramp), ..around },
         }
     }

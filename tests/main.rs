@@ -4,6 +4,7 @@
 mod support;
 
 mod admission;
+mod caches;
 mod crash;
 mod journeys;
 mod leaks;

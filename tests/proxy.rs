@@ -61,7 +61,9 @@ fn setup(portals: &[SocketAddr]) -> Setup {
     };
     let route = |path: &str| match path {
         path if path.starts_with("/static/") => Route::Public,
-        path if path.starts_with("/download/") => Route::Personal(Personal { range: RangeRule::Allowed, ..Personal::STRICT }),
+        path if path.starts_with("/download/") => {
+            Route::Personal(Personal { range: RangeRule::Allowed, ..Personal::STRICT })
+        }
         _ => Route::Personal(Personal::STRICT),
     };
     Setup { config, clock: Clock::system(), body_idle: PATIENCE, route }

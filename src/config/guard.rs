@@ -8,7 +8,7 @@ use super::resolved::{
 };
 use super::section::Section;
 use super::value::{self, LONG_LIFE, WAIT};
-use crate::domain::leak_guard::{CacheBehind, Mode, Rules};
+use crate::domain::leak_guard::{CacheBehind, Mode, Rules, Scan};
 
 /// Reads the section. `None` when anything in it is wrong.
 pub(super) fn leak_guard(section: &Section<'_>, base: &Path) -> Option<LeakGuard> {
@@ -20,8 +20,8 @@ pub(super) fn leak_guard(section: &Section<'_>, base: &Path) -> Option<LeakGuard
     let upstream_bust = section.read("upstream_bust", value::flag);
     let session_cookies = section.list("session_cookies", value::cookie_name);
     let remember_sessions = section.read("remember_sessions", value::whole(1000..=50_000_000));
-    let remember_for = section.read("remember_for", value::duration(WAIT.start().to_owned()..=LONG_LIFE.end().to_owned()));
-    let scan_fiscal_codes = section.read("scan_fiscal_codes", value::flag);
+    let remember_for =
+        section.read("remember_for", value::duration(WAIT.start().to_owned()..=LONG_LIFE.end().to_owned()));
     let armour = armour(&section.table("armour"));
     let detectors = detectors(&section.table("detectors"));
     let breaker = breaker(section);
@@ -47,7 +47,6 @@ pub(super) fn leak_guard(section: &Section<'_>, base: &Path) -> Option<LeakGuard
         audit: audit?,
         canary: canary?,
         canary_interval: canary_interval?,
-        scan_fiscal_codes: scan_fiscal_codes?,
     })
 }
 
@@ -58,12 +57,14 @@ fn rules(section: &Section<'_>) -> Option<Rules> {
     let cache_behind = section.read("cache_behind", value::one_of(&behind));
     let public_max_age = section.read("public_max_age", value::unless_empty(value::duration(LONG_LIFE)));
     let ignored_markers = section.list("ignore_hit_headers", value::header_name);
+    let scan = section.read("scan_fiscal_codes", value::one_of_flags(Scan::FiscalCodes, Scan::Nothing));
     Some(Rules {
         mode: mode?,
         keep_cookies: keep_cookies?,
         cache_behind: cache_behind?,
         public_max_age: public_max_age?.map(|age| u32::try_from(age.as_secs()).unwrap_or(u32::MAX)),
         ignored_markers: ignored_markers?,
+        scan: scan?,
     })
 }
 

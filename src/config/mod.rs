@@ -26,7 +26,11 @@ use toml::de::DeTable;
 
 pub use fault::{Fault, Faults, Place};
 pub use reload::{Reload, restart_needed};
-pub use resolved::{Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, Config, DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room, RoomState, Server, Store, Tokens, Wears};
+pub use resolved::{
+    Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, Config,
+    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
+    RoomState, Server, Store, Tokens, Wears,
+};
 pub use warning::Warning;
 
 use fault::Findings;

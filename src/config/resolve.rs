@@ -8,10 +8,10 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
+use super::guard;
 use super::resolved::{
     Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Server, Store, Tokens,
 };
-use super::guard;
 use super::room;
 use super::section::Section;
 use super::value::{self, DELAY, Read, WAIT};

@@ -263,8 +263,6 @@ pub struct LeakGuard {
     pub canary: CanaryAction,
     /// Between two rounds of asking through the edge.
     pub canary_interval: Duration,
-    /// Whether public text is searched for codici fiscali.
-    pub scan_fiscal_codes: bool,
 }
 
 /// A piece of armour.

@@ -260,16 +260,7 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
     "#;
     let refused: Vec<String> =
         faults(text).into_iter().filter(|fault| fault.contains("not supported by this version")).collect();
-    for key in [
-        "server.tls",
-        "class",
-        "store.kind",
-        "store.url",
-        ".window",
-        ".opening",
-        ".closing",
-        ".adaptive",
-    ] {
+    for key in ["server.tls", "class", "store.kind", "store.url", ".window", ".opening", ".closing", ".adaptive"] {
         assert!(refused.iter().any(|fault| fault.contains(&format!("{key}: "))), "{key} is missing in {refused:#?}");
     }
 }
@@ -380,7 +371,10 @@ fn impossible_values_elsewhere() {
         ("leak_guard.public = [\"/s/a~b\"]", "\"/s/a~b\" matches nothing that may be public, not even \"/s/a~b\""),
         ("leak_guard.public = [\"/s**\"]", "leak_guard.public[1]: \"/s**\": not a path pattern"),
         ("leak_guard.ignore_hit_headers = [\"x cache\"]", "not a header's name"),
-        ("leak_guard.detectors.identity_sessions = \"block\"", "\"block\" is no such choice; write \"alarm\" or \"off\""),
+        (
+            "leak_guard.detectors.identity_sessions = \"block\"",
+            "\"block\" is no such choice; write \"alarm\" or \"off\"",
+        ),
         ("leak_guard.breaker_visitors = 1", "out of range"),
         ("leak_guard.breaker_networks = 4", "4 is more than breaker_visitors; write at most"),
         ("log.format = \"xml\"", "\"xml\" is no such choice; write \"json\" or \"text\""),

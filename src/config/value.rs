@@ -269,7 +269,9 @@ pub(super) fn one_of_flags<T: Copy>(on: T, off: T) -> impl Fn(&DeValue<'_>) -> R
 /// A header's name, in lower case.
 pub(super) fn header_name(value: &DeValue<'_>) -> Read<String> {
     parsed(value, "write a header's name, such as \"x-cache\"", |text| {
-        http::HeaderName::from_bytes(text.as_bytes()).map(|name| name.as_str().to_owned()).map_err(|_| "not a header's name")
+        http::HeaderName::from_bytes(text.as_bytes())
+            .map(|name| name.as_str().to_owned())
+            .map_err(|_| "not a header's name")
     })
 }
 
@@ -316,6 +318,14 @@ pub(super) fn public_url(value: &DeValue<'_>) -> Read<PublicUrl> {
     let remedy = "write scheme and host, such as \"https://portal.example\"";
     let origin = parsed(value, remedy, |text| Origin::parse(text).ok_or("not an address of a site"))?;
     Ok(PublicUrl { https: origin.https, authority: origin.authority.to_ascii_lowercase() })
+}
+
+impl PublicUrl {
+    /// Reads scheme and authority, such as `http://portal.example`.
+    pub fn parse(text: &str) -> Option<PublicUrl> {
+        let origin = Origin::parse(text)?;
+        Some(PublicUrl { https: origin.https, authority: origin.authority.to_ascii_lowercase() })
+    }
 }
 
 /// An origin as browsers send it (RFC 6454 6.2), in lower case.

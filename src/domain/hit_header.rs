@@ -81,8 +81,9 @@ fn begins_with_hit(text: &str) -> bool {
     const HITS: [&str; 6] = ["hit", "stale", "updating", "revalidated", "refreshhit", "hit-stale"];
     text.split(',').any(|member| {
         let word = member.trim().split([' ', ';', ':']).next().unwrap_or_default();
-        let is_tcp_hit =
-            word.len() > 4 && word.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("tcp_")) && ends_in_hit(word);
+        let is_tcp_hit = word.len() > 4
+            && word.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("tcp_"))
+            && ends_in_hit(word);
         is_tcp_hit || HITS.iter().any(|hit| hit.eq_ignore_ascii_case(word))
     })
 }

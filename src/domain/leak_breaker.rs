@@ -188,7 +188,9 @@ mod tests {
     #[test]
     fn admissions_begin_again_at_a_tenth_after_ten_quiet_minutes() {
         let mut breaker = Breaker::default();
-        (1..4).for_each(|visitor| drop(block(&mut breaker, visitor, visitor, 0)));
+        (1..4).for_each(|visitor| {
+            block(&mut breaker, visitor, visitor, 0);
+        });
         block(&mut breaker, 9, 9, 300);
         assert_eq!(breaker.admissions(&TERMS, at(899)), Admissions::Stopped, "the last block was at 300 s");
         assert_eq!(breaker.admissions(&TERMS, at(900)), Admissions::Climbing(100));
@@ -199,7 +201,9 @@ mod tests {
     #[test]
     fn an_operator_resets_it_at_once() {
         let mut breaker = Breaker::default();
-        (1..4).for_each(|visitor| drop(block(&mut breaker, visitor, visitor, 0)));
+        (1..4).for_each(|visitor| {
+            block(&mut breaker, visitor, visitor, 0);
+        });
         breaker.reset();
         assert_eq!(breaker.admissions(&TERMS, at(1)), Admissions::Go);
         assert_eq!(block(&mut breaker, 1, 1, 2), Tripped::No, "what led to it is forgotten, too");

@@ -193,14 +193,21 @@ impl SessionRecord {
             let first_since = self.seen_presenting(owner).is_some_and(|seen| seen.at <= other.at);
             return (first_since && now.since(other.at) < LATELY).then(|| Finding {
                 other_visitor: other.who.visitor,
-                ..Finding::of(Detector::SessionPresented, Certainty::Sure)
+                ..Finding::of(Detector::SessionPresented, Certainty::Likely)
             });
         }
         let is_known = self.seen_presenting(visitor).is_some();
-        (!is_known && arrival == Arrival::Inside).then(|| Finding {
-            other_visitor: Some(owner),
-            ..Finding::of(Detector::SessionPresented, Certainty::Sure)
-        })
+        (!is_known && arrival == Arrival::Inside)
+            .then(|| Finding { other_visitor: Some(owner), ..Finding::of(Detector::SessionPresented, Certainty::Sure) })
+    }
+
+    /// The request of a visitor who presented the session was not sent: it gave no claim to it.
+    pub fn forget_presenter(&mut self, who: Who) {
+        for seen in &mut self.presented {
+            if seen.is_some_and(|seen| seen.who == who) {
+                *seen = None;
+            }
+        }
     }
 
     fn presenters(&self) -> impl DoubleEndedIterator<Item = &Seen> {
@@ -235,10 +242,7 @@ impl SessionRecord {
         let before = before.filter(|before| !before.who.may_be(who))?;
         // What was issued first counts on; the second was a mistake.
         self.issued = Some(before);
-        Some(Finding {
-            other_visitor: before.who.visitor,
-            ..Finding::of(Detector::SessionReissued, Certainty::Sure)
-        })
+        Some(Finding { other_visitor: before.who.visitor, ..Finding::of(Detector::SessionReissued, Certainty::Sure) })
     }
 
     /// An answer within the session names a person. `asked_at` is when its request left.
@@ -251,7 +255,7 @@ impl SessionRecord {
         if bound.identity == identity {
             return None;
         }
-        if bound.before == Some(identity) && asked_at <= bound.since {
+        if bound.before == Some(identity) && asked_at < bound.since {
             // Asked before the change, answered after it: another tab of the same browser.
             self.may_change_since = login_open.then_some(now);
             return None;
@@ -419,6 +423,8 @@ mod tests {
         let finding = read(&mut record, 2, 2).unwrap();
         assert_eq!((finding.detector, finding.other_visitor), (Detector::SessionPresented, who(1).visitor));
         assert_eq!(read(&mut record, 2, 3), None, "reported once");
+        record.forget_presenter(who(2));
+        assert!(read(&mut record, 2, 4).is_some(), "whoever was sent away is a stranger still");
     }
 
     #[test]
@@ -429,7 +435,7 @@ mod tests {
         assert_eq!(record.present(who(2), Arrival::Entering, Effect::Reads, at(2)), None);
         assert_eq!(read(&mut record, 2, 3), None);
         let mut both = record;
-        assert_eq!(found(read(&mut both, 1, 4)), Some((Detector::SessionPresented, Certainty::Sure)), "both have it");
+        assert_eq!(found(read(&mut both, 1, 4)), Some((Detector::SessionPresented, Certainty::Likely)), "both have it");
     }
 
     #[test]

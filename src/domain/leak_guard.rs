@@ -60,12 +60,8 @@ pub struct Personal {
 
 impl Personal {
     /// Nothing declared: every rule in its strictest form.
-    pub const STRICT: Personal = Personal {
-        range: RangeRule::Removed,
-        etag: EtagRule::Removed,
-        back: BackRule::NotKept,
-        armour: Armour::WHOLE,
-    };
+    pub const STRICT: Personal =
+        Personal { range: RangeRule::Removed, etag: EtagRule::Removed, back: BackRule::NotKept, armour: Armour::WHOLE };
 }
 
 /// Whether a personal answer keeps its `ETag`.
@@ -115,6 +111,8 @@ pub struct Rules {
     pub public_max_age: Option<u32>,
     /// Header names, in lower case, by which this portal says nothing about caches behind us.
     pub ignored_markers: Vec<String>,
+    /// What public text is searched for.
+    pub scan: Scan,
 }
 
 impl Rules {
@@ -125,7 +123,17 @@ impl Rules {
         cache_behind: CacheBehind::Distrusted,
         public_max_age: None,
         ignored_markers: Vec::new(),
+        scan: Scan::Nothing,
     };
+}
+
+/// What public text is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// Nothing.
+    Nothing,
+    /// Italian fiscal codes.
+    FiscalCodes,
 }
 
 /// What a cache between us and the portal is.
@@ -322,13 +330,7 @@ pub fn may_be_public(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 ///
 /// Conditions on methods other than `GET` and `HEAD`, and `If-Match` and `If-Unmodified-Since` on all of them, guard
 /// writes and pass untouched.
-pub fn clean_request(
-    headers: &mut HeaderMap,
-    method: &Method,
-    path: &str,
-    route: Route,
-    rules: &Rules,
-) -> Exchange {
+pub fn clean_request(headers: &mut HeaderMap, method: &Method, path: &str, route: Route, rules: &Rules) -> Exchange {
     let taken = match route {
         Route::Public => Taken::default(),
         Route::Personal(personal) => unfit_for_personal(headers, method, personal),
@@ -395,6 +397,14 @@ fn ask_for_fresh(headers: &mut HeaderMap, method: &Method, range: RangeRule, cac
     let conditional_range = headers.remove(IF_RANGE).is_some();
     if range == RangeRule::Removed || conditional_range {
         headers.remove(RANGE);
+    }
+}
+
+/// Makes a public answer personal after all, because of what its text says. Its body may still be on its way.
+pub fn downgrade(headers: &mut HeaderMap, guarded: &mut Guarded, reason: Reason, mode: Mode) {
+    guarded.verdict = Verdict::Downgraded(reason);
+    if mode == Mode::Enforce {
+        personal_headers(headers);
     }
 }
 
@@ -485,7 +495,8 @@ fn looks_like_a_public_file(parts: &response::Parts, exchange: &Exchange, rules:
 impl Exchange {
     /// Whether a personal request asks for what by its name is a file and not a page.
     fn is_file(&self) -> bool {
-        let is_page = matches!(self.extension, None | Some(Extension::Page | Extension::Json | Extension::Pdf | Extension::Xml));
+        let is_page =
+            matches!(self.extension, None | Some(Extension::Page | Extension::Json | Extension::Pdf | Extension::Xml));
         matches!(self.route, Route::Personal(_)) && matches!(self.method, Method::GET | Method::HEAD) && !is_page
     }
 
@@ -577,10 +588,7 @@ fn says_private(headers: &HeaderMap) -> bool {
         let name = directive.split('=').next().unwrap_or_default().trim();
         name.eq_ignore_ascii_case("private") || name.eq_ignore_ascii_case("no-store")
     };
-    headers
-        .get_all(CACHE_CONTROL)
-        .iter()
-        .any(|line| line.to_str().is_ok_and(|line| line.split(',').any(forbids)))
+    headers.get_all(CACHE_CONTROL).iter().any(|line| line.to_str().is_ok_and(|line| line.split(',').any(forbids)))
 }
 
 /// Gives an answer the one cache policy of personal answers, whatever it said before: every plain, targeted and vendor

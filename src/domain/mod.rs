@@ -3,8 +3,10 @@
 pub mod admission;
 pub mod budget;
 pub mod calling;
+pub mod canary;
 pub mod client;
 pub mod cookie;
+pub mod fiscal_code;
 pub mod forwarding;
 pub mod gate;
 pub mod hit_header;

@@ -27,6 +27,7 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
+use crate::domain::canary;
 use crate::domain::client::ClientPrefix;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
@@ -138,6 +139,7 @@ impl Gateway {
         let outcome = match self.own_path(&call) {
             // Boxed, so that the state of the rare does not make that of every request larger; it is moved about.
             Some(path) => Box::pin(own::answer(self, &call, path, request)).await,
+            None if canary::asked_for(call.path()).is_some() => self.canary(&call, request),
             None => match self.destination(&call, &request) {
                 Ok(Destination::Unprotected) => {
                     self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await
@@ -148,6 +150,19 @@ impl Gateway {
             },
         };
         self.account(&call, outcome)
+    }
+
+    /// Answers the edge canary: a personal answer with a number that is never given twice.
+    fn canary(&self, call: &Call, request: Request<Incoming>) -> Outcome {
+        let kind = canary::asked_for(call.path()).unwrap_or(canary::Kind::NotFound);
+        let number = self.shared.ids.fresh();
+        let mut response = answers::canary(kind, &number);
+        let (parts, body) = request.into_parts();
+        leave_unread(&parts.headers, body);
+        if let Ok(number) = HeaderValue::try_from(number) {
+            response.headers_mut().insert(&crate::leaks::canary::NUMBER, number);
+        }
+        Outcome::of(response, metrics::Decision::Own)
     }
 
     /// The part of the path below our own prefix.

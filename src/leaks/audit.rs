@@ -311,7 +311,10 @@ mod tests {
         assert_eq!(fs::metadata(&settings.file).unwrap().mode() & 0o777, 0o600);
         let text = fs::read_to_string(&settings.file).unwrap();
         let line: Line = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-        assert_eq!((line.rule.as_str(), line.path.as_str(), line.at.as_str()), ("cache_hit", "/me", "2030-03-17T17:46:40.000Z"));
+        assert_eq!(
+            (line.rule.as_str(), line.path.as_str(), line.at.as_str()),
+            ("cache_hit", "/me", "2030-03-17T17:46:40.000Z")
+        );
     }
 
     #[test]

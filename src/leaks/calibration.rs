@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::Leaks;
 use super::fetch::{Fetched, NotFetched, fetch};
 use crate::config::Config;
+use crate::domain::forwarding::Scheme;
 use crate::domain::hit_header::{HitHeader, hit_header};
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
@@ -116,5 +117,5 @@ async fn ask(config: &Config) -> Result<Fetched, NotFetched> {
         .header(CACHE_CONTROL, "no-store, no-cache")
         .header(USER_AGENT, "anticamera")
         .body(Empty::<Bytes>::new());
-    fetch(&url.host, url.port, request.map_err(|_| NotFetched::Body)?).await
+    fetch(&url.host, url.port, Scheme::Http, request.map_err(|_| NotFetched::Body)?).await
 }

@@ -90,7 +90,9 @@ impl Exchange<'_> {
                 record.present(who, arrival, effect, now.mono)
             };
             let finding = self.leaks.sessions.known(*session, bounds, now.mono, present)??;
-            self.act(&finding, Some(*session), None, None)
+            let stopped = self.act(&finding, Some(*session), None, None)?;
+            self.leaks.sessions.known(*session, bounds, now.mono, |record| record.forget_presenter(who));
+            Some(stopped)
         });
         found.last()
     }
@@ -116,12 +118,17 @@ impl Exchange<'_> {
         if route == Route::Public {
             return Ok(());
         }
-        let stopped = [
-            self.hit(guarded, status),
-            self.issued(headers, status, now),
-            self.named(says, headers, status, now),
-        ];
+        let stopped =
+            [self.hit(guarded, status), self.issued(headers, status, now), self.named(says, headers, status, now)];
         stopped.into_iter().flatten().next().map_or(Ok(()), Err)
+    }
+
+    /// An answer was stopped by a rule of headers.
+    pub fn note_fault(&self, reason: Reason, status: StatusCode) {
+        let (rule, action) = (LeakGuardRule::from(reason), LeakGuardAction::Blocked);
+        self.leaks.tally.count(rule, action, self.origin.path, self.origin.now.wall);
+        let event = Event { rule: rule.as_str(), action: action.as_str(), ..self.event(None, None, None) };
+        self.leaks.audit.write(Event { status: Some(status.as_u16()), ..event });
     }
 
     /// Sums up what the header rules did, or would have done.

@@ -29,7 +29,9 @@ pub enum KeyFault {
     #[error("the leak guard's key {0} has mode {1:04o}, so that others can read it: chmod 600 it")]
     Exposed(PathBuf, u32),
     /// The file has another size than a key.
-    #[error("the leak guard's key {0} is not {KEY_LEN} bytes long: restore it, or move it away so that a new one is made")]
+    #[error(
+        "the leak guard's key {0} is not {KEY_LEN} bytes long: restore it, or move it away so that a new one is made"
+    )]
     Length(PathBuf),
     /// The key cannot be drawn.
     #[error(transparent)]

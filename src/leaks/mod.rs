@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod calibration;
+pub mod canary;
 mod exchange;
 mod fetch;
 mod hashes;
@@ -24,6 +25,7 @@ pub use self::hashes::{Hashes, KeyFault};
 
 use self::audit::{Audit, Event};
 use self::calibration::Calibration;
+use self::canary::EdgeState;
 use self::memory::Sessions;
 use self::tally::Tally;
 use crate::clock::Clock;
@@ -44,6 +46,7 @@ pub struct Leaks {
     breakers: Mutex<HashMap<RoomName, Breaker>>,
     calibration: RwLock<Calibration>,
     look_again: Notify,
+    edge: RwLock<EdgeState>,
     audit: Audit,
     tally: Tally,
     metrics: Arc<Metrics>,
@@ -62,6 +65,7 @@ impl Leaks {
             breakers: Mutex::default(),
             calibration: RwLock::default(),
             look_again: Notify::new(),
+            edge: RwLock::default(),
             audit: Audit::start(settings.clone()),
             tally: Tally::default(),
             metrics,
@@ -137,11 +141,12 @@ impl Leaks {
     pub fn admissions(&self, room: &RoomName, settings: &config::LeakGuard, ramp: Duration, now: Now) -> Admissions {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         let breaker = breakers.get_mut(room);
-        let admissions = breaker.map_or(Admissions::Go, |breaker| {
-            breaker.admissions(&terms(&settings.breaker, ramp), now.mono)
-        });
+        let admissions =
+            breaker.map_or(Admissions::Go, |breaker| breaker.admissions(&terms(&settings.breaker, ramp), now.mono));
         drop(breakers);
         let admissions = if settings.breaker.action == BreakerAction::Stop { admissions } else { Admissions::Go };
+        let edge_stops = self.edge.read().unwrap_or_else(PoisonError::into_inner).stops;
+        let admissions = if edge_stops { Admissions::Stopped } else { admissions };
         self.metrics.room(room).leak_guard_breaker_open.set(i64::from(admissions == Admissions::Stopped));
         admissions
     }
@@ -150,11 +155,6 @@ impl Leaks {
     pub fn reset(&self) {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         breakers.values_mut().for_each(Breaker::reset);
-    }
-
-    /// What was found at the edge.
-    fn edge_report(&self) -> serde_json::Value {
-        serde_json::Value::Null
     }
 
     /// What is known of the portal's own traits.
@@ -172,7 +172,8 @@ impl Leaks {
             };
             let held_back = detector == Detector::CacheHit && !self.calibration().may_block();
             let observing = settings.rules.mode == Mode::Observe;
-            let mode = if wanted == DetectorMode::Block && (held_back || observing) { DetectorMode::Alarm } else { wanted };
+            let mode =
+                if wanted == DetectorMode::Block && (held_back || observing) { DetectorMode::Alarm } else { wanted };
             self.metrics.set_leak_guard_detector(detector, mode);
         }
     }

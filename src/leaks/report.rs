@@ -47,9 +47,7 @@ impl Leaks {
                 "times": entry.times, "last": timestamp(entry.last.0),
             })
         };
-        let proposal = |proposal: super::tally::Proposal| {
-            json!({"pattern": proposal.pattern, "requests": proposal.requests, "share": proposal.share})
-        };
+        let proposal = |proposal: super::tally::Proposal| json!({"pattern": proposal.pattern, "requests": proposal.requests, "share": proposal.share});
         json!({
             "mode": if settings.rules.mode == Mode::Observe { "observe" } else { "enforce" },
             "calibration": calibration,
@@ -98,7 +96,9 @@ pub fn summary(file: &Path) -> io::Result<String> {
     if rows.is_empty() {
         text.push_str("nothing was found\n");
     } else {
-        text.push_str("rule                  action      times  visitors  sessions  people  route, first and last time\n");
+        text.push_str(
+            "rule                  action      times  visitors  sessions  people  route, first and last time\n",
+        );
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.times));
@@ -182,9 +182,9 @@ pub fn concerned(file: &Path, hashes: &Hashes, identities: impl BufRead) -> io::
 fn lines(file: &Path) -> impl Iterator<Item = io::Result<Option<Line>>> {
     let lines = |path: std::path::PathBuf| -> Box<dyn Iterator<Item = io::Result<Option<Line>>>> {
         match File::open(path) {
-            Ok(file) => Box::new(BufReader::new(file).split(b'\n').map(|line| {
-                line.map(|line| serde_json::from_slice(&line).ok())
-            })),
+            Ok(file) => Box::new(
+                BufReader::new(file).split(b'\n').map(|line| line.map(|line| serde_json::from_slice(&line).ok())),
+            ),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     };
@@ -203,7 +203,8 @@ mod tests {
             format!(
                 r#"{{"at":"2030-01-01T00:00:00.000Z","rule":"identity_mismatch","action":"blocked","path":"/pratica/20300101","visitor":"v1","identity":"{anna}","other_identity":"{bruno}"}}"#
             ),
-            r#"{"at":"2030-01-01T00:00:01.000Z","rule":"private","action":"downgraded","path":"/s/*","times":7}"#.to_owned(),
+            r#"{"at":"2030-01-01T00:00:01.000Z","rule":"private","action":"downgraded","path":"/s/*","times":7}"#
+                .to_owned(),
             "half a li".to_owned(),
         ];
         std::fs::write(&path, lines.join("\n")).unwrap();

@@ -124,14 +124,13 @@ impl Tally {
         let Some((folder, _)) = path.rsplit_once('/') else { return };
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         folders.requests += 1;
-        if !matches!(*method, Method::GET | Method::HEAD) || !is_plain_public_path(path) {
-            return;
-        }
-        let count = |seen: &mut Folder| if could_be_shared { seen.shareable += 1 } else { seen.personal += 1 };
+        let is_read = matches!(*method, Method::GET | Method::HEAD) && is_plain_public_path(path);
+        let count =
+            |seen: &mut Folder| if could_be_shared && is_read { seen.shareable += 1 } else { seen.personal += 1 };
         if let Some(seen) = folders.seen.get_mut(folder) {
             return count(seen);
         }
-        if folders.seen.len() < MOST {
+        if folders.seen.len() < MOST && is_plain_public_path(folder) {
             count(folders.seen.entry(folder.to_owned()).or_default());
         }
     }
@@ -228,7 +227,7 @@ mod tests {
         ] {
             tally.note_personal(&Method::GET, path, shareable);
         }
-        tally.note_personal(&Method::POST, "/static/css/a.css", false);
+        tally.note_personal(&Method::GET, "/", false);
         let patterns: Vec<String> = tally.proposals().into_iter().map(|proposal| proposal.pattern).collect();
         assert_eq!(patterns, ["/app/img/**", "/static/**"]);
         assert_eq!(tally.proposals()[0].share, 0.25);

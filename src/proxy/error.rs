@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::body::BodyError;
 use crate::domain::leak_detectors::Detector;
 use crate::domain::leak_guard::Reason;
 
@@ -51,6 +52,9 @@ pub enum ProxyError {
     /// What the portal sent is not HTTP.
     #[error("the portal sent what is no HTTP answer: {0}")]
     Garbled(hyper::Error),
+    /// The portal broke off in an answer that was to be read whole.
+    #[error(transparent)]
+    Unreadable(BodyError),
     /// A 101 that was not asked for.
     #[error("the portal changed to a protocol that nobody asked for")]
     UnaskedUpgrade,
@@ -104,6 +108,7 @@ impl ProxyError {
             | ProxyError::Garbled(_)
             | ProxyError::UnaskedUpgrade
             | ProxyError::LeakGuard(_)
+            | ProxyError::Unreadable(_)
             | ProxyError::LeakFound(_) => StatusCode::BAD_GATEWAY,
         }
     }

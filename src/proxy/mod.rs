@@ -17,6 +17,7 @@ pub(crate) mod idle;
 mod pool;
 mod portal;
 pub mod request_body;
+mod scan;
 mod slots;
 mod upgrade;
 
@@ -39,13 +40,14 @@ use self::answer::{Handling, InUse, Reading};
 use self::pool::{History, Lease, Pool};
 use self::portal::{Address, connect_error};
 use self::request_body::Progress;
+use self::scan::Scanned;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::cookie;
 use crate::domain::forwarding::{self, PortalAddress, Upgrade, Visitor};
 use crate::domain::kept::KeptHeaders;
-use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, PortalSays, Route, Verdict};
+use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, PortalSays, Reason, Route, Scan, Verdict};
 use crate::domain::time::Mono;
 use crate::leaks;
 
@@ -281,9 +283,7 @@ impl Leaving {
     fn of(request: &mut Request<RequestBody>, route: Route) -> Leaving {
         let asked = match route {
             Route::Public => Upgrade::None,
-            Route::Personal(_) => {
-                forwarding::wanted_upgrade(request.method(), request.version(), request.headers())
-            }
+            Route::Personal(_) => forwarding::wanted_upgrade(request.method(), request.version(), request.headers()),
         };
         let visitor = (asked != Upgrade::None).then(|| hyper::upgrade::on(request));
         Leaving { asked, visitor }
@@ -373,8 +373,11 @@ async fn deliver(
     }
     let portal_side = switched.then(|| hyper::upgrade::on(&mut response));
     let (mut parts, body) = response.into_parts();
-    let (guarded, says) = guard_head(&mut parts, exchange, context);
+    let (mut guarded, says) = guard_head(&mut parts, exchange, context);
     if let (Verdict::Fault(reason), Mode::Enforce) = (guarded.verdict, context.guard.mode) {
+        if let Some(watch) = context.watch {
+            watch.note_fault(reason, parts.status);
+        }
         return Err(ProxyError::LeakGuard(reason));
     }
     if let Some(watch) = context.watch {
@@ -392,7 +395,28 @@ async fn deliver(
         }
         _ => answer::receive(body, in_use, handling(&parts, context)).await?,
     };
+    let is_searched = guarded.verdict == Verdict::Public && context.guard.scan == Scan::FiscalCodes;
+    let body = if is_searched { Box::pin(search(&mut parts, body, &mut guarded, context)).await? } else { body };
     Ok(Answer { response: Response::from_parts(parts, body), guarded, says })
+}
+
+/// Looks for people in public text; where there are any the answer is personal after all.
+async fn search(
+    parts: &mut response::Parts,
+    body: Body,
+    guarded: &mut Guarded,
+    context: &Context<'_>,
+) -> Result<Body, ProxyError> {
+    if !scan::is_text(&parts.headers) {
+        return Ok(body);
+    }
+    let (scanned, body) = scan::scan(&parts.headers, body).await.map_err(ProxyError::Unreadable)?;
+    if scanned == Scanned::NotToBeShared {
+        let (path, id) = (context.received.uri.path(), context.request_id.to_str().unwrap_or_default());
+        tracing::warn!(path, request_id = id, "public text names a person, or cannot be read whole: it is not shared");
+        leak_guard::downgrade(&mut parts.headers, guarded, Reason::FiscalCode, context.guard.mode);
+    }
+    Ok(body)
 }
 
 fn guard_head(parts: &mut response::Parts, exchange: &Exchange, context: &Context<'_>) -> (Guarded, PortalSays) {

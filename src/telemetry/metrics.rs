@@ -438,8 +438,7 @@ pub struct Metrics {
     pub token_rejections: Family<IntCounter, TokenRejection>,
     leak_guard: Family<Family<IntCounter, LeakGuardAction>, LeakGuardRule>,
     leak_guard_detector: IntGaugeVec,
-    /// Rounds of asking through the edge, by what they found.
-    pub edge_canary: Family<IntCounter, CanaryResult>,
+    edge_canary: Family<IntGauge, CanaryResult>,
     /// 1 when the portal answers, 0 when admission is held because it does not.
     pub portal_healthy: IntGauge,
     /// Requests under way at the portal.
@@ -505,6 +504,13 @@ impl Metrics {
     /// Counts a finding of the leak guard.
     pub fn count_leak_guard(&self, rule: LeakGuardRule, action: LeakGuardAction) {
         self.leak_guard.of(rule).of(action).inc();
+    }
+
+    /// Says what was found at the edge, if it was asked.
+    pub fn set_edge_canary(&self, result: Option<CanaryResult>) {
+        for one in CanaryResult::ALL {
+            self.edge_canary.of(*one).set(i64::from(Some(*one) == result));
+        }
     }
 
     /// Says in which mode a detector works.
@@ -753,8 +759,9 @@ fn leak_guard(r: &Registry) -> Result<Family<Family<IntCounter, LeakGuardAction>
     }))
 }
 
-fn edge_canary(r: &Registry) -> Result<Family<IntCounter, CanaryResult>, MetricsError> {
-    let all = counters(r, "edge_canary", "Rounds of asking through the edge, by what they found.", &["result"])?;
+fn edge_canary(r: &Registry) -> Result<Family<IntGauge, CanaryResult>, MetricsError> {
+    let about = "1 for what was found when last asking through the edge, 0 for the others.";
+    let all = gauges(r, "edge_canary", about, &["result"])?;
     Ok(Family::resolve(|result: CanaryResult| all.with_label_values(&[result.as_str()])))
 }
 
@@ -849,6 +856,8 @@ mod tests {
         assert_indexed::<StandstillReason>();
         assert_indexed::<LeakGuardRule>();
         assert_indexed::<LeakGuardAction>();
+        assert_indexed::<DetectorMode>();
+        assert_indexed::<CanaryResult>();
         assert_indexed::<UpstreamOutcome>();
         assert_indexed::<StoreOperation>();
         assert_indexed::<ReloadResult>();

@@ -208,7 +208,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         stream.set_nodelay(true).unwrap();
         let shared = Arc::clone(&shared);
         // The other side may break off at any time: that is what tests are about.
-        tokio::spawn(async move { drop(Conversation { stream: BufReader::new(stream), shared, number: 0, counted: false }.run().await) });
+        tokio::spawn(async move {
+            drop(Conversation { stream: BufReader::new(stream), shared, number: 0, counted: false }.run().await)
+        });
     }
 }
 
