@@ -7,7 +7,7 @@
 //!   -> find the room                                   domain::paths
 //!   -> who is it                                       gateway::visitor
 //!   -> decide(facts)                                   domain::admission
-//!        Admit  -> forward through the leak guard      proxy, domain::leak_guard
+//!        Admit  -> forward through the leak guard      proxy, domain::leak_guard, leaks
 //!        Wait   -> page, JSON or nothing               waiting_room
 //!        Refuse -> say what to do
 //! ```
