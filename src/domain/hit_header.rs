@@ -38,8 +38,11 @@ impl HitHeader {
     }
 }
 
+/// Whether a value says that a cache answered.
+type Says = fn(&str) -> bool;
+
 /// The headers that are read, and how.
-const READ: [(&str, HitHeader, fn(&str) -> bool); 11] = [
+const READ: [(&str, HitHeader, Says); 11] = [
     ("cache-status", HitHeader::CacheStatus, says_hit_in_cache_status),
     ("x-cache", HitHeader::XCache, begins_with_hit),
     ("x-cache-status", HitHeader::XCacheStatus, begins_with_hit),
@@ -56,9 +59,8 @@ const READ: [(&str, HitHeader, fn(&str) -> bool); 11] = [
 /// The first header that says that a cache answered, apart from those whose names (in lower case) are ignored.
 pub fn hit_header(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
     let is_read = |name: &str| !ignored.iter().any(|ignored| ignored == name);
-    let says = |name: &str, hit: fn(&str) -> bool| {
-        headers.get_all(name).iter().any(|line| line.to_str().is_ok_and(hit)) && is_read(name)
-    };
+    let says =
+        |name: &str, hit: Says| headers.get_all(name).iter().any(|line| line.to_str().is_ok_and(hit)) && is_read(name);
     if headers.contains_key(AGE) && says("age", is_positive) {
         return Some(HitHeader::Age);
     }

@@ -277,8 +277,8 @@ fn put_aside(path: &Path) -> Vec<(u64, PathBuf)> {
 }
 
 fn remove_old(settings: &config::AuditFile, now: Unix) -> io::Result<()> {
-    let over = put_aside(&settings.file).into_iter().filter(|(at, _)| now.since(Unix(*at)) > settings.retention);
-    over.map(|(_, path)| fs::remove_file(path)).collect()
+    let mut over = put_aside(&settings.file).into_iter().filter(|(at, _)| now.since(Unix(*at)) > settings.retention);
+    over.try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Exchange<'_> {
             self.leaks.sessions.known(*session, bounds, now.mono, |record| record.forget_presenter(who));
             Some(stopped)
         });
-        found.last()
+        last_of_all(found)
     }
 
     /// Judges an answer whose head has been guarded.
@@ -172,7 +172,7 @@ impl Exchange<'_> {
             let finding = leaks.sessions.session(session, bounds, now.mono, |record| record.issue(who, now.mono))?;
             self.act(&finding, Some(session), None, Some(status))
         });
-        found.last()
+        last_of_all(found)
     }
 
     /// The person whom the portal names, against the session of the answer: the one it issues, or else the one that the
@@ -188,7 +188,7 @@ impl Exchange<'_> {
             leaks.sessions.session(session, bounds, now.mono, |record| record.name(identity, who, asked_at, now.mono));
         let many = leaks.sessions.person(identity, bounds, now.mono, |record| record.within(session));
         let found = [mismatch, many].into_iter().flatten();
-        found.filter_map(|finding| self.act(&finding, Some(session), Some(identity), Some(status))).last()
+        last_of_all(found.filter_map(|finding| self.act(&finding, Some(session), Some(identity), Some(status))))
     }
 
     fn act(
@@ -223,4 +223,9 @@ impl Exchange<'_> {
             ..Event::at(now.wall)
         }
     }
+}
+
+/// The last one; all of them are worked out, because each finding is acted upon.
+fn last_of_all(found: impl Iterator<Item = Detector>) -> Option<Detector> {
+    found.fold(None, |_, detector| Some(detector))
 }

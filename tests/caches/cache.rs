@@ -88,6 +88,26 @@ impl Cache {
 }
 
 impl Cache {
+    /// A HAProxy that keeps visitors with one of two servers by a cookie of its own, and caches nothing.
+    pub fn start_sticky_balancer(servers: [SocketAddr; 2]) -> Cache {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap().to_owned();
+        let address = free_address();
+        let [one, two] = servers;
+        let text = format!(
+            "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+             frontend f\n  bind {address}\n  default_backend b\n\
+             backend b\n  balance roundrobin\n  cookie SERVERID insert indirect nocache\n\
+             \x20 server one {one} cookie one\n  server two {two} cookie two\n"
+        );
+        let mut command = program("haproxy");
+        command.args(["-db", "-f", &write(&place, "haproxy.cfg", &text)]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut cache = Cache { address, child, _directory: directory };
+        cache.wait_until_it_listens(Kind::Haproxy, &place);
+        cache
+    }
+
     /// An nginx that ends TLS and keeps nothing, or everything; with a certificate of its own making.
     pub fn start_with_tls(care: Care, upstream: SocketAddr) -> (Cache, String) {
         let directory = tempfile::tempdir().unwrap();
@@ -139,18 +159,10 @@ fn write(place: &str, name: &str, text: &str) -> String {
     path
 }
 
-/// Programs of Debian that are in `sbin`.
+/// A program of Debian, which may be where only administrators look.
 fn program(name: &str) -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new(name);
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    for place in ["/usr/sbin", "/usr/bin"] {
-        let whole = format!("{place}/{name}");
-        if std::path::Path::new(&whole).exists() {
-            return Command::new(whole);
-        }
-    }
-    command
+    let places = ["/usr/sbin", "/usr/bin"].map(|place| format!("{place}/{name}"));
+    Command::new(places.iter().find(|path| std::path::Path::new(path).exists()).map_or(name, String::as_str))
 }
 
 fn nginx(place: &str, address: SocketAddr, upstream: SocketAddr, careless: bool) -> Command {

@@ -169,6 +169,24 @@ fn no_cache_shows_one_person_anothers_page() {
 }
 
 #[test]
+fn fifty_public_files_leave_a_visitor_with_their_server() {
+    let servers = ["one", "two"].map(portal::start_server_with_sessions);
+    let balancer = Cache::start_sticky_balancer(servers);
+    let proxy = proxy(balancer.address, "");
+    for _ in 0..4 {
+        let mut visitor = Visitor::new(proxy.address);
+        visitor.get("/login");
+        let server = visitor.get("/me").text().to_owned();
+        for file in 0..50 {
+            let reply = visitor.get(&format!("/static/{file}.css"));
+            assert!(reply.all("set-cookie").is_empty(), "{reply:?}");
+        }
+        let reply = visitor.get("/me");
+        assert_eq!((reply.status, reply.text()), (200, server.as_str()), "still logged in on the same server");
+    }
+}
+
+#[test]
 fn the_canary_stops_admissions_where_an_edge_keeps_everything() {
     let portal = Portal::start();
     let mut setup = Setup { paths: "/**", ..Setup::in_front_of(&[portal.address]) };

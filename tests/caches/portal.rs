@@ -190,6 +190,7 @@ struct Head {
     method: String,
     target: String,
     user: String,
+    session: String,
     conditional: bool,
     length: u64,
 }
@@ -225,7 +226,8 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Head>>
     }
     let mut words = line.split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut head = Head { method, target, user: "nobody".to_owned(), conditional: false, length: 0 };
+    let mut head =
+        Head { method, target, user: "nobody".to_owned(), session: String::new(), conditional: false, length: 0 };
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -235,6 +237,8 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Head>>
             "cookie" => {
                 let user = value.split("; ").find_map(|pair| pair.strip_prefix("user="));
                 head.user = user.map_or(head.user, str::to_owned);
+                let session = value.split("; ").find_map(|pair| pair.strip_prefix("JSESSIONID="));
+                head.session = session.unwrap_or_default().to_owned();
             }
             "authorization" => head.user = value.trim_start_matches("Bearer ").to_owned(),
             "if-none-match" | "if-modified-since" => head.conditional = true,
@@ -273,4 +277,42 @@ fn public_file(head: &Head) -> String {
         return format!("HTTP/1.1 304 Not Modified\r\n{OLD}{ONE_VALIDATOR}{policy}\r\n");
     }
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/css\r\n{OLD}{ONE_VALIDATOR}{policy}Content-Length: 4\r\n\r\na{{}}\n")
+}
+
+/// One of several servers that do not know each other's sessions, as Tomcats without replication are: `/login` opens a
+/// session, `/me` is for those who have one here, and every file opens another.
+pub fn start_server_with_sessions(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sessions: Arc<Mutex<Vec<String>>> = Arc::default();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let sessions = sessions.clone();
+            thread::spawn(move || drop(serve_with_sessions(stream, name, &sessions)));
+        }
+    });
+    address
+}
+
+fn serve_with_sessions(stream: TcpStream, name: &str, sessions: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let (mut writer, mut reader) = (stream.try_clone()?, BufReader::new(stream));
+    while let Some(head) = read_head(&mut reader)? {
+        let mut sessions = sessions.lock().unwrap();
+        let is_known = sessions.contains(&head.session);
+        let answer = if head.target == "/me" && is_known {
+            format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{name}", name.len())
+        } else if head.target == "/me" {
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()
+        } else {
+            let session = format!("{name}{}", sessions.len());
+            sessions.push(session.clone());
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nSet-Cookie: JSESSIONID={session}; Path=/\r\n\
+                 Content-Length: 0\r\n\r\n"
+            )
+        };
+        drop(sessions);
+        writer.write_all(answer.as_bytes())?;
+    }
+    Ok(())
 }
