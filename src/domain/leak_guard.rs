@@ -599,6 +599,8 @@ pub fn personal_headers(headers: &mut HeaderMap) {
 
 fn put_personal_headers(headers: &mut HeaderMap, armour: Armour) {
     remove_policy(headers);
+    // So that the map grows once and not by and by.
+    headers.reserve(TARGETED.len() + 6);
     headers.insert(CACHE_CONTROL, PERSONAL_POLICY.clone());
     headers.insert(PRAGMA, NO_CACHE.clone());
     headers.insert(EXPIRES, ZERO.clone());

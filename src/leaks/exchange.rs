@@ -109,7 +109,7 @@ impl Exchange<'_> {
         headers: &HeaderMap,
         route: Route,
     ) -> Result<(), Detector> {
-        let now = self.leaks.clock.now();
+        let now = Now { mono: self.leaks.clock.mono(), ..self.origin.now };
         if let Route::Personal(_) = route {
             let (method, path) = (self.origin.method, self.origin.path);
             self.leaks.tally.note_personal(method, path, guarded.could_be_public && says.identity.is_none());

@@ -110,7 +110,7 @@ impl Hashes {
     /// A hash under its purpose, so that none can pass for another; every part but the last with its length.
     fn of(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 16] {
         let mut mac = self.0.clone();
-        for part in [&[purpose.as_bytes()], parts].concat() {
+        for part in [purpose.as_bytes()].into_iter().chain(parts.iter().copied()) {
             mac.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             mac.update(part);
         }
