@@ -3,10 +3,13 @@
 //! The key is a file of its own, so that whoever gets the audit file alone learns nothing, and removing the key makes
 //! what was written meaningless.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -39,8 +42,37 @@ pub enum KeyFault {
 }
 
 /// Makes keyed hashes.
-#[derive(Clone)]
-pub struct Hashes(Hmac<Sha256>);
+pub struct Hashes {
+    mac: Hmac<Sha256>,
+    lately: Lately,
+}
+
+/// Hashes made lately, by a short hash that only this process can make: every request of a visitor brings the same
+/// session, and an HMAC costs more than everything else that is done about it where the processor has no SHA of its own.
+#[derive(Default)]
+struct Lately {
+    short: [RandomState; 2],
+    made: [Mutex<HashMap<[u64; 2], [u8; 16]>>; SHARDS],
+}
+
+/// Locks among which the hashes made lately are divided.
+const SHARDS: usize = 16;
+/// Hashes remembered behind each of them; then all are forgotten.
+const MOST: usize = 4096;
+
+impl Lately {
+    fn hash(&self, purpose: &str, parts: &[&[u8]], make: impl FnOnce() -> [u8; 16]) -> [u8; 16] {
+        let key = self.short.each_ref().map(|short| short.hash_one((purpose, parts)));
+        let [first, _] = key;
+        // The remainder has as many values as there are shards.
+        let shard = &self.made[first as usize % SHARDS];
+        let mut made = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= MOST {
+            made.clear();
+        }
+        *made.entry(key).or_insert_with(make)
+    }
+}
 
 impl std::fmt::Debug for Hashes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,12 +111,13 @@ impl Hashes {
         }
         fs::File::open(path).and_then(|mut file| file.read_exact(&mut *key)).map_err(fault)?;
         // A key of any length makes an HMAC (RFC 2104).
-        Hmac::new_from_slice(&*key).map(Hashes).map_err(|_| KeyFault::Length(path.to_owned()))
+        let mac = Hmac::new_from_slice(&*key).map_err(|_| KeyFault::Length(path.to_owned()))?;
+        Ok(Hashes { mac, lately: Lately::default() })
     }
 
     /// The hash of a portal's session.
     pub fn session(&self, cookie: &SessionCookie<'_>) -> SessionKey {
-        SessionKey(self.of("session", &[cookie.name.as_bytes(), cookie.id]))
+        SessionKey(self.of_frequent("session", &[cookie.name.as_bytes(), cookie.id]))
     }
 
     /// The hash of a person whom the portal names. Blanks around it and the case of letters make no difference, so that
@@ -92,9 +125,9 @@ impl Hashes {
     pub fn identity(&self, name: &[u8]) -> IdentityKey {
         let name = name.trim_ascii();
         if name.iter().any(u8::is_ascii_lowercase) {
-            return IdentityKey(self.of("identity", &[&name.to_ascii_uppercase()]));
+            return IdentityKey(self.of_frequent("identity", &[&name.to_ascii_uppercase()]));
         }
-        IdentityKey(self.of("identity", &[name]))
+        IdentityKey(self.of_frequent("identity", &[name]))
     }
 
     /// The hash of a visitor, for the audit file.
@@ -107,9 +140,13 @@ impl Hashes {
         self.of("network", &[network.to_string().as_bytes()])
     }
 
+    fn of_frequent(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 16] {
+        self.lately.hash(purpose, parts, || self.of(purpose, parts))
+    }
+
     /// A hash under its purpose, so that none can pass for another; every part but the last with its length.
     fn of(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 16] {
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.clone();
         for part in [purpose.as_bytes()].into_iter().chain(parts.iter().copied()) {
             mac.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             mac.update(part);
