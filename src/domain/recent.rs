@@ -34,17 +34,22 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
     /// The value of a key, a fresh one if it is not remembered.
     pub fn entry(&mut self, key: K, bounds: Bounds, now: Mono) -> &mut V {
         self.turn_if_due(bounds, now);
-        let remembered = self.old.remove(&key);
+        let remembered = self.take_old(&key);
         self.young.entry(key).or_insert_with(|| remembered.unwrap_or_default())
     }
 
     /// The value of a key, if it is remembered.
     pub fn get(&mut self, key: &K, bounds: Bounds, now: Mono) -> Option<&mut V> {
         self.turn_if_due(bounds, now);
-        if let Some(remembered) = self.old.remove(key) {
+        if let Some(remembered) = self.take_old(key) {
             self.young.insert(*key, remembered);
         }
         self.young.get_mut(key)
+    }
+
+    fn take_old(&mut self, key: &K) -> Option<V> {
+        // Even an empty map hashes what it is asked for.
+        if self.old.is_empty() { None } else { self.old.remove(key) }
     }
 
     /// Entries remembered.

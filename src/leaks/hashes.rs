@@ -51,8 +51,8 @@ pub struct Hashes {
 /// session, and an HMAC costs more than everything else that is done about it where the processor has no SHA of its own.
 #[derive(Default)]
 struct Lately {
-    short: [RandomState; 2],
-    made: [Mutex<HashMap<[u64; 2], [u8; 16]>>; SHARDS],
+    short: RandomState,
+    made: [Mutex<HashMap<u64, [u8; 16]>>; SHARDS],
 }
 
 /// Locks among which the hashes made lately are divided.
@@ -62,10 +62,10 @@ const MOST: usize = 4096;
 
 impl Lately {
     fn hash(&self, purpose: &str, parts: &[&[u8]], make: impl FnOnce() -> [u8; 16]) -> [u8; 16] {
-        let key = self.short.each_ref().map(|short| short.hash_one((purpose, parts)));
-        let [first, _] = key;
+        // Two of 65,536 meet once in ten thousand million times, and nobody outside can make them.
+        let key = self.short.hash_one((purpose, parts));
         // The remainder has as many values as there are shards.
-        let shard = &self.made[first as usize % SHARDS];
+        let shard = &self.made[key as usize % SHARDS];
         let mut made = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= MOST {
             made.clear();
