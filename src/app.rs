@@ -309,6 +309,15 @@ async fn snapshot(
     Ok(Snapshot { config: config.clone(), rooms, keyring: keyring.clone(), assets: assets.clone() })
 }
 
+/// Lets every room that shares its line hear the other nodes, if it does not yet.
+fn listen(snapshot: &Snapshot, store: &Store, portal: &Arc<Portal>, clock: &Clock) {
+    for room in &snapshot.rooms {
+        if let Some(news) = store.news(&room.settings.name) {
+            tokio::spawn(room.live.clone().listen(news, portal.clone(), clock.clone()));
+        }
+    }
+}
+
 /// What a room in force is made of.
 struct RoomSource {
     settings: Arc<config::Room>,
@@ -375,6 +384,7 @@ impl Control {
             draining: AtomicBool::new(false),
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
         });
+        listen(&snapshot.borrow(), &store, &portal, &clock);
         Ok(Control {
             path: path.map(Path::to_owned),
             clock,
@@ -500,6 +510,7 @@ impl Control {
         let (rooms, citizen) = (config.rooms.clone(), ClassName::citizen());
         let known = |name: &RoomName| rooms.iter().any(|room| room.name == *name);
         self.metrics.retain(known, |room, class| known(room) && *class == citizen);
+        listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));
         ReloadAnswer::Applied
     }

@@ -5,6 +5,7 @@ mod support;
 
 mod admission;
 mod caches;
+mod cluster;
 mod crash;
 mod journeys;
 mod leaks;

@@ -101,7 +101,16 @@ const ADMIN: &[Key] =
 
 const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#)];
 
-const STORE: &[Key] = &[key("kind", r#""embedded""#), key("path", r#""state""#), later("url")];
+const STORE: &[Key] = &[
+    key("kind", r#""embedded""#),
+    key("path", r#""state""#),
+    key("url", r#""redis://127.0.0.1:6379""#),
+    key("user", r#""""#),
+    key("password_file", r#""""#),
+    key("prefix", r#""anticamera""#),
+    later("on_store_loss"),
+    later("share_for"),
+];
 
 const ROOM: &[Key] = &[
     required("name"),
@@ -261,7 +270,7 @@ mod tests {
         assert_eq!(advice(FILE, "admission_rate"), "admission_rate belongs in [[room]]");
         assert_eq!(advice(SERVER, "max_headers"), "max_headers belongs in [server.limits]");
         assert!(advice(LOG, "colour").starts_with("remove it; known here are format, access"));
-        assert!(!advice(STORE, "zzz").contains("url"), "keys of later versions are not offered");
+        assert!(!advice(STORE, "zzz").contains("on_store_loss"), "keys of later versions are not offered");
         assert!(!advice(SERVER, "window").contains("belongs"), "keys of later versions are not offered");
     }
 }

@@ -29,7 +29,7 @@ pub use reload::{Reload, restart_needed};
 pub use resolved::{
     Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, Config,
     DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
-    RoomState, Server, Store, Tokens, Wears,
+    RoomState, Server, SharedStore, Store, Tokens, Wears,
 };
 pub use warning::Warning;
 

@@ -249,8 +249,7 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
         [[class]]
         name = "intermediary"
         [store]
-        kind = "valkey"
-        url = "redis://127.0.0.1:6379"
+        on_store_loss = "share"
         [[room]]
         [[room.window]]
         from = "08:00"
@@ -260,18 +259,39 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
     "#;
     let refused: Vec<String> =
         faults(text).into_iter().filter(|fault| fault.contains("not supported by this version")).collect();
-    for key in ["server.tls", "class", "store.kind", "store.url", ".window", ".opening", ".closing", ".adaptive"] {
+    for key in ["server.tls", "class", "store.on_store_loss", ".window", ".opening", ".closing", ".adaptive"] {
         assert!(refused.iter().any(|fault| fault.contains(&format!("{key}: "))), "{key} is missing in {refused:#?}");
     }
 }
 
 #[test]
 fn values_of_a_later_version_are_refused_as_such() {
-    for lines in ["server.client_address = \"proxy-protocol\"", "store.kind = \"valkey\""] {
-        assert!(fault_of_file(lines).contains("not supported by this version; write \""), "{lines}");
-    }
+    let found = fault_of_file("server.client_address = \"proxy-protocol\"");
+    assert!(found.contains("not supported by this version; write \""), "{found}");
     let found = faults(&SMALLEST.replace("http://", "https://"));
     assert!(found.concat().contains("portal.url: https towards the portal is not supported by this version"));
+}
+
+#[test]
+fn a_shared_store_is_read_and_keeps_its_secrets_in_files() {
+    let file =
+        format!("{SMALLEST}\n[store]\nkind = \"valkey\"\nurl = \"redis://store:6379/2\"\npassword_file = \"pw\"");
+    let expected = SharedStore {
+        url: "redis://store:6379/2".to_owned(),
+        user: None,
+        password_file: Some("/etc/anticamera/pw".into()),
+        prefix: "anticamera".to_owned(),
+    };
+    assert_eq!(parse(&file, Path::new("/etc/anticamera")).unwrap().store, Store::Valkey(expected));
+    for (lines, remedy) in [
+        ("store.url = \"redis://me:secret@store\"", "store.password_file"),
+        ("store.url = \"http://store\"", "redis://"),
+        ("store.prefix = \"a b\"", "letters"),
+        ("store.password_file = 7", "path"),
+    ] {
+        let found = fault_of_file(lines);
+        assert!(found.contains(remedy) && !found.contains("secret"), "{found}");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod leak_detectors;
 pub mod leak_guard;
 pub mod limiter;
 pub mod line;
+pub mod mirror;
 pub mod movement;
 pub mod names;
 pub mod negotiation;

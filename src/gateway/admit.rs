@@ -27,6 +27,7 @@ use crate::domain::token::Kind;
 use crate::leaks::Origin;
 use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
+use crate::store::Drawn;
 use crate::telemetry::metrics::{self, LeakGuardAction, UpstreamOutcome};
 
 /// A refusal, and the headers of the request it answers.
@@ -200,7 +201,7 @@ impl Gateway {
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));
         }
-        let ticket = match room.live.draw(class).await {
+        let ticket = match room.live.draw(class, Drawn::ToEnter).await {
             Ok(ticket) => ticket,
             Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };
