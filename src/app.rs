@@ -10,8 +10,8 @@ use std::{io, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
-    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, PortalStatus,
-    ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
+    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, LeakReports,
+    PortalStatus, ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
 use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
@@ -22,6 +22,7 @@ use crate::entropy;
 use crate::gateway::snapshot::{RoomInForce, Snapshot, Tenure};
 use crate::gateway::{Gateway, Ids, Shared};
 use crate::keys::{self, KeyFaults};
+use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::room::{LiveRoom, NoTicket};
@@ -58,6 +59,9 @@ pub enum StartError {
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The leak guard's key.
+    #[error(transparent)]
+    LeakKey(#[from] leaks::KeyFault),
     /// Randomness.
     #[error(transparent)]
     Entropy(#[from] entropy::NoEntropy),
@@ -93,6 +97,7 @@ struct Control {
     portal: Arc<Portal>,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
+    leaks: Arc<Leaks>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     limits: watch::Sender<Limits>,
     admin: watch::Sender<Arc<config::Admin>>,
@@ -130,6 +135,8 @@ impl App {
         tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
+        tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
+        tasks.spawn(control.leaks.clone().ask_at_the_edge(control.snapshot.subscribe()));
         let serving = ServingParts {
             shared: control.shared.clone(),
             limits: control.limits.subscribe(),
@@ -164,6 +171,9 @@ impl App {
         // A request thread that panicked has been logged; the others end all the same.
         let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
         self.tasks.shutdown().await;
+        let leaks = self.control.leaks.clone();
+        // A writer that panicked has been logged.
+        let _ = tokio::task::spawn_blocking(move || leaks.close()).await;
         self.control.store.close().await
     }
 
@@ -363,11 +373,13 @@ impl Control {
         let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
         let snapshot = watch::Sender::new(Arc::new(first));
         let portal = Portal::new(&config.portal);
+        let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
         let shared = Arc::new(Shared {
             snapshot: snapshot.subscribe(),
             portal: portal.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            leaks: leaks.clone(),
             log,
             draining: AtomicBool::new(false),
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
@@ -381,6 +393,7 @@ impl Control {
             portal,
             metrics,
             shared,
+            leaks,
             snapshot,
             limits: watch::Sender::new(config.server.limits.clone()),
             admin: watch::Sender::new(Arc::new(config.admin.clone())),
@@ -388,7 +401,9 @@ impl Control {
     }
 
     fn admin(&self, token: AdminToken, status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Admin {
+        let reports = LeakReports { leaks: self.leaks.clone(), snapshot: self.snapshot.subscribe() };
         Admin::new(self.admin.subscribe(), token, self.metrics.clone(), status, commands, self.clock.clone())
+            .with_leaks(reports)
     }
 
     fn pacer(
@@ -403,6 +418,7 @@ impl Control {
             store: self.store.health(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            leaks: self.leaks.clone(),
             status,
             stage,
             ticks,
@@ -414,7 +430,12 @@ impl Control {
         let in_force = self.snapshot.borrow().clone();
         let outcome = Reload::of(&in_force.config, config::load(path));
         let answer = match outcome {
-            Reload::Applied(config) => self.read_keys_and_apply(config).await,
+            Reload::Applied(config) => {
+                if raises_a_rate(&in_force.config, &config) {
+                    self.leaks.ask_before_a_raise(&config).await;
+                }
+                self.read_keys_and_apply(config).await
+            }
             Reload::Unchanged => self.read_keys_and_apply(in_force.config.clone()).await.unchanged(),
             Reload::Refused(faults) => ReloadAnswer::Refused(
                 faults
@@ -513,6 +534,14 @@ impl Control {
             _ => RoomStateAnswer::UnknownRoom,
         }
     }
+}
+
+/// Whether a room lets in more visitors under the new configuration.
+fn raises_a_rate(old: &Config, new: &Config) -> bool {
+    new.rooms.iter().any(|room| {
+        let before = old.rooms.iter().find(|before| before.name == room.name);
+        before.is_some_and(|before| room.admission_rate.per_second() > before.admission_rate.per_second())
+    })
 }
 
 impl ReloadAnswer {

@@ -20,6 +20,8 @@ pub enum Body {
     Passing(Box<Passing>),
     /// The portal's answer, read ahead of a slow visitor.
     ReadAhead(ReadAhead),
+    /// An answer of which something has been read already, and the rest.
+    Begun(Bytes, Box<Body>),
 }
 
 /// Why a body ended before its end. The visitor's connection is broken off then, so that nobody takes half an answer
@@ -79,6 +81,11 @@ impl http_body::Body for Body {
             }
             Body::Passing(passing) => passing.poll_frame(cx),
             Body::ReadAhead(ahead) => ahead.poll_frame(cx),
+            Body::Begun(begun, rest) => {
+                let (begun, rest) = (std::mem::take(begun), std::mem::take(rest.as_mut()));
+                *body = rest;
+                Poll::Ready(Some(Ok(Frame::data(begun))))
+            }
         }
     }
 
@@ -88,6 +95,7 @@ impl http_body::Body for Body {
             Body::Full(_) => false,
             Body::Passing(passing) => passing.is_end_stream(),
             Body::ReadAhead(ahead) => ahead.is_end_stream(),
+            Body::Begun(..) => false,
         }
     }
 
@@ -97,6 +105,10 @@ impl http_body::Body for Body {
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Passing(passing) => passing.size_hint(),
             Body::ReadAhead(ahead) => ahead.size_hint(),
+            Body::Begun(begun, rest) => match rest.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(begun.len() as u64 + rest),
+                None => SizeHint::default(),
+            },
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   -> find the room                                   domain::paths
 //!   -> who is it                                       gateway::visitor
 //!   -> decide(facts)                                   domain::admission
-//!        Admit  -> forward through the leak guard      proxy, domain::leak_guard
+//!        Admit  -> forward through the leak guard      proxy, domain::leak_guard, leaks
 //!        Wait   -> page, JSON or nothing               waiting_room
 //!        Refuse -> say what to do
 //! ```
@@ -24,6 +24,7 @@ pub mod domain;
 pub mod entropy;
 pub mod gateway;
 pub mod keys;
+pub mod leaks;
 pub mod pacer;
 pub mod proxy;
 pub mod room;

@@ -9,9 +9,11 @@ use tokio::sync::watch;
 use crate::admin::{LaneStatus, PortalStatus, RoomStatus, Stage, Standstill as StatusStandstill, Status, StoreState};
 use crate::clock::Clock;
 use crate::domain::budget::{TICK, WHOLE};
+use crate::domain::leak_breaker::Admissions;
 use crate::domain::line::Standstill;
 use crate::domain::time::{Mono, Now};
 use crate::gateway::snapshot::{RoomInForce, Snapshot};
+use crate::leaks::Leaks;
 use crate::proxy::{Health, Portal};
 use crate::room::Around;
 use crate::store;
@@ -37,6 +39,8 @@ pub struct Pacer {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// What the leak guard found.
+    pub leaks: Arc<Leaks>,
     /// What operators see.
     pub status: watch::Sender<Arc<Status>>,
     /// Whether the program serves or drains.
@@ -65,7 +69,7 @@ impl Pacer {
         let snapshot = self.snapshot.borrow().clone();
         let around = self.around(snapshot.config.portal.ramp, now.mono);
         for room in &snapshot.rooms {
-            room.live.tick(now, around);
+            room.live.tick(now, self.around_room(around, room, &snapshot, now));
             room.live.let_in(&self.portal, now);
         }
         if tick % SLOW_EVERY == 1 {
@@ -80,6 +84,16 @@ impl Pacer {
             Health::Healthy { since: Some(since) } => (None, ramped(now.since(since), ramp)),
         };
         Around { standstill, ramp }
+    }
+
+    /// The same with what the leak guard says of the room.
+    fn around_room(&self, around: Around, room: &RoomInForce, snapshot: &Snapshot, now: Now) -> Around {
+        let (guard, ramp) = (&snapshot.config.leak_guard, snapshot.config.portal.ramp);
+        match self.leaks.admissions(&room.settings.name, guard, ramp, now) {
+            Admissions::Go => around,
+            Admissions::Stopped => Around { standstill: around.standstill.or(Some(Standstill::LeakGuard)), ..around },
+            Admissions::Climbing(ramp) => Around { ramp: ramp.min(around.ramp), ..around },
+        }
     }
 
     fn look_after(&self, snapshot: &Snapshot, now: Now) {

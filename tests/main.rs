@@ -4,9 +4,11 @@
 mod support;
 
 mod admission;
+mod caches;
 mod cluster;
 mod crash;
 mod journeys;
+mod leaks;
 mod line_properties;
 mod line_simulation;
 mod metrics;

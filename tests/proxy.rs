@@ -12,7 +12,7 @@ use anticamera::clock::{Clock, ManualClock};
 use anticamera::config::{self, PortalUrl};
 use anticamera::domain::forwarding::{Scheme, Trust, Visitor};
 use anticamera::domain::kept::KeptHeaders;
-use anticamera::domain::leak_guard::{Command, Mode, PortalSays, RangeRule, Route, Verdict};
+use anticamera::domain::leak_guard::{Command, Personal, PortalSays, RangeRule, Route, Rules, Verdict};
 use anticamera::domain::time::Unix;
 use anticamera::proxy::{self, Context, Health, Portal, ProxyError, Received, Worker};
 use http::{HeaderValue, Request, Response};
@@ -61,8 +61,10 @@ fn setup(portals: &[SocketAddr]) -> Setup {
     };
     let route = |path: &str| match path {
         path if path.starts_with("/static/") => Route::Public,
-        path if path.starts_with("/download/") => Route::Personal { range: RangeRule::Allowed },
-        _ => Route::Personal { range: RangeRule::Removed },
+        path if path.starts_with("/download/") => {
+            Route::Personal(Personal { range: RangeRule::Allowed, ..Personal::STRICT })
+        }
+        _ => Route::Personal(Personal::STRICT),
     };
     Setup { config, clock: Clock::system(), body_idle: PATIENCE, route }
 }
@@ -124,8 +126,9 @@ impl Server {
             visitor: Visitor { client: peer, peer, trust: Trust::Nobody, scheme: Scheme::Https, host: &host },
             sticky: None,
             route,
-            guard: Mode::Enforce,
-            keep_cookies: &[],
+            guard: &Rules::STRICT,
+            bust: None,
+            watch: None,
             request_id: &request_id,
             keep: Some(Arc::clone(&self.kept) as proxy::Keep),
         };

@@ -29,6 +29,8 @@ pub use token::{AdminToken, AdminTokenError};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::gateway::snapshot::Snapshot;
+use crate::leaks::Leaks;
 use crate::telemetry::metrics::Metrics;
 
 /// Connections at once; operators and Prometheus need few.
@@ -46,6 +48,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system refused to accept a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the findings of the leak guard come from.
+#[derive(Debug)]
+pub struct LeakReports {
+    /// What was found.
+    pub leaks: Arc<Leaks>,
+    /// The configuration and rooms in force.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
 /// What the private listener needs of the program.
 #[derive(Debug)]
 pub struct Admin {
@@ -53,6 +64,7 @@ pub struct Admin {
     token: AdminToken,
     metrics: Arc<Metrics>,
     status: watch::Receiver<Arc<Status>>,
+    leaks: Option<LeakReports>,
     commands: mpsc::Sender<Command>,
     clock: Clock,
     failures: Mutex<token::Failures>,
@@ -69,7 +81,12 @@ impl Admin {
         commands: mpsc::Sender<Command>,
         clock: Clock,
     ) -> Admin {
-        Admin { settings, token, metrics, status, commands, clock, failures: Mutex::default() }
+        Admin { settings, token, metrics, status, leaks: None, commands, clock, failures: Mutex::default() }
+    }
+
+    /// The same with the findings of the leak guard.
+    pub fn with_leaks(self, leaks: LeakReports) -> Admin {
+        Admin { leaks: Some(leaks), ..self }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Admin, Command, ReloadAnswer, RoomStateAnswer, guard};
+use super::{Admin, Command, LeakReports, ReloadAnswer, RoomStateAnswer, guard};
 use crate::config::RoomState;
 use crate::domain::names::RoomName;
 use crate::telemetry::metrics;
@@ -36,6 +36,8 @@ enum Route {
     Status,
     Reload,
     RoomState(RoomName),
+    LeakGuard,
+    LeakGuardReset,
 }
 
 /// Why a request is not answered as asked. The text is the answer's detail.
@@ -132,6 +134,8 @@ where
         Route::Status => Ok(show_status(admin)),
         Route::Reload => reload(admin).await,
         Route::RoomState(room) => set_room_state(admin, room, wanted_state(body).await?).await,
+        Route::LeakGuard => show_leaks(admin),
+        Route::LeakGuardReset => reset_leak_guard(admin),
     }
 }
 
@@ -142,6 +146,8 @@ fn route(path: &str) -> Option<Route> {
         ["readyz"] => Some(Route::Ready),
         ["admin", "v1", "status"] => Some(Route::Status),
         ["admin", "v1", "reload"] => Some(Route::Reload),
+        ["admin", "v1", "leak-guard"] => Some(Route::LeakGuard),
+        ["admin", "v1", "leak-guard", "reset"] => Some(Route::LeakGuardReset),
         ["admin", "v1", "rooms", room, "state"] => RoomName::new(room).ok().map(Route::RoomState),
         _ => None,
     }
@@ -149,15 +155,17 @@ fn route(path: &str) -> Option<Route> {
 
 fn check_method(route: &Route, method: &Method) -> Result<(), Refused> {
     let (allowed, shown): (&[Method], _) = match route {
-        Route::Metrics | Route::Alive | Route::Ready | Route::Status => (&[Method::GET, Method::HEAD], "GET, HEAD"),
-        Route::Reload | Route::RoomState(_) => (&[Method::POST], "POST"),
+        Route::Metrics | Route::Alive | Route::Ready | Route::Status | Route::LeakGuard => {
+            (&[Method::GET, Method::HEAD], "GET, HEAD")
+        }
+        Route::Reload | Route::RoomState(_) | Route::LeakGuardReset => (&[Method::POST], "POST"),
     };
     if allowed.contains(method) { Ok(()) } else { Err(Refused::Method(shown)) }
 }
 
 /// Changes need the token; reading does not, nor does a reload, which only makes the operator's own file count.
 fn needs_token(route: &Route) -> bool {
-    matches!(route, Route::RoomState(_))
+    matches!(route, Route::RoomState(_) | Route::LeakGuardReset)
 }
 
 fn check_token(admin: &Admin, head: &http::request::Parts) -> Result<(), Refused> {
@@ -181,6 +189,21 @@ fn show_readiness(admin: &Admin) -> Answer {
 fn show_status(admin: &Admin) -> Answer {
     let status = admin.status.borrow().clone();
     json_answer(StatusCode::OK, status.as_ref())
+}
+
+fn show_leaks(admin: &Admin) -> Result<Answer, Refused> {
+    let LeakReports { leaks, snapshot } = admin.leaks.as_ref().ok_or(Refused::NotFound)?;
+    let snapshot = snapshot.borrow().clone();
+    let rooms = snapshot.rooms.iter().map(|room| &room.settings.name);
+    Ok(json_answer(StatusCode::OK, &leaks.report(&snapshot.config.leak_guard, rooms, admin.clock.now())))
+}
+
+/// Lets visitors in again after the leak guard stopped them.
+fn reset_leak_guard(admin: &Admin) -> Result<Answer, Refused> {
+    let LeakReports { leaks, .. } = admin.leaks.as_ref().ok_or(Refused::NotFound)?;
+    leaks.reset();
+    tracing::info!("an operator lets visitors in again after the leak guard stopped them");
+    Ok(json_answer(StatusCode::OK, &json!({"result": "reset"})))
 }
 
 async fn reload(admin: &Admin) -> Result<Answer, Refused> {

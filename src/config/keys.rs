@@ -143,14 +143,47 @@ const LEAK_GUARD: &[Key] = &[
     key("public", "[]"),
     key("downloads", "[]"),
     key("keep_cookies", "[]"),
-    later("back_paths"),
-    later("etag_paths"),
-    later("upstream_bust"),
-    later("public_max_age"),
-    later("detectors"),
-    later("breaker"),
-    later("audit_file"),
-    later("session_cookies"),
+    key("public_max_age", r#""""#),
+    key("back_paths", "[]"),
+    key("etag_paths", "[]"),
+    key("cache_behind", r#""distrusted""#),
+    key("upstream_bust", "false"),
+    key("session_cookies", r#"["JSESSIONID", "PHPSESSID", "ASP.NET_SessionId"]"#),
+    key("ignore_hit_headers", "[]"),
+    key("remember_sessions", "200000"),
+    key("remember_for", r#""2h""#),
+    key("breaker", r#""stop""#),
+    key("breaker_visitors", "3"),
+    key("breaker_networks", "2"),
+    key("breaker_within", r#""60s""#),
+    key("breaker_quiet", r#""10m""#),
+    key("audit_file", r#""state/leak-guard.jsonl""#),
+    key("audit_key", r#""state/leak-guard.key""#),
+    key("audit_retention", r#""180d""#),
+    key("audit_max_size", r#""64MiB""#),
+    key("canary", r#""stop""#),
+    key("canary_interval", r#""20s""#),
+    key("scan_fiscal_codes", "false"),
+    table("armour", ARMOUR),
+    table("detectors", DETECTORS),
+];
+
+const ARMOUR: &[Key] = &[
+    key("x_accel_buffering", "true"),
+    key("x_accel_buffering_except", "[]"),
+    key("vary", "true"),
+    key("vary_except", "[]"),
+    key("age", "true"),
+    key("age_except", "[]"),
+];
+
+const DETECTORS: &[Key] = &[
+    key("session_reissued", r#""block""#),
+    key("cache_hit", r#""block""#),
+    key("identity_mismatch", r#""block""#),
+    key("session_identities", r#""block""#),
+    key("identity_sessions", r#""alarm""#),
+    key("session_presented", r#""alarm""#),
 ];
 
 const LOG: &[Key] = &[key("format", r#""json""#), key("access", "true"), key("client_address", r#""truncated""#)];
@@ -237,7 +270,7 @@ mod tests {
         assert_eq!(advice(FILE, "admission_rate"), "admission_rate belongs in [[room]]");
         assert_eq!(advice(SERVER, "max_headers"), "max_headers belongs in [server.limits]");
         assert!(advice(LOG, "colour").starts_with("remove it; known here are format, access"));
-        assert!(!advice(LEAK_GUARD, "zzz").contains("detectors"), "keys of later versions are not offered");
-        assert!(!advice(SERVER, "detectors").contains("belongs"), "keys of later versions are not offered");
+        assert!(!advice(STORE, "zzz").contains("on_store_loss"), "keys of later versions are not offered");
+        assert!(!advice(SERVER, "window").contains("belongs"), "keys of later versions are not offered");
     }
 }

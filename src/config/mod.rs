@@ -5,6 +5,7 @@
 //! turns single values into what they mean; `resolve` and `room` put them together and refuse what does not fit.
 
 mod fault;
+mod guard;
 mod keys;
 mod reload;
 mod resolve;
@@ -26,8 +27,9 @@ use toml::de::DeTable;
 pub use fault::{Fault, Faults, Place};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
-    Admin, AdminListen, ClientAddressHeader, Config, Entry, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
-    RoomState, Server, SharedStore, Store, Tokens,
+    Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, Config,
+    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
+    RoomState, Server, SharedStore, Store, Tokens, Wears,
 };
 pub use warning::Warning;
 

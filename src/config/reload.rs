@@ -48,6 +48,8 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("admin.token_file", old.admin.token_file != new.admin.token_file),
         ("tokens.key_dir", old.tokens.key_dir != new.tokens.key_dir),
         ("store", old.store != new.store),
+        ("leak_guard.audit_file", old.leak_guard.audit.file != new.leak_guard.audit.file),
+        ("leak_guard.audit_key", old.leak_guard.audit.key != new.leak_guard.audit.key),
         ("log.format", old.log.json != new.log.json),
     ];
     differences.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key.to_owned()).collect()
@@ -115,6 +117,8 @@ mod tests {
             admin.token_file = "token"
             tokens.key_dir = "keys"
             store.path = "elsewhere"
+            leak_guard.audit_file = "elsewhere.jsonl"
+            leak_guard.audit_key = "elsewhere.key"
             log.format = "text"
         "#;
         let keys = restart_needed(&config(FILE), &config(changed));
@@ -130,6 +134,8 @@ mod tests {
                 "admin.token_file",
                 "tokens.key_dir",
                 "store",
+                "leak_guard.audit_file",
+                "leak_guard.audit_key",
                 "log.format"
             ]
         );

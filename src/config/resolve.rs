@@ -8,9 +8,9 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
+use super::guard;
 use super::resolved::{
-    Admin, AdminListen, ClientAddressHeader, Config, LeakGuard, Limits, Log, Portal, PortalUrl, Server, SharedStore,
-    Store, Tokens,
+    Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Server, SharedStore, Store, Tokens,
 };
 use super::room;
 use super::section::Section;
@@ -26,7 +26,7 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let tokens = tokens(&file.table("tokens"), base);
     let store = store(&file.table("store"), base);
     let rooms = room::rooms(&file.tables("room"));
-    let leak_guard = leak_guard(&file.table("leak_guard"));
+    let leak_guard = guard::leak_guard(&file.table("leak_guard"), base);
     let log = log(&file.table("log"));
     Some(Config {
         server: server?,
@@ -167,14 +167,6 @@ fn store(section: &Section<'_>, base: &Path) -> Option<Store> {
     let shared = SharedStore { url: url?, user: user?, password_file: password_file?, prefix: prefix? };
     let path = path?;
     Some(if is_shared? { Store::Valkey(shared) } else { Store::Embedded { path } })
-}
-
-fn leak_guard(section: &Section<'_>) -> Option<LeakGuard> {
-    let enforce = section.read("mode", value::one_of(&[("enforce", true), ("observe", false)]));
-    let public = section.list("public", value::path_pattern);
-    let downloads = section.list("downloads", value::path_pattern);
-    let keep_cookies = section.list("keep_cookies", value::cookie_name);
-    Some(LeakGuard { enforce: enforce?, public: public?, downloads: downloads?, keep_cookies: keep_cookies? })
 }
 
 fn log(section: &Section<'_>) -> Option<Log> {

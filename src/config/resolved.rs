@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use crate::domain::client::ClientAddressHeader;
+use crate::domain::leak_guard::Rules;
 use crate::domain::names::{RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
@@ -244,17 +245,133 @@ pub enum Entry {
     Page,
 }
 
-/// `[leak_guard]`, as far as this version has it.
+/// `[leak_guard]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeakGuard {
-    /// Whether it acts or only reports.
-    pub enforce: bool,
+    /// What holds on every route.
+    pub rules: Rules,
     /// Ungated, anonymous, cacheable.
     pub public: Vec<PathPattern>,
     /// Personal routes on which Range is allowed.
     pub downloads: Vec<PathPattern>,
-    /// Balancer cookies that public requests may carry.
-    pub keep_cookies: Vec<String>,
+    /// Personal routes on which Back may show the answer to a POST.
+    pub back_paths: Vec<PathPattern>,
+    /// Personal routes on which answers keep their ETag.
+    pub etag_paths: Vec<PathPattern>,
+    /// Whether personal requests carry a random query value that no cache behind us can know.
+    pub upstream_bust: bool,
+    /// `X-Accel-Buffering`, `Vary` and `Age`, in this order.
+    pub armour: [ArmourRule; 3],
+    /// Cookies that are sessions of the portal.
+    pub session_cookies: Vec<String>,
+    /// Sessions remembered at most.
+    pub remember_sessions: usize,
+    /// How long a session is remembered without being seen.
+    pub remember_for: Duration,
+    /// What is done about each finding.
+    pub detectors: Detectors,
+    /// When a room stops letting visitors in.
+    pub breaker: LeakBreaker,
+    /// Where findings are written.
+    pub audit: AuditFile,
+    /// What is done when the edge keeps personal pages.
+    pub canary: CanaryAction,
+    /// Between two rounds of asking through the edge.
+    pub canary_interval: Duration,
+}
+
+/// A piece of armour.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmourRule {
+    /// Whether answers wear it.
+    pub worn: Wears,
+    /// Paths on which they do not.
+    pub except: Vec<PathPattern>,
+}
+
+/// Whether a piece of armour is worn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wears {
+    /// It is.
+    Worn,
+    /// It is not.
+    Off,
+}
+
+/// What is done about a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DetectorAction {
+    /// The answer is stopped (502).
+    Block,
+    /// It is reported.
+    Alarm,
+    /// Nothing; nobody looks.
+    Off,
+}
+
+/// `[leak_guard.detectors]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detectors {
+    /// One session cookie's value is issued to two visitors.
+    pub session_reissued: DetectorAction,
+    /// A cache behind us answers a personal request.
+    pub cache_hit: DetectorAction,
+    /// The answer names another person than the one the session is bound to.
+    pub identity_mismatch: DetectorAction,
+    /// One session has two identities, and the visitor is new to it.
+    pub session_identities: DetectorAction,
+    /// One identity has many sessions.
+    pub identity_sessions: DetectorAction,
+    /// A session cookie is presented by another visitor than the one it was issued to.
+    pub session_presented: DetectorAction,
+}
+
+/// When blocks stop the admissions of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeakBreaker {
+    /// Whether they do.
+    pub action: BreakerAction,
+    /// So many visitors.
+    pub visitors: usize,
+    /// From so many client prefixes.
+    pub networks: usize,
+    /// Within this time.
+    pub within: Duration,
+    /// After so long without a block, admissions begin again.
+    pub quiet: Duration,
+}
+
+/// What many blocks lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerAction {
+    /// Nobody enters any more.
+    Stop,
+    /// It is reported.
+    Alarm,
+}
+
+/// Where findings are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFile {
+    /// The file of the present; older ones lie beside it.
+    pub file: PathBuf,
+    /// The key of its hashes.
+    pub key: PathBuf,
+    /// How long files are kept.
+    pub retention: Duration,
+    /// Bytes of one file at most.
+    pub max_bytes: usize,
+}
+
+/// What is done when the edge keeps personal pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanaryAction {
+    /// Nobody enters any more.
+    Stop,
+    /// It is reported.
+    Alarm,
+    /// Nobody looks.
+    Off,
 }
 
 /// `[log]`

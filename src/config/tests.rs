@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::keys::{FILE, Key, Kind};
 use super::*;
+use crate::domain::leak_guard::Mode;
 use crate::domain::names::RoomName;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -159,7 +160,7 @@ fn values_mean_what_they_say() {
     let room = config.rooms.first().unwrap();
     assert_eq!((room.start.as_str(), room.max_active_sessions, room.joins_per_client), ("/a/", Some(1000), None));
     assert_eq!((room.state, room.entry, room.message.clone()), (RoomState::Hold, Entry::Page, None));
-    assert!(!config.leak_guard.enforce);
+    assert_eq!(config.leak_guard.rules.mode, Mode::Observe);
 }
 
 // ---- all faults at once
@@ -249,15 +250,6 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
         name = "intermediary"
         [store]
         on_store_loss = "share"
-        [leak_guard]
-        back_paths = []
-        etag_paths = []
-        upstream_bust = true
-        public_max_age = "1m"
-        detectors = {}
-        breaker = "alarm"
-        audit_file = "audit"
-        session_cookies = []
         [[room]]
         [[room.window]]
         from = "08:00"
@@ -267,23 +259,7 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
     "#;
     let refused: Vec<String> =
         faults(text).into_iter().filter(|fault| fault.contains("not supported by this version")).collect();
-    for key in [
-        "server.tls",
-        "class",
-        "leak_guard.back_paths",
-        "leak_guard.etag_paths",
-        "leak_guard.upstream_bust",
-        "leak_guard.public_max_age",
-        "leak_guard.detectors",
-        "leak_guard.breaker",
-        "leak_guard.audit_file",
-        "leak_guard.session_cookies",
-        "store.on_store_loss",
-        ".window",
-        ".opening",
-        ".closing",
-        ".adaptive",
-    ] {
+    for key in ["server.tls", "class", "store.on_store_loss", ".window", ".opening", ".closing", ".adaptive"] {
         assert!(refused.iter().any(|fault| fault.contains(&format!("{key}: "))), "{key} is missing in {refused:#?}");
     }
 }
@@ -411,6 +387,16 @@ fn impossible_values_elsewhere() {
         ("admin.hosts = [\"http://metrics.example\"]", "not a host name"),
         ("tokens.key_dir = \"\"", "not a path"),
         ("leak_guard.keep_cookies = [\"a b\"]", "not a cookie's name"),
+        ("leak_guard.public = [\"/**\"]", "\"/**\" would match every page, such as /account; list only"),
+        ("leak_guard.public = [\"/s/a~b\"]", "\"/s/a~b\" matches nothing that may be public, not even \"/s/a~b\""),
+        ("leak_guard.public = [\"/s**\"]", "leak_guard.public[1]: \"/s**\": not a path pattern"),
+        ("leak_guard.ignore_hit_headers = [\"x cache\"]", "not a header's name"),
+        (
+            "leak_guard.detectors.identity_sessions = \"block\"",
+            "\"block\" is no such choice; write \"alarm\" or \"off\"",
+        ),
+        ("leak_guard.breaker_visitors = 1", "out of range"),
+        ("leak_guard.breaker_networks = 4", "4 is more than breaker_visitors; write at most"),
         ("log.format = \"xml\"", "\"xml\" is no such choice; write \"json\" or \"text\""),
         ("sever = 1", "unknown key; write server"),
     ] {
@@ -490,10 +476,10 @@ fn warnings_name_what_is_probably_not_meant() {
 
 #[test]
 fn a_privilege_that_no_path_can_have_is_never_given() {
-    let public = "leak_guard.public = [\"/static/**\", \"/*.css\", \"/caffè\"]\n[[room]]";
-    let public = SMALLEST.replace("[[room]]", public);
-    let text = public + "bypass = [\"/health\", \"/a%20b\"]\n";
-    assert_eq!(warned_keys(&text), ["room \"bonus-600\".bypass", "leak_guard.public"]);
+    let public = |list: &str| SMALLEST.replace("[[room]]", &format!("leak_guard.public = [{list}]\n[[room]]"));
+    let text = public("\"/static/**\", \"/*.css\"") + "bypass = [\"/health\", \"/a%20b\"]\n";
+    assert_eq!(warned_keys(&text), ["room \"bonus-600\".bypass"]);
+    assert!(faults(&public("\"/caffè\"")).concat().contains("leak_guard.public[1]"));
 }
 
 #[test]

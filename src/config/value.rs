@@ -23,6 +23,8 @@ pub(super) type Read<T> = Result<T, Wrong>;
 pub(super) const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
 /// How long something of a visitor's lasts.
 pub(super) const LIFE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+/// How long something is kept that may outlast a session by far.
+pub(super) const LONG_LIFE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(10 * 366 * 24);
 /// Delays that may be none.
 pub(super) const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
 
@@ -242,6 +244,37 @@ pub(super) fn path_pattern(value: &DeValue<'_>) -> Read<PathPattern> {
     PathPattern::parse(text).map_err(|why| Wrong::new(format!("{}: not a path pattern", shown(text)), why.to_string()))
 }
 
+/// Paths that are the same for everybody. Those are compared byte by byte with paths that every server reads alike, so a
+/// pattern that is spelled otherwise would match nothing, and one of everything would make everything public.
+pub(super) fn public_pattern(value: &DeValue<'_>) -> Read<PathPattern> {
+    let pattern = path_pattern(value)?;
+    let text = pattern.as_str();
+    let sample = text.replace("**", "a").replace('*', "a");
+    if text == "/**" || text == "/*" {
+        let what = format!("{} would match every page, such as /account", shown(text));
+        return Err(Wrong::new(what, "list only what is the same for everybody, such as \"/static/**\""));
+    }
+    if !pattern.matches_public(&sample) {
+        let what = format!("{} matches nothing that may be public, not even {}", shown(text), shown(&sample));
+        return Err(Wrong::new(what, "use letters, digits and . _ - only, and no slash at the end"));
+    }
+    Ok(pattern)
+}
+
+/// `true` for the one, `false` for the other.
+pub(super) fn one_of_flags<T: Copy>(on: T, off: T) -> impl Fn(&DeValue<'_>) -> Read<T> {
+    move |value| flag(value).map(|is_on| if is_on { on } else { off })
+}
+
+/// A header's name, in lower case.
+pub(super) fn header_name(value: &DeValue<'_>) -> Read<String> {
+    parsed(value, "write a header's name, such as \"x-cache\"", |text| {
+        http::HeaderName::from_bytes(text.as_bytes())
+            .map(|name| name.as_str().to_owned())
+            .map_err(|_| "not a header's name")
+    })
+}
+
 /// A time zone of the IANA database.
 pub(super) fn time_zone(value: &DeValue<'_>) -> Read<jiff::tz::TimeZone> {
     let remedy = "write a name of the IANA time zone database, such as \"Europe/Rome\" or \"UTC\"";
@@ -317,6 +350,14 @@ pub(super) fn public_url(value: &DeValue<'_>) -> Read<PublicUrl> {
     let remedy = "write scheme and host, such as \"https://portal.example\"";
     let origin = parsed(value, remedy, |text| Origin::parse(text).ok_or("not an address of a site"))?;
     Ok(PublicUrl { https: origin.https, authority: origin.authority.to_ascii_lowercase() })
+}
+
+impl PublicUrl {
+    /// Reads scheme and authority, such as `http://portal.example`.
+    pub fn parse(text: &str) -> Option<PublicUrl> {
+        let origin = Origin::parse(text)?;
+        Some(PublicUrl { https: origin.https, authority: origin.authority.to_ascii_lowercase() })
+    }
 }
 
 /// An origin as browsers send it (RFC 6454 6.2), in lower case.

@@ -32,7 +32,6 @@ impl Config {
         self.rooms.iter().for_each(|room| warnings.extend(of_room(room)));
         warnings.extend(self.shadowed_rooms());
         warnings.extend(self.nothing_public());
-        warnings.extend(unmatchable(&self.leak_guard.public, PathPattern::matches_public, "leak_guard.public"));
         warnings
     }
 

@@ -179,6 +179,12 @@ impl ClientPrefix {
     }
 }
 
+impl std::fmt::Display for ClientPrefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The address as logs may show it: `192.0.2.0/24`, `2001:db8:1::/48`.
 pub fn truncated(address: IpAddr) -> String {
     let address = address.to_canonical();

@@ -4,6 +4,7 @@
 //! Personal answers leave with exactly one cache policy; personal requests reach the portal without validators;
 //! public requests reach it without anything that names the visitor. Pure functions over header maps.
 
+use super::hit_header::{HitHeader, hit_header};
 use http::header::{
     ACCEPT_RANGES, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, ETAG,
     EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, PRAGMA, RANGE, SET_COOKIE, TRANSFER_ENCODING,
@@ -13,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
 static PERSONAL_POLICY: HeaderValue =
     HeaderValue::from_static("private, no-store, no-cache, must-revalidate, max-age=0");
+/// For wizards that live on Back: no cache that was measured stores it, and the browser restores the page.
+static RESTORABLE_POLICY: HeaderValue = HeaderValue::from_static("private, no-cache, max-age=0");
 static FRESH_PLEASE: HeaderValue = HeaderValue::from_static("no-store, no-cache");
 static NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -39,10 +42,107 @@ pub enum Route {
     /// The same for everybody. Only for requests for which [`may_be_public`] holds.
     Public,
     /// Somebody's own: everything that was not declared public.
-    Personal {
-        /// Whether parts may be asked for.
-        range: RangeRule,
-    },
+    Personal(Personal),
+}
+
+/// What the operator declared about a personal target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Personal {
+    /// Whether parts may be asked for.
+    pub range: RangeRule,
+    /// Whether the answer's version is told.
+    pub etag: EtagRule,
+    /// Whether Back may show the answer to a POST.
+    pub back: BackRule,
+    /// What answers wear against caches that ignore the policy.
+    pub armour: Armour,
+}
+
+impl Personal {
+    /// Nothing declared: every rule in its strictest form.
+    pub const STRICT: Personal =
+        Personal { range: RangeRule::Removed, etag: EtagRule::Removed, back: BackRule::NotKept, armour: Armour::WHOLE };
+}
+
+/// Whether a personal answer keeps its `ETag`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtagRule {
+    /// It does (`etag_paths`): clients send it back in `If-Match` to guard their writes.
+    Kept,
+    /// It does not.
+    Removed,
+}
+
+/// Whether a browser may keep the answer to a POST for its Back button.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackRule {
+    /// It may (`back_paths`).
+    Kept,
+    /// It may not.
+    NotKept,
+}
+
+/// Headers that stop caches which were told to ignore `Cache-Control`; each may be taken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armour {
+    /// `X-Accel-Buffering: no`, against nginx, which then neither buffers nor stores.
+    pub x_accel_buffering: bool,
+    /// `Vary: *`, against Traffic Server.
+    pub vary: bool,
+    /// `Age: 0`, against HAProxy.
+    pub age: bool,
+}
+
+impl Armour {
+    /// All of it.
+    pub const WHOLE: Armour = Armour { x_accel_buffering: true, vary: true, age: true };
+}
+
+/// What holds for every exchange, whatever its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether the guard acts.
+    pub mode: Mode,
+    /// Balancer cookies that public requests may carry.
+    pub keep_cookies: Vec<String>,
+    /// Whether a cache between us and the portal is meant to answer personal requests.
+    pub cache_behind: CacheBehind,
+    /// The lifetime in seconds that public answers without one of their own get.
+    pub public_max_age: Option<u32>,
+    /// Header names, in lower case, by which this portal says nothing about caches behind us.
+    pub ignored_markers: Vec<String>,
+    /// What public text is searched for.
+    pub scan: Scan,
+}
+
+impl Rules {
+    /// The rules of an empty configuration.
+    pub const STRICT: Rules = Rules {
+        mode: Mode::Enforce,
+        keep_cookies: Vec::new(),
+        cache_behind: CacheBehind::Distrusted,
+        public_max_age: None,
+        ignored_markers: Vec::new(),
+        scan: Scan::Nothing,
+    };
+}
+
+/// What public text is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// Nothing.
+    Nothing,
+    /// Italian fiscal codes.
+    FiscalCodes,
+}
+
+/// What a cache between us and the portal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheBehind {
+    /// Nobody put one there on purpose: personal requests ask for a fresh answer.
+    Distrusted,
+    /// The owner put it there and answers for it.
+    Trusted,
 }
 
 /// Whether `Range` reaches the portal on a personal route.
@@ -71,6 +171,15 @@ pub struct Exchange {
     extension: Option<Extension>,
     range_sent: bool,
     condition_sent: bool,
+    /// What was taken from a personal request, or would have been.
+    taken: Taken,
+}
+
+/// What a personal request must not carry and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Taken {
+    condition: bool,
+    range: bool,
 }
 
 /// How an answer leaves.
@@ -107,6 +216,16 @@ pub enum Reason {
     Identity,
     /// A cache behind us says that it had this answer.
     Hit,
+    /// A personal request carried another answer's validator.
+    Condition,
+    /// A personal request asked for a part.
+    Range,
+    /// The portal would have let shared caches keep a personal answer.
+    CachePolicy,
+    /// A cookie rode on the answer to an anonymous request.
+    SetCookie,
+    /// Public text names a person.
+    FiscalCode,
 }
 
 impl Reason {
@@ -122,6 +241,11 @@ impl Reason {
             Reason::ContentType => "content_type",
             Reason::Identity => "identity",
             Reason::Hit => "hit",
+            Reason::Condition => "condition",
+            Reason::Range => "range",
+            Reason::CachePolicy => "cache_policy",
+            Reason::SetCookie => "set_cookie",
+            Reason::FiscalCode => "fiscal_code",
         }
     }
 }
@@ -134,6 +258,35 @@ pub struct Guarded {
     /// Cookies that a public answer wanted to set: always taken away, since the request was anonymous and the cookie
     /// would replace the visitor's own.
     pub public_cookies: usize,
+    /// What was changed in the exchange besides, or would have been.
+    pub changed: Changed,
+    /// The header by which a cache behind us says that it answered, on a personal route.
+    pub hit: Option<HitHeader>,
+    /// Whether a personal answer looks like a file that is the same for everybody.
+    pub could_be_public: bool,
+}
+
+/// What was changed in a personal exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// A validator was taken from the request.
+    pub condition: bool,
+    /// A range was taken from the request.
+    pub range: bool,
+    /// The answer's own policy would have let shared caches keep it.
+    pub cache_policy: bool,
+}
+
+impl Changed {
+    /// The same as reasons.
+    pub fn reasons(self) -> impl Iterator<Item = Reason> {
+        let all = [
+            (self.condition, Reason::Condition),
+            (self.range, Reason::Range),
+            (self.cache_policy, Reason::CachePolicy),
+        ];
+        all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, reason)| reason)
+    }
 }
 
 /// What the portal says to us alone, taken out of every answer. To be obeyed on room routes only.
@@ -177,26 +330,34 @@ pub fn may_be_public(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 ///
 /// Conditions on methods other than `GET` and `HEAD`, and `If-Match` and `If-Unmodified-Since` on all of them, guard
 /// writes and pass untouched.
-pub fn clean_request(
-    headers: &mut HeaderMap,
-    method: &Method,
-    path: &str,
-    route: Route,
-    keep_cookies: &[String],
-    mode: Mode,
-) -> Exchange {
-    if mode == Mode::Enforce {
+pub fn clean_request(headers: &mut HeaderMap, method: &Method, path: &str, route: Route, rules: &Rules) -> Exchange {
+    let taken = match route {
+        Route::Public => Taken::default(),
+        Route::Personal(personal) => unfit_for_personal(headers, method, personal),
+    };
+    if rules.mode == Mode::Enforce {
         match route {
-            Route::Public => make_anonymous(headers, keep_cookies),
-            Route::Personal { range } => ask_for_fresh(headers, method, range),
+            Route::Public => make_anonymous(headers, &rules.keep_cookies),
+            Route::Personal(personal) => ask_for_fresh(headers, method, personal.range, rules.cache_behind),
         }
     }
     Exchange {
         route,
         method: method.clone(),
-        extension: if route == Route::Public { extension(path) } else { None },
+        extension: extension(path),
         range_sent: headers.contains_key(RANGE),
         condition_sent: headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE),
+        taken,
+    }
+}
+
+fn unfit_for_personal(headers: &HeaderMap, method: &Method, personal: Personal) -> Taken {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Taken::default();
+    }
+    Taken {
+        condition: [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE].iter().any(|name| headers.contains_key(name)),
+        range: personal.range == RangeRule::Removed && headers.contains_key(RANGE),
     }
 }
 
@@ -222,9 +383,11 @@ fn kept_cookies(headers: &HeaderMap, keep: &[String]) -> Option<HeaderValue> {
     if pairs.is_empty() { None } else { HeaderValue::try_from(pairs.join("; ")).ok() }
 }
 
-fn ask_for_fresh(headers: &mut HeaderMap, method: &Method, range: RangeRule) {
-    headers.insert(CACHE_CONTROL, FRESH_PLEASE.clone());
-    headers.insert(PRAGMA, NO_CACHE.clone());
+fn ask_for_fresh(headers: &mut HeaderMap, method: &Method, range: RangeRule, cache_behind: CacheBehind) {
+    if cache_behind == CacheBehind::Distrusted {
+        headers.insert(CACHE_CONTROL, FRESH_PLEASE.clone());
+        headers.insert(PRAGMA, NO_CACHE.clone());
+    }
     if !matches!(*method, Method::GET | Method::HEAD) {
         return;
     }
@@ -237,44 +400,83 @@ fn ask_for_fresh(headers: &mut HeaderMap, method: &Method, range: RangeRule) {
     }
 }
 
-/// Judges an answer and, unless it only observes, makes it what the verdict says. An answer with a
-/// [`Verdict::Fault`] must not be delivered in [`Mode::Enforce`].
-pub fn guard_response(parts: &mut response::Parts, exchange: &Exchange, mode: Mode) -> Guarded {
-    let verdict = judge(parts, exchange);
-    let public_cookies = match exchange.route {
-        Route::Public => parts.headers.get_all(SET_COOKIE).iter().count(),
-        Route::Personal { .. } => 0,
-    };
+/// Makes a public answer personal after all, because of what its text says. Its body may still be on its way.
+pub fn downgrade(headers: &mut HeaderMap, guarded: &mut Guarded, reason: Reason, mode: Mode) {
+    guarded.verdict = Verdict::Downgraded(reason);
     if mode == Mode::Enforce {
-        enforce(parts, exchange, verdict);
+        personal_headers(headers);
     }
-    Guarded { verdict, public_cookies }
 }
 
-fn enforce(parts: &mut response::Parts, exchange: &Exchange, verdict: Verdict) {
+/// Judges an answer and, unless it only observes, makes it what the verdict says. An answer with a
+/// [`Verdict::Fault`] must not be delivered in [`Mode::Enforce`].
+pub fn guard_response(parts: &mut response::Parts, exchange: &Exchange, rules: &Rules) -> Guarded {
+    let verdict = judge(parts, exchange, rules);
+    let public_cookies = match exchange.route {
+        Route::Public => parts.headers.get_all(SET_COOKIE).iter().count(),
+        Route::Personal(_) => 0,
+    };
+    let hit = match exchange.route {
+        Route::Public => None,
+        Route::Personal(_) => hit_header(&parts.headers, &rules.ignored_markers),
+    };
+    let changed = exchange.changed(&parts.headers);
+    let could_be_public = exchange.is_file() && looks_like_a_public_file(parts, exchange, rules);
+    if rules.mode == Mode::Enforce {
+        enforce(parts, exchange, verdict, rules);
+    }
+    Guarded { verdict, public_cookies, changed, hit, could_be_public }
+}
+
+fn enforce(parts: &mut response::Parts, exchange: &Exchange, verdict: Verdict, rules: &Rules) {
     let headers = &mut parts.headers;
     if exchange.route == Route::Public {
         headers.remove(SET_COOKIE);
     }
     if verdict == Verdict::Public {
-        return;
+        return give_lifetime(headers, rules.public_max_age);
     }
-    personal_headers(headers);
-    if exchange.route == (Route::Personal { range: RangeRule::Removed }) {
-        headers.remove(ACCEPT_RANGES);
+    match exchange.route {
+        Route::Public => personal_headers(headers),
+        Route::Personal(personal) => make_personal(headers, personal, &exchange.method),
     }
     if exchange.method == Method::POST {
         headers.remove(CONTENT_LOCATION);
     }
 }
 
-fn judge(parts: &response::Parts, exchange: &Exchange) -> Verdict {
+fn make_personal(headers: &mut HeaderMap, personal: Personal, method: &Method) {
+    let etag = if personal.etag == EtagRule::Kept { headers.remove(ETAG) } else { None };
+    put_personal_headers(headers, personal.armour);
+    if let Some(etag) = etag {
+        headers.insert(ETAG, etag);
+    }
+    if personal.back == BackRule::Kept && method == Method::POST {
+        headers.insert(CACHE_CONTROL, RESTORABLE_POLICY.clone());
+    }
+    if personal.range == RangeRule::Removed {
+        headers.remove(ACCEPT_RANGES);
+    }
+}
+
+/// A lifetime for public answers to which the portal gave none.
+fn give_lifetime(headers: &mut HeaderMap, max_age: Option<u32>) {
+    if let Some(seconds) = max_age
+        && !headers.contains_key(CACHE_CONTROL)
+        && !headers.contains_key(EXPIRES)
+        && let Ok(policy) = HeaderValue::try_from(format!("public, max-age={seconds}"))
+    {
+        headers.insert(CACHE_CONTROL, policy);
+    }
+}
+
+fn judge(parts: &response::Parts, exchange: &Exchange, rules: &Rules) -> Verdict {
     match parts.status {
         StatusCode::NOT_MODIFIED if !exchange.may_be_not_modified() => Verdict::Fault(Reason::UnaskedNotModified),
         StatusCode::PARTIAL_CONTENT if !exchange.range_sent => Verdict::Fault(Reason::UnaskedPartial),
         status => match exchange.route {
-            Route::Personal { .. } => Verdict::Personal,
-            Route::Public => match reason_against_sharing(status, &parts.headers, exchange) {
+            Route::Personal(_) => Verdict::Personal,
+            Route::Public => match reason_against_sharing(status, &parts.headers, exchange, rules) {
                 None => Verdict::Public,
                 Some(reason) => Verdict::Downgraded(reason),
             },
@@ -282,10 +484,30 @@ fn judge(parts: &response::Parts, exchange: &Exchange) -> Verdict {
     }
 }
 
+/// Whether an answer on a personal route could have been shared, had the operator listed the route: a file by its name,
+/// of the type that the name promises, without a cookie and with nothing against sharing.
+fn looks_like_a_public_file(parts: &response::Parts, exchange: &Exchange, rules: &Rules) -> bool {
+    parts.headers.contains_key(CONTENT_TYPE)
+        && !parts.headers.contains_key(SET_COOKIE)
+        && reason_against_sharing(parts.status, &parts.headers, exchange, rules).is_none()
+}
+
 impl Exchange {
+    /// Whether a personal request asks for what by its name is a file and not a page.
+    fn is_file(&self) -> bool {
+        let is_page =
+            matches!(self.extension, None | Some(Extension::Page | Extension::Json | Extension::Pdf | Extension::Xml));
+        matches!(self.route, Route::Personal(_)) && matches!(self.method, Method::GET | Method::HEAD) && !is_page
+    }
+
     /// Whether the operator declared the target public.
     pub fn route(&self) -> Route {
         self.route
+    }
+
+    fn changed(&self, answer: &HeaderMap) -> Changed {
+        let shared = matches!(self.route, Route::Personal(_)) && !says_private(answer);
+        Changed { condition: self.taken.condition, range: self.taken.range, cache_policy: shared }
     }
 
     /// A 304 answers `GET` and `HEAD` only (RFC 9110 section 13.2.2).
@@ -294,14 +516,19 @@ impl Exchange {
     }
 }
 
-fn reason_against_sharing(status: StatusCode, headers: &HeaderMap, exchange: &Exchange) -> Option<Reason> {
+fn reason_against_sharing(
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchange: &Exchange,
+    rules: &Rules,
+) -> Option<Reason> {
     if !matches!(status, StatusCode::OK | StatusCode::NOT_MODIFIED) {
         return Some(Reason::Status);
     }
     if headers.contains_key(&IDENTITY) {
         return Some(Reason::Identity);
     }
-    if is_hit(headers) {
+    if hit_header(headers, &rules.ignored_markers).is_some_and(|hit| hit != HitHeader::Age) {
         return Some(Reason::Hit);
     }
     if !varies_harmlessly(headers) {
@@ -355,24 +582,25 @@ fn varies_harmlessly(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a cache behind us says that it answered. Tokens are read, not substrings: `MISS from hit-server` is none.
-fn is_hit(headers: &HeaderMap) -> bool {
-    const MARKERS: [&str; 6] =
-        ["x-cache", "x-cache-status", "x-cache-lookup", "x-proxy-cache", "cf-cache-status", "cache-status"];
-    let says_hit = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|text| {
-            text.split([',', ';', ' '])
-                .map(|token| token.trim().split('=').next().unwrap_or_default())
-                .any(|token| ["hit", "tcp_hit", "tcp_mem_hit"].iter().any(|hit| hit.eq_ignore_ascii_case(token)))
-        })
+/// Whether the portal itself forbids shared caches, as the plainest of them read it.
+fn says_private(headers: &HeaderMap) -> bool {
+    let forbids = |directive: &str| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("private") || name.eq_ignore_ascii_case("no-store")
     };
-    MARKERS.iter().any(|name| headers.get_all(*name).iter().any(says_hit))
+    headers.get_all(CACHE_CONTROL).iter().any(|line| line.to_str().is_ok_and(|line| line.split(',').any(forbids)))
 }
 
 /// Gives an answer the one cache policy of personal answers, whatever it said before: every plain, targeted and vendor
 /// field goes, and with them everything a cache could revalidate or replay. Our own pages use it too.
 pub fn personal_headers(headers: &mut HeaderMap) {
+    put_personal_headers(headers, Armour::WHOLE);
+}
+
+fn put_personal_headers(headers: &mut HeaderMap, armour: Armour) {
     remove_policy(headers);
+    // So that the map grows once and not by and by.
+    headers.reserve(TARGETED.len() + 6);
     headers.insert(CACHE_CONTROL, PERSONAL_POLICY.clone());
     headers.insert(PRAGMA, NO_CACHE.clone());
     headers.insert(EXPIRES, ZERO.clone());
@@ -380,9 +608,15 @@ pub fn personal_headers(headers: &mut HeaderMap) {
         headers.insert(name, NO_STORE.clone());
     }
     // Armour against caches that were told to ignore Cache-Control: nginx, Traffic Server, HAProxy, in this order.
-    headers.insert(&X_ACCEL_BUFFERING, NO.clone());
-    headers.insert(VARY, STAR.clone());
-    headers.insert(AGE, ZERO.clone());
+    if armour.x_accel_buffering {
+        headers.insert(&X_ACCEL_BUFFERING, NO.clone());
+    }
+    if armour.vary {
+        headers.insert(VARY, STAR.clone());
+    }
+    if armour.age {
+        headers.insert(AGE, ZERO.clone());
+    }
 }
 
 fn remove_policy(headers: &mut HeaderMap) {
@@ -507,8 +741,9 @@ mod tests {
     use http::Response;
     use proptest::prelude::*;
 
-    const PERSONAL: Route = Route::Personal { range: RangeRule::Removed };
-    const DOWNLOAD: Route = Route::Personal { range: RangeRule::Allowed };
+    const PERSONAL: Route = Route::Personal(Personal::STRICT);
+    const DOWNLOAD: Route = Route::Personal(Personal { range: RangeRule::Allowed, ..Personal::STRICT });
+    const STRICT: Rules = Rules::STRICT;
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -526,11 +761,11 @@ mod tests {
     }
 
     fn asked(route: Route, method: Method, path: &str, lines: &[(&str, &str)]) -> Exchange {
-        clean_request(&mut map(lines), &method, path, route, &[], Mode::Enforce)
+        clean_request(&mut map(lines), &method, path, route, &STRICT)
     }
 
     fn judged(exchange: &Exchange, status: u16, lines: &[(&str, &str)]) -> Verdict {
-        guard_response(&mut answer(status, lines), exchange, Mode::Enforce).verdict
+        guard_response(&mut answer(status, lines), exchange, &STRICT).verdict
     }
 
     #[test]
@@ -566,13 +801,13 @@ mod tests {
             ("authorization", "Basic x"),
             ("if-none-match", "\"1\""),
         ]);
-        let keep = ["ROUTEID".to_owned()];
-        clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &keep, Mode::Enforce);
+        let keep = Rules { keep_cookies: vec!["ROUTEID".to_owned()], ..STRICT };
+        clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &keep);
         assert_eq!(headers["cookie"], "ROUTEID=.n1");
         assert_eq!(headers.get_all("cookie").iter().count(), 1);
         assert!(!headers.contains_key("authorization"));
         assert!(headers.contains_key("if-none-match"));
-        clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &[], Mode::Enforce);
+        clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &STRICT);
         assert!(!headers.contains_key("cookie"));
     }
 
@@ -588,7 +823,7 @@ mod tests {
         ];
         let left = |method: Method, route| {
             let mut headers = map(&conditions);
-            clean_request(&mut headers, &method, "/", route, &[], Mode::Enforce);
+            clean_request(&mut headers, &method, "/", route, &STRICT);
             assert_eq!(headers["cache-control"], "no-store, no-cache");
             assert_eq!(headers["pragma"], "no-cache");
             headers.len() - 2
@@ -599,20 +834,21 @@ mod tests {
         // The range went with its condition.
         assert_eq!(left(Method::GET, DOWNLOAD), 2);
         let mut headers = map(&[("range", "bytes=0-1")]);
-        clean_request(&mut headers, &Method::GET, "/", DOWNLOAD, &[], Mode::Enforce);
+        clean_request(&mut headers, &Method::GET, "/", DOWNLOAD, &STRICT);
         assert_eq!(headers["range"], "bytes=0-1");
     }
 
     #[test]
     fn observing_changes_nothing() {
+        let observe = Rules { mode: Mode::Observe, ..STRICT };
         let lines = [("cookie", "a=1"), ("if-none-match", "\"1\""), ("range", "bytes=0-1")];
         for route in [Route::Public, PERSONAL] {
             let mut headers = map(&lines);
-            let exchange = clean_request(&mut headers, &Method::GET, "/a", route, &[], Mode::Observe);
+            let exchange = clean_request(&mut headers, &Method::GET, "/a", route, &observe);
             assert_eq!(headers, map(&lines));
             let mut parts = answer(200, &[("set-cookie", "a=1"), ("cache-control", "public")]);
             let before = parts.headers.clone();
-            guard_response(&mut parts, &exchange, Mode::Observe);
+            guard_response(&mut parts, &exchange, &observe);
             assert_eq!(parts.headers, before);
         }
     }
@@ -645,8 +881,10 @@ mod tests {
             ],
         );
         let exchange = asked(PERSONAL, Method::GET, "/me", &[]);
-        let guarded = guard_response(&mut parts, &exchange, Mode::Enforce);
-        assert_eq!(guarded, Guarded { verdict: Verdict::Personal, public_cookies: 0 });
+        let guarded = guard_response(&mut parts, &exchange, &STRICT);
+        assert_eq!(guarded.verdict, Verdict::Personal);
+        assert_eq!(guarded.changed.reasons().collect::<Vec<_>>(), [Reason::CachePolicy]);
+        assert_eq!(guarded.hit, Some(HitHeader::Age));
         let mut expected = map(&[("set-cookie", "JSESSIONID=1"), ("content-type", "text/html")]);
         personal_headers(&mut expected);
         assert_eq!(parts.headers, expected);
@@ -681,7 +919,7 @@ mod tests {
     fn ranges_are_offered_on_downloads_only() {
         for (route, offered) in [(PERSONAL, false), (DOWNLOAD, true)] {
             let mut parts = answer(200, &[("accept-ranges", "bytes")]);
-            guard_response(&mut parts, &asked(route, Method::GET, "/v", &[]), Mode::Enforce);
+            guard_response(&mut parts, &asked(route, Method::GET, "/v", &[]), &STRICT);
             assert_eq!(parts.headers.contains_key("accept-ranges"), offered);
         }
     }
@@ -690,7 +928,7 @@ mod tests {
     fn content_location_goes_from_answers_to_post() {
         for (method, kept) in [(Method::GET, true), (Method::POST, false)] {
             let mut parts = answer(200, &[("content-location", "/me/1")]);
-            guard_response(&mut parts, &asked(PERSONAL, method, "/me", &[]), Mode::Enforce);
+            guard_response(&mut parts, &asked(PERSONAL, method, "/me", &[]), &STRICT);
             assert_eq!(parts.headers.contains_key("content-location"), kept);
         }
     }
@@ -703,8 +941,8 @@ mod tests {
         let mut parts = answer(200, &lines);
         parts.headers.append("set-cookie", HeaderValue::from_static("SERVERID=1"));
         parts.headers.append("set-cookie", HeaderValue::from_static("JSESSIONID=1"));
-        let guarded = guard_response(&mut parts, &exchange, Mode::Enforce);
-        assert_eq!(guarded, Guarded { verdict: Verdict::Public, public_cookies: 2 });
+        let guarded = guard_response(&mut parts, &exchange, &STRICT);
+        assert_eq!((guarded.verdict, guarded.public_cookies), (Verdict::Public, 2));
         assert_eq!(parts.headers, map(&lines));
     }
 
@@ -730,7 +968,7 @@ mod tests {
             (200, ("cache-status", "edge; hit; ttl=5"), Reason::Hit),
         ] {
             let mut parts = answer(status, &[line]);
-            let guarded = guard_response(&mut parts, &exchange, Mode::Enforce);
+            let guarded = guard_response(&mut parts, &exchange, &STRICT);
             assert_eq!(guarded.verdict, Verdict::Downgraded(reason), "{line:?}");
             assert_eq!(parts.headers["cache-control"], PERSONAL_POLICY.to_str().unwrap());
         }
@@ -795,7 +1033,7 @@ mod tests {
                 parts.headers.append(*name, value.parse().unwrap());
             }
             let servers = parts.headers.get_all("server").iter().count();
-            guard_response(&mut parts, &asked(PERSONAL, Method::GET, "/x", &[]), Mode::Enforce);
+            guard_response(&mut parts, &asked(PERSONAL, Method::GET, "/x", &[]), &STRICT);
             let mut expected = HeaderMap::new();
             personal_headers(&mut expected);
             prop_assert_eq!(parts.headers.get_all("server").iter().count(), servers);

@@ -44,6 +44,8 @@ pub enum Standstill {
     OperatorHold,
     /// The portal does not answer.
     PortalUnhealthy,
+    /// The leak guard blocked answers to several visitors.
+    LeakGuard,
     /// The store cannot be reached.
     StoreUnreachable,
     /// All seats are taken.

@@ -15,15 +15,20 @@ use super::visitor::{Credentials, Held, Inside, Tokens, wants_header_tokens};
 use super::{Gateway, Outcome, admit_decision, personal_route, view, waiting_decision};
 use crate::clock::Clock;
 use crate::domain::admission::{Admit, Wait};
+use crate::domain::client::ClientPrefix;
+use crate::domain::cookie::presented;
 use crate::domain::kept::KeptHeaders;
-use crate::domain::leak_guard::{self, Command, Mode, Verdict};
+use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who};
+use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict};
 use crate::domain::line::{Knock, StraightThrough};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
+use crate::domain::token::Kind;
+use crate::leaks::Origin;
 use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::store::Drawn;
-use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
+use crate::telemetry::metrics::{self, LeakGuardAction, UpstreamOutcome};
 
 /// A refusal, and the headers of the request it answers.
 pub type Refused = (Refusal, HeaderMap);
@@ -64,13 +69,21 @@ struct Journey<'a> {
     sticky: Option<u64>,
     keep: Option<Keep>,
     inside: Option<(&'a Arc<RoomInForce>, Ticket)>,
+    arrival: Arrival,
     tokens: Tokens,
 }
 
 impl Journey<'_> {
     /// Nobody's in particular.
     fn ungated(call: &Call) -> Self {
-        Journey { route: personal_route(call), sticky: None, keep: None, inside: None, tokens: Tokens::default() }
+        Journey {
+            route: personal_route(call),
+            sticky: None,
+            keep: None,
+            inside: None,
+            arrival: Arrival::Inside,
+            tokens: Tokens::default(),
+        }
     }
 }
 
@@ -142,7 +155,8 @@ impl Gateway {
         admit: Admit,
         read: Read,
     ) -> Result<Outcome, Refused> {
-        let journey = self.journey(call, &entered, tokens);
+        let arrival = if admit == Admit::Pass { Arrival::Inside } else { Arrival::Entering };
+        let journey = Journey { arrival, ..self.journey(call, &entered, tokens) };
         let slot = self.insider_slot(call).await.map_err(|error| (error, read.headers().clone()))?;
         Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
@@ -249,6 +263,7 @@ impl Gateway {
             sticky: Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
             keep: Some(Active::begin(&entered.room.live, entered.seat, &self.shared.clock)),
             inside: Some((entered.room, entered.ticket)),
+            arrival: Arrival::Entering,
             tokens,
         }
     }
@@ -306,26 +321,47 @@ impl Gateway {
     ) -> Outcome {
         let received = KeptHeaders::of(read.headers());
         let mut tokens = journey.tokens;
+        let request_id = call.request_id.to_str().unwrap_or_default();
+        let origin = Origin {
+            room: journey.inside.map(|(room, _)| &room.settings.name),
+            who: self.who(call, read.headers(), journey.inside),
+            arrival: journey.arrival,
+            effect: effect(call),
+            method: &call.method,
+            target: call.uri.path_and_query().map_or("", |target| target.as_str()),
+            path: call.path(),
+            request_id,
+            now: call.now,
+        };
         let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(read.headers());
         let guard = &call.snapshot.config.leak_guard;
+        let watch = match journey.route {
+            leak_guard::Route::Public => self.shared.leaks.leaving_anonymously(guard, origin),
+            leak_guard::Route::Personal(_) => self.shared.leaks.leaving(guard, origin, read.headers()),
+        };
+        let bust = (guard.upstream_bust && guard.rules.mode == Mode::Enforce).then(|| self.shared.ids.fresh());
         let context = Context {
             received: Received { method: &call.method, uri: &call.uri, version: read.version(), headers: &received },
             portal: &call.snapshot.config.portal,
             visitor: call.visitor(),
             sticky: journey.sticky,
             route: journey.route,
-            guard: if guard.enforce { Mode::Enforce } else { Mode::Observe },
-            keep_cookies: &guard.keep_cookies,
+            guard: &guard.rules,
+            bust: bust.as_deref(),
             request_id: &call.request_id,
+            watch: watch.as_ref().ok(),
             keep: journey.keep,
         };
         let sent = self.shared.clock.mono();
-        let answer = self.worker.forward(read, &context, slot).await;
+        let answer = match &watch {
+            Ok(_) => self.worker.forward(read, &context, slot).await,
+            Err(detector) => Err(ProxyError::LeakFound(*detector)),
+        };
         let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
         let mut response = match answer {
             Ok(answer) => {
-                self.count_guard(&answer);
+                self.count_guard(&answer, guard.rules.mode);
                 if let (Some(Command::EndSession), Some((room, ticket))) = (answer.says.command, journey.inside) {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
                     tokens = Tokens::ended(room, call, &received.unfold());
@@ -333,13 +369,32 @@ impl Gateway {
                 self.log_out(call, &received, answer.response.status(), &mut tokens);
                 answer.response
             }
-            Err(error) => Refusal::from(error).answer(call, &received.unfold()),
+            Err(error) => {
+                if let ProxyError::LeakGuard(reason) = error {
+                    self.shared.metrics.count_leak_guard(reason.into(), LeakGuardAction::Blocked);
+                }
+                Refusal::from(error).answer(call, &received.unfold())
+            }
         };
         if gives_headers {
             response.headers_mut().extend(std::mem::take(&mut tokens.headers));
         }
         add_cookies(&mut response, tokens.cookies);
         Outcome { upstream: Some(upstream), ..Outcome::of(response, decision) }
+    }
+
+    /// Whose request it is to the leak guard: of a browser with passes of several rooms always the first room's.
+    fn who(&self, call: &Call, headers: &HeaderMap, inside: Option<(&Arc<RoomInForce>, Ticket)>) -> Who {
+        let own = inside.map(|(room, ticket)| (room.settings.id, ticket.id));
+        let rooms = call.snapshot.rooms.iter();
+        let earlier = rooms.take_while(|room| own.is_none_or(|(id, _)| id != room.settings.id));
+        let pass = |room: &Arc<RoomInForce>| {
+            let name = room.cookies.name(Kind::Pass, call.channel);
+            let now = room.live.room_seconds(call.now);
+            presented(headers, name).find_map(|text| room.keys.verify(Kind::Pass, text, now).ok()).map(|pass| pass.id)
+        };
+        let visitor = earlier.filter_map(pass).next().or(own.map(|(_, visitor)| visitor));
+        Who { visitor: visitor.map(|id| VisitorKey(id.0)), network: ClientPrefix::of(call.client.address) }
     }
 
     /// A logout path ends the passes of the rooms whose it is: when the visitor asked for it and the portal answered.
@@ -378,32 +433,32 @@ impl Gateway {
         self.shared.metrics.upstream_request_seconds.of(outcome).observe(upstream.as_secs_f64());
     }
 
-    fn count_guard(&self, answer: &Answer) {
-        let metrics = &self.shared.metrics;
+    /// Counts what the guard changed, or would have changed.
+    fn count_guard(&self, answer: &Answer, mode: Mode) {
+        let count = |reason: Reason, action| {
+            let action = if mode == Mode::Observe { LeakGuardAction::Observed } else { action };
+            self.shared.metrics.count_leak_guard(reason.into(), action);
+        };
         if answer.guarded.public_cookies > 0 {
-            metrics.count_leak_guard(LeakGuardRule::SetCookie, LeakGuardAction::Removed);
+            count(Reason::SetCookie, LeakGuardAction::Removed);
+        }
+        for reason in answer.guarded.changed.reasons() {
+            count(reason, LeakGuardAction::Removed);
         }
         match answer.guarded.verdict {
             Verdict::Personal | Verdict::Public => {}
-            Verdict::Downgraded(reason) => metrics.count_leak_guard(rule(reason), LeakGuardAction::Downgraded),
-            Verdict::Fault(reason) => metrics.count_leak_guard(rule(reason), LeakGuardAction::Observed),
+            Verdict::Downgraded(reason) => count(reason, LeakGuardAction::Downgraded),
+            Verdict::Fault(reason) => count(reason, LeakGuardAction::Blocked),
         }
     }
 }
 
-fn rule(reason: leak_guard::Reason) -> LeakGuardRule {
-    use leak_guard::Reason;
-    match reason {
-        Reason::UnaskedNotModified => LeakGuardRule::UnaskedNotModified,
-        Reason::UnaskedPartial => LeakGuardRule::UnaskedPartial,
-        Reason::Status => LeakGuardRule::Status,
-        Reason::UnclearPolicy => LeakGuardRule::UnclearPolicy,
-        Reason::Private => LeakGuardRule::Private,
-        Reason::Vary => LeakGuardRule::Vary,
-        Reason::ContentType => LeakGuardRule::ContentType,
-        Reason::Identity => LeakGuardRule::Identity,
-        Reason::Hit => LeakGuardRule::Hit,
-    }
+/// Whether a request may change who is logged in: a form, a login provider's callback, a logout.
+fn effect(call: &Call) -> Effect {
+    let rooms = call.snapshot.rooms.iter();
+    let mut lists = rooms.flat_map(|room| room.settings.login_callbacks.iter().chain(&room.settings.logout));
+    let is_listed = !call.method.is_safe() || lists.any(|pattern| pattern.matches_raw(call.path()));
+    if is_listed { Effect::MayLogIn } else { Effect::Reads }
 }
 
 /// What a visitor at the gate gets who cannot enter yet.

@@ -13,6 +13,7 @@ use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::body::Body;
 use crate::domain::admission::Wait;
+use crate::domain::canary::Kind;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
 use crate::waiting_room::page::{PageKind, PlainPage};
@@ -98,6 +99,18 @@ pub fn board(room: &RoomInForce) -> Response<Body> {
 pub fn plain_page(page: PlainPage) -> Response<Body> {
     let mut response = Response::new(Body::from(page.body));
     response.headers_mut().extend(page.headers);
+    personal_headers(response.headers_mut());
+    response
+}
+
+/// The answer to the edge canary.
+pub fn canary(kind: Kind, number: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from(format!("anticamera-canary {number}\n"))));
+    *response.status_mut() = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::NOT_FOUND);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    if let (Kind::Moved, Ok(location)) = (kind, HeaderValue::try_from(format!("/?anticamera-canary={number}"))) {
+        response.headers_mut().insert(LOCATION, location);
+    }
     personal_headers(response.headers_mut());
     response
 }

@@ -27,11 +27,13 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
+use crate::domain::canary;
 use crate::domain::client::ClientPrefix;
-use crate::domain::leak_guard::{self, RangeRule, may_be_public};
+use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassName;
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
+use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics};
@@ -47,6 +49,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// What the leak guard remembers.
+    pub leaks: Arc<Leaks>,
     /// Access lines.
     pub log: Log,
     /// Whether the process is about to stop.
@@ -135,6 +139,7 @@ impl Gateway {
         let outcome = match self.own_path(&call) {
             // Boxed, so that the state of the rare does not make that of every request larger; it is moved about.
             Some(path) => Box::pin(own::answer(self, &call, path, request)).await,
+            None if canary::asked_for(call.path()).is_some() => self.canary(&call, request),
             None => match self.destination(&call, &request) {
                 Ok(Destination::Unprotected) => {
                     self.forward_ungated(&call, request, metrics::Decision::ForwardedUnprotected).await
@@ -145,6 +150,19 @@ impl Gateway {
             },
         };
         self.account(&call, outcome)
+    }
+
+    /// Answers the edge canary: a personal answer with a number that is never given twice.
+    fn canary(&self, call: &Call, request: Request<Incoming>) -> Outcome {
+        let kind = canary::asked_for(call.path()).unwrap_or(canary::Kind::NotFound);
+        let number = self.shared.ids.fresh();
+        let mut response = answers::canary(kind, &number);
+        let (parts, body) = request.into_parts();
+        leave_unread(&parts.headers, body);
+        if let Ok(number) = HeaderValue::try_from(number) {
+            response.headers_mut().insert(&crate::leaks::canary::NUMBER, number);
+        }
+        Outcome::of(response, metrics::Decision::Own)
     }
 
     /// The part of the path below our own prefix.
@@ -356,6 +374,13 @@ fn admit_decision(admit: Admit) -> metrics::Decision {
 /// What the operator declared about a personal target.
 fn personal_route(call: &Call) -> leak_guard::Route {
     let guard = &call.snapshot.config.leak_guard;
-    let is_download = guard.downloads.iter().any(|pattern| pattern.matches_raw(call.path()));
-    leak_guard::Route::Personal { range: if is_download { RangeRule::Allowed } else { RangeRule::Removed } }
+    let is_in = |list: &[PathPattern]| list.iter().any(|pattern| pattern.matches_raw(call.path()));
+    let wears = |rule: &config::ArmourRule| rule.worn == config::Wears::Worn && !is_in(&rule.except);
+    let [x_accel_buffering, vary, age] = &guard.armour;
+    leak_guard::Route::Personal(Personal {
+        range: if is_in(&guard.downloads) { RangeRule::Allowed } else { RangeRule::Removed },
+        etag: if is_in(&guard.etag_paths) { EtagRule::Kept } else { EtagRule::Removed },
+        back: if is_in(&guard.back_paths) { BackRule::Kept } else { BackRule::NotKept },
+        armour: Armour { x_accel_buffering: wears(x_accel_buffering), vary: wears(vary), age: wears(age) },
+    })
 }

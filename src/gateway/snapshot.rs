@@ -152,6 +152,7 @@ pub fn reason_of(still: Still) -> Reason {
     let code = match still.why {
         Why::Standstill(Standstill::OperatorHold) => ReasonCode::OperatorHold,
         Why::Standstill(Standstill::PortalUnhealthy) => ReasonCode::PortalUnhealthy,
+        Why::Standstill(Standstill::LeakGuard) => ReasonCode::LeakGuard,
         Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
         Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
         Why::RampingUp => ReasonCode::RampingUp,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::body::BodyError;
+use crate::domain::leak_detectors::Detector;
 use crate::domain::leak_guard::Reason;
 
 /// Why there is no answer of the portal to deliver.
@@ -50,12 +52,18 @@ pub enum ProxyError {
     /// What the portal sent is not HTTP.
     #[error("the portal sent what is no HTTP answer: {0}")]
     Garbled(hyper::Error),
+    /// The portal broke off in an answer that was to be read whole.
+    #[error(transparent)]
+    Unreadable(BodyError),
     /// A 101 that was not asked for.
     #[error("the portal changed to a protocol that nobody asked for")]
     UnaskedUpgrade,
     /// The leak guard stopped the answer.
     #[error("the leak guard stopped the portal's answer: {}", .0.as_str())]
     LeakGuard(Reason),
+    /// The leak guard found that the answer is somebody else's.
+    #[error("the leak guard stopped what may be somebody else's page: {}", .0.as_str())]
+    LeakFound(Detector),
 }
 
 /// No slot towards the portal within the time allowed.
@@ -99,7 +107,9 @@ impl ProxyError {
             | ProxyError::ClosedAtOnce
             | ProxyError::Garbled(_)
             | ProxyError::UnaskedUpgrade
-            | ProxyError::LeakGuard(_) => StatusCode::BAD_GATEWAY,
+            | ProxyError::LeakGuard(_)
+            | ProxyError::Unreadable(_)
+            | ProxyError::LeakFound(_) => StatusCode::BAD_GATEWAY,
         }
     }
 }

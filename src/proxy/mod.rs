@@ -17,6 +17,7 @@ pub(crate) mod idle;
 mod pool;
 mod portal;
 pub mod request_body;
+mod scan;
 mod slots;
 mod upgrade;
 
@@ -39,14 +40,16 @@ use self::answer::{Handling, InUse, Reading};
 use self::pool::{History, Lease, Pool};
 use self::portal::{Address, connect_error};
 use self::request_body::Progress;
+use self::scan::Scanned;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::cookie;
 use crate::domain::forwarding::{self, PortalAddress, Upgrade, Visitor};
 use crate::domain::kept::KeptHeaders;
-use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, PortalSays, Route, Verdict};
+use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, PortalSays, Reason, Route, Scan, Verdict};
 use crate::domain::time::Mono;
+use crate::leaks;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -76,13 +79,15 @@ pub struct Context<'a> {
     pub sticky: Option<u64>,
     /// What the operator declared about the target.
     pub route: Route,
-    /// Whether the leak guard acts.
-    pub guard: Mode,
-    /// Balancer cookies that public requests may carry.
-    pub keep_cookies: &'a [String],
+    /// How the leak guard works.
+    pub guard: &'a leak_guard::Rules,
+    /// A value that no request had before, sent in the query of personal requests so that no cache behind us knows it.
+    pub bust: Option<&'a str>,
     /// Sent as `X-Request-Id`: the one that the visitor sent, if it is fit to be believed, or one of ours. It is the
     /// one in the log.
     pub request_id: &'a HeaderValue,
+    /// What the leak guard remembers of the request, to judge the answer by.
+    pub watch: Option<&'a leaks::Exchange<'a>>,
     /// Kept until the answer has been handed to the visitor's connection to its end, or the upgraded connection has
     /// ended.
     pub keep: Option<Keep>,
@@ -278,9 +283,7 @@ impl Leaving {
     fn of(request: &mut Request<RequestBody>, route: Route) -> Leaving {
         let asked = match route {
             Route::Public => Upgrade::None,
-            Route::Personal { .. } => {
-                forwarding::wanted_upgrade(request.method(), request.version(), request.headers())
-            }
+            Route::Personal(_) => forwarding::wanted_upgrade(request.method(), request.version(), request.headers()),
         };
         let visitor = (asked != Upgrade::None).then(|| hyper::upgrade::on(request));
         Leaving { asked, visitor }
@@ -303,8 +306,11 @@ fn prepare(
     forwarding::strip_request(&mut headers, context.visitor.trust);
     cookie::strip_own(&mut headers);
     let path = request.uri().path();
-    let exchange =
-        leak_guard::clean_request(&mut headers, &method, path, context.route, context.keep_cookies, context.guard);
+    let exchange = leak_guard::clean_request(&mut headers, &method, path, context.route, context.guard);
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    if let (Some(bust), Route::Personal(_), true) = (context.bust, context.route, reads) {
+        make_unknown_to_caches(request.uri_mut(), bust);
+    }
     forwarding::describe_visitor(&mut headers, &context.visitor);
     forwarding::append_via(&mut headers, received);
     headers.insert(HOST, context.visitor.host.clone());
@@ -324,6 +330,16 @@ fn origin_form(uri: &mut Uri) {
             Some(target) => Uri::from(target.clone()),
             None => Uri::from_static("/"),
         };
+    }
+}
+
+/// Adds a value to the query that no cache can have seen.
+fn make_unknown_to_caches(uri: &mut Uri, bust: &str) {
+    let separator = if uri.query().is_some() { '&' } else { '?' };
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    // What was a target is one with more of a query, unless it was as long as can be; then it goes as it is.
+    if let Ok(target) = format!("{target}{separator}anticamera-fresh={bust}").parse() {
+        *uri = target;
     }
 }
 
@@ -357,9 +373,17 @@ async fn deliver(
     }
     let portal_side = switched.then(|| hyper::upgrade::on(&mut response));
     let (mut parts, body) = response.into_parts();
-    let (guarded, says) = guard_head(&mut parts, exchange, context);
-    if let (Verdict::Fault(reason), Mode::Enforce) = (guarded.verdict, context.guard) {
+    let (mut guarded, says) = guard_head(&mut parts, exchange, context);
+    if let (Verdict::Fault(reason), Mode::Enforce) = (guarded.verdict, context.guard.mode) {
+        if let Some(watch) = context.watch {
+            watch.note_fault(reason, parts.status);
+        }
         return Err(ProxyError::LeakGuard(reason));
+    }
+    if let Some(watch) = context.watch {
+        let judged = watch.judge(&guarded, &says, parts.status, &parts.headers, exchange.route());
+        // The connection goes with the answer: whatever comes on it next is not to be trusted either.
+        judged.map_err(ProxyError::LeakFound)?;
     }
     let body = match (leaving.visitor, portal_side) {
         (Some(visitor), Some(portal)) => {
@@ -371,7 +395,28 @@ async fn deliver(
         }
         _ => answer::receive(body, in_use, handling(&parts, context)).await?,
     };
+    let is_searched = guarded.verdict == Verdict::Public && context.guard.scan == Scan::FiscalCodes;
+    let body = if is_searched { Box::pin(search(&mut parts, body, &mut guarded, context)).await? } else { body };
     Ok(Answer { response: Response::from_parts(parts, body), guarded, says })
+}
+
+/// Looks for people in public text; where there are any the answer is personal after all.
+async fn search(
+    parts: &mut response::Parts,
+    body: Body,
+    guarded: &mut Guarded,
+    context: &Context<'_>,
+) -> Result<Body, ProxyError> {
+    if !scan::is_text(&parts.headers) {
+        return Ok(body);
+    }
+    let (scanned, body) = scan::scan(&parts.headers, body).await.map_err(ProxyError::Unreadable)?;
+    if scanned == Scanned::NotToBeShared {
+        let (path, id) = (context.received.uri.path(), context.request_id.to_str().unwrap_or_default());
+        tracing::warn!(path, request_id = id, "public text names a person, or cannot be read whole: it is not shared");
+        leak_guard::downgrade(&mut parts.headers, guarded, Reason::FiscalCode, context.guard.mode);
+    }
+    Ok(body)
 }
 
 fn guard_head(parts: &mut response::Parts, exchange: &Exchange, context: &Context<'_>) -> (Guarded, PortalSays) {
@@ -394,7 +439,7 @@ fn handling(parts: &response::Parts, context: &Context<'_>) -> Handling {
     Handling {
         reading: if is_event_stream { Reading::AsTaken } else { Reading::Ahead(context.portal.response_buffer) },
         idle_limit: context.portal.idle_timeout,
-        guard: context.guard,
+        guard: context.guard.mode,
         keep: context.keep.clone(),
     }
 }

@@ -137,6 +137,7 @@ impl From<Why> for StandstillReason {
         match why {
             Why::Standstill(Standstill::OperatorHold) => StandstillReason::OperatorHold,
             Why::Standstill(Standstill::PortalUnhealthy) => StandstillReason::PortalUnhealthy,
+            Why::Standstill(Standstill::LeakGuard) => StandstillReason::LeakGuard,
             Why::Standstill(Standstill::StoreUnreachable) => StandstillReason::StoreUnreachable,
             Why::Standstill(Standstill::RoomFull) => StandstillReason::RoomFull,
             Why::RampingUp => StandstillReason::RampingUp,

@@ -16,6 +16,8 @@ use prometheus::{
 
 use super::process::ProcessMetrics;
 use crate::config::RoomState;
+use crate::domain::leak_detectors::Detector;
+use crate::domain::leak_guard::Reason;
 use crate::domain::names::{ClassName, RoomName};
 
 /// The media type of [`Metrics::encode`].
@@ -199,8 +201,64 @@ label! {
         Identity = "identity",
         /// A cache behind us answered.
         Hit = "hit",
+        /// A personal request carried another answer's validator.
+        Condition = "condition",
+        /// A personal request asked for a part.
+        Range = "range",
+        /// The portal would have let shared caches keep a personal answer.
+        CachePolicy = "cache_policy",
         /// A cookie rode on the answer to an anonymous request.
         SetCookie = "set_cookie",
+        /// Public text names a person.
+        FiscalCode = "fiscal_code",
+        /// One session cookie's value was issued to two visitors.
+        SessionReissued = "session_reissued",
+        /// A cache behind us answered a personal request.
+        CacheHit = "cache_hit",
+        /// The answer names another person than the session's.
+        IdentityMismatch = "identity_mismatch",
+        /// A session has two identities.
+        SessionIdentities = "session_identities",
+        /// An identity has many sessions.
+        IdentitySessions = "identity_sessions",
+        /// A session was presented by another visitor than the one it was issued to.
+        SessionPresented = "session_presented",
+        /// The edge keeps personal pages.
+        EdgeCanary = "edge_canary",
+    }
+}
+
+impl From<Reason> for LeakGuardRule {
+    fn from(reason: Reason) -> LeakGuardRule {
+        match reason {
+            Reason::UnaskedNotModified => LeakGuardRule::UnaskedNotModified,
+            Reason::UnaskedPartial => LeakGuardRule::UnaskedPartial,
+            Reason::Status => LeakGuardRule::Status,
+            Reason::UnclearPolicy => LeakGuardRule::UnclearPolicy,
+            Reason::Private => LeakGuardRule::Private,
+            Reason::Vary => LeakGuardRule::Vary,
+            Reason::ContentType => LeakGuardRule::ContentType,
+            Reason::Identity => LeakGuardRule::Identity,
+            Reason::Hit => LeakGuardRule::Hit,
+            Reason::Condition => LeakGuardRule::Condition,
+            Reason::Range => LeakGuardRule::Range,
+            Reason::CachePolicy => LeakGuardRule::CachePolicy,
+            Reason::SetCookie => LeakGuardRule::SetCookie,
+            Reason::FiscalCode => LeakGuardRule::FiscalCode,
+        }
+    }
+}
+
+impl From<Detector> for LeakGuardRule {
+    fn from(detector: Detector) -> LeakGuardRule {
+        match detector {
+            Detector::SessionReissued => LeakGuardRule::SessionReissued,
+            Detector::CacheHit => LeakGuardRule::CacheHit,
+            Detector::IdentityMismatch => LeakGuardRule::IdentityMismatch,
+            Detector::SessionIdentities => LeakGuardRule::SessionIdentities,
+            Detector::IdentitySessions => LeakGuardRule::IdentitySessions,
+            Detector::SessionPresented => LeakGuardRule::SessionPresented,
+        }
     }
 }
 
@@ -211,10 +269,36 @@ label! {
         Blocked = "blocked",
         /// Treated as personal.
         Downgraded = "downgraded",
-        /// Taken out of the answer.
+        /// Taken out of the exchange.
         Removed = "removed",
+        /// Reported; the answer went out.
+        Alarmed = "alarmed",
         /// Only counted.
         Observed = "observed",
+    }
+}
+
+label! {
+    /// How a detector of the leak guard works.
+    DetectorMode {
+        /// It stops answers.
+        Block = "block",
+        /// It reports.
+        Alarm = "alarm",
+        /// It does not look.
+        Off = "off",
+    }
+}
+
+label! {
+    /// What the edge canary found.
+    CanaryResult {
+        /// Every answer was made for who asked.
+        Clean = "clean",
+        /// The edge keeps personal pages.
+        Caching = "caching",
+        /// The edge could not be asked.
+        Unknown = "unknown",
     }
 }
 
@@ -324,6 +408,8 @@ impl LaneMetrics {
 pub struct RoomMetrics {
     /// Entries per second in force.
     pub admission_rate: Gauge,
+    /// 1 while the leak guard lets nobody enter.
+    pub leak_guard_breaker_open: IntGauge,
     /// The wait that was shown at first, divided by the wait it became.
     pub wait_estimate_error_ratio: Histogram,
     /// Nodes that serve the line, this one included.
@@ -357,6 +443,8 @@ pub struct Metrics {
     /// Tokens treated as no token, by reason.
     pub token_rejections: Family<IntCounter, TokenRejection>,
     leak_guard: Family<Family<IntCounter, LeakGuardAction>, LeakGuardRule>,
+    leak_guard_detector: IntGaugeVec,
+    edge_canary: Family<IntGauge, CanaryResult>,
     /// 1 when the portal answers, 0 when admission is held because it does not.
     pub portal_healthy: IntGauge,
     /// Requests under way at the portal.
@@ -392,6 +480,13 @@ impl Metrics {
             requests: requests(r)?,
             token_rejections: token_rejections(r)?,
             leak_guard: leak_guard(r)?,
+            leak_guard_detector: gauges(
+                r,
+                "leak_guard_detector",
+                "1 for the mode in which a detector of the leak guard works, 0 for the others.",
+                &["detector", "mode"],
+            )?,
+            edge_canary: edge_canary(r)?,
             portal_healthy: gauge(r, "portal_healthy", "Whether the portal answers.")?,
             portal_in_flight: gauge(r, "portal_in_flight", "Requests under way at the portal.")?,
             upstream_request_seconds: upstream_request_seconds(r)?,
@@ -415,6 +510,21 @@ impl Metrics {
     /// Counts a finding of the leak guard.
     pub fn count_leak_guard(&self, rule: LeakGuardRule, action: LeakGuardAction) {
         self.leak_guard.of(rule).of(action).inc();
+    }
+
+    /// Says what was found at the edge, if it was asked.
+    pub fn set_edge_canary(&self, result: Option<CanaryResult>) {
+        for one in CanaryResult::ALL {
+            self.edge_canary.of(*one).set(i64::from(Some(*one) == result));
+        }
+    }
+
+    /// Says in which mode a detector works.
+    pub fn set_leak_guard_detector(&self, detector: Detector, mode: DetectorMode) {
+        for one in DetectorMode::ALL {
+            let gauge = self.leak_guard_detector.with_label_values(&[detector.as_str(), one.as_str()]);
+            gauge.set(i64::from(*one == mode));
+        }
     }
 
     /// Counts a reload and remembers whether the file was good.
@@ -570,6 +680,7 @@ impl fmt::Debug for LaneSeries {
 /// The series of all rooms.
 struct RoomSeries {
     admission_rate: GaugeVec,
+    leak_guard_breaker_open: IntGaugeVec,
     room_state: IntGaugeVec,
     nodes: IntGaugeVec,
     nodes_disagreeing: IntGaugeVec,
@@ -582,6 +693,12 @@ impl RoomSeries {
         let rate = GaugeVec::new(opts("admission_rate", "Entries per second in force."), &["room"])?;
         Ok(RoomSeries {
             admission_rate: register(r, rate)?,
+            leak_guard_breaker_open: gauges(
+                r,
+                "leak_guard_breaker_open",
+                "1 while the leak guard lets nobody enter.",
+                &["room"],
+            )?,
             room_state: gauges(r, "room_state", "1 for the state in force, 0 for the others.", &["room", "state"])?,
             nodes: gauges(r, "nodes", "Nodes that serve the room's line, this one included.", &["room"])?,
             nodes_disagreeing: gauges(
@@ -605,6 +722,7 @@ impl RoomSeries {
         let state = |state| (state, self.room_state.with_label_values(&[room.as_str(), room_state_text(state)]));
         RoomMetrics {
             admission_rate: self.admission_rate.with_label_values(&[room.as_str()]),
+            leak_guard_breaker_open: self.leak_guard_breaker_open.with_label_values(&[room.as_str()]),
             wait_estimate_error_ratio: self.wait_estimate_error_ratio.with_label_values(&[room.as_str()]),
             nodes: self.nodes.with_label_values(&[room.as_str()]),
             nodes_disagreeing: self.nodes_disagreeing.with_label_values(&[room.as_str()]),
@@ -616,6 +734,7 @@ impl RoomSeries {
     /// Removes the room's series. One that is already gone is as good as removed.
     fn remove(&self, room: &RoomName) {
         let _ = self.admission_rate.remove_label_values(&[room.as_str()]);
+        let _ = self.leak_guard_breaker_open.remove_label_values(&[room.as_str()]);
         let _ = self.wait_estimate_error_ratio.remove_label_values(&[room.as_str()]);
         for gauge in [&self.nodes, &self.nodes_disagreeing, &self.leads] {
             let _ = gauge.remove_label_values(&[room.as_str()]);
@@ -661,6 +780,12 @@ fn leak_guard(r: &Registry) -> Result<Family<Family<IntCounter, LeakGuardAction>
     Ok(Family::resolve(|rule: LeakGuardRule| {
         Family::resolve(|action: LeakGuardAction| all.with_label_values(&[rule.as_str(), action.as_str()]))
     }))
+}
+
+fn edge_canary(r: &Registry) -> Result<Family<IntGauge, CanaryResult>, MetricsError> {
+    let about = "1 for what was found when last asking through the edge, 0 for the others.";
+    let all = gauges(r, "edge_canary", about, &["result"])?;
+    Ok(Family::resolve(|result: CanaryResult| all.with_label_values(&[result.as_str()])))
 }
 
 fn upstream_request_seconds(r: &Registry) -> Result<Family<Histogram, UpstreamOutcome>, MetricsError> {
@@ -754,6 +879,8 @@ mod tests {
         assert_indexed::<StandstillReason>();
         assert_indexed::<LeakGuardRule>();
         assert_indexed::<LeakGuardAction>();
+        assert_indexed::<DetectorMode>();
+        assert_indexed::<CanaryResult>();
         assert_indexed::<UpstreamOutcome>();
         assert_indexed::<StoreOperation>();
         assert_indexed::<ReloadResult>();

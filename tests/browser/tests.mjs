@@ -383,6 +383,23 @@ scene('a browser that silently drops cookies is told so, without a loop', {}, as
   assert.equal(joins, 2);
 });
 
+scene('after logout, Back and the tab history show no personal page', { line: 0, settings: { ...MOVING, logout: ['/pratica/esci'] } }, async ({ program, page }) => {
+  const mine = page.locator('#inside');
+  for (const address of ['/pratica/mia', '/pratica/altra']) {
+    await page.goto(address);
+    await mine.waitFor();
+  }
+  await page.goto('/pratica/esci');
+  await program.change({ state: 'hold' });
+  for (let steps = 1; steps <= 2; steps += 1) {
+    await page.goBack();
+    assert.equal(await mine.count(), 0, `a personal page ${steps} steps back`);
+  }
+  await page.evaluate(() => history.go(1));
+  await page.waitForLoadState();
+  assert.equal(await mine.count(), 0);
+});
+
 scene('page and headers fit into ten kilobytes', {}, async ({ program }) => {
   for (const coding of ['br', 'gzip']) {
     const answer = await fetch(program.origin + WANTED, { headers: { accept: 'text/html', 'accept-encoding': coding } });

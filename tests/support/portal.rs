@@ -30,6 +30,8 @@ struct Shared {
     scripts: Mutex<HashMap<String, Vec<Script>>>,
     seen: Mutex<Vec<Seen>>,
     arrived: watch::Sender<usize>,
+    traits: Mutex<String>,
+    calibrations: watch::Sender<usize>,
     connections: AtomicUsize,
     sent: AtomicU64,
 }
@@ -160,6 +162,11 @@ impl FakePortal {
         self.shared.scripts.lock().unwrap().insert(path.to_owned(), scripts);
     }
 
+    /// Header lines that it puts on the answer to a path that nobody ever asked for.
+    pub fn has_traits(&self, lines: &str) {
+        lines.clone_into(&mut self.shared.traits.lock().unwrap());
+    }
+
     /// Everything that has reached the portal.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
@@ -199,10 +206,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst);
         let shared = Arc::clone(&shared);
         // The other side may break off at any time: that is what tests are about.
-        tokio::spawn(async move { drop(Conversation { stream: BufReader::new(stream), shared, number }.run().await) });
+        tokio::spawn(async move {
+            drop(Conversation { stream: BufReader::new(stream), shared, number: 0, counted: false }.run().await)
+        });
     }
 }
 
@@ -210,6 +218,7 @@ struct Conversation {
     stream: BufReader<TcpStream>,
     shared: Arc<Shared>,
     number: usize,
+    counted: bool,
 }
 
 /// What follows a script.
@@ -259,6 +268,13 @@ impl Conversation {
         let mut word = || words.next().unwrap_or_default();
         let (method, target, version) = (word(), word(), word());
         let headers = self.fields().await?;
+        if target.starts_with("/anticamera-calibration-") {
+            self.calibrate().await?;
+            return Ok(None);
+        }
+        if !std::mem::replace(&mut self.counted, true) {
+            self.number = self.shared.connections.fetch_add(1, Ordering::SeqCst);
+        }
         let seen = Seen { connection: self.number, method, target, version, headers, ..Seen::default() };
         let index = {
             let mut all = self.shared.seen.lock().unwrap();
@@ -267,6 +283,14 @@ impl Conversation {
         };
         self.shared.arrived.send_modify(|arrived| *arrived += 1);
         Ok(Some(index))
+    }
+
+    /// Answers the proxy's own question, of which tests see nothing.
+    async fn calibrate(&mut self) -> io::Result<()> {
+        let traits = self.shared.traits.lock().unwrap().clone();
+        let answer = format!("HTTP/1.1 404 X\r\nContent-Length: 0\r\n{traits}Connection: close\r\n\r\n");
+        self.shared.calibrations.send_modify(|asked| *asked += 1);
+        self.stream.write_all(answer.as_bytes()).await
     }
 
     fn record(&self, index: usize, note: impl FnOnce(&mut Seen)) {

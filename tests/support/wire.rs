@@ -174,7 +174,7 @@ impl Wire {
 
     /// The head of an answer, or `None` when the other side ended first.
     pub fn try_head(&mut self) -> Option<Reply> {
-        let head = String::from_utf8(self.until(b"\r\n\r\n")?).unwrap();
+        let head = String::from_utf8_lossy(&self.until(b"\r\n\r\n")?).into_owned();
         let mut lines = head.split("\r\n");
         let status = lines.next()?.get(9..12)?.parse().ok()?;
         Some(Reply { status, headers: lines.filter_map(field).collect(), ..Reply::default() })
@@ -183,6 +183,13 @@ impl Wire {
     /// The head of an answer.
     pub fn head(&mut self) -> Reply {
         self.try_head().expect("an answer")
+    }
+
+    /// An answer to anything but HEAD, or `None` when the other side ended first.
+    pub fn try_head_and_body(&mut self) -> Option<Reply> {
+        let mut reply = self.try_head()?;
+        reply.whole = self.body(&mut reply).is_some();
+        Some(reply)
     }
 
     /// An answer to anything but HEAD.

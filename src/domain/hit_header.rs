@@ -1,0 +1,197 @@
+//! How a cache says that it answered by itself. Tokens are read where each header has them, never substrings:
+//! `MISS from hit-server` is no hit.
+
+use http::HeaderMap;
+use http::header::AGE;
+
+/// The header by which a cache between us and the portal gave itself away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HitHeader {
+    /// `Age` above zero (RFC 9111 section 5.1).
+    Age,
+    /// `Cache-Status` with `hit` (RFC 9211 section 2.1).
+    CacheStatus,
+    /// `X-Cache`, as Squid, Apache, Fastly, CloudFront and Akamai write it.
+    XCache,
+    /// `X-Cache-Status`, `X-Proxy-Cache` and the other names people give nginx's `$upstream_cache_status`.
+    XCacheStatus,
+    /// `CF-Cache-Status` of Cloudflare.
+    CfCacheStatus,
+    /// `X-Varnish` with two ids: the second is the request that fetched the object.
+    XVarnish,
+    /// `X-Cache-Hits` above zero.
+    XCacheHits,
+}
+
+impl HitHeader {
+    /// The header's name, or that of its best-known spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HitHeader::Age => "age",
+            HitHeader::CacheStatus => "cache-status",
+            HitHeader::XCache => "x-cache",
+            HitHeader::XCacheStatus => "x-cache-status",
+            HitHeader::CfCacheStatus => "cf-cache-status",
+            HitHeader::XVarnish => "x-varnish",
+            HitHeader::XCacheHits => "x-cache-hits",
+        }
+    }
+}
+
+/// Whether a value says that a cache answered.
+type Says = fn(&str) -> bool;
+
+/// The headers that are read, and how.
+const READ: [(&str, HitHeader, Says); 11] = [
+    ("cache-status", HitHeader::CacheStatus, says_hit_in_cache_status),
+    ("x-cache", HitHeader::XCache, begins_with_hit),
+    ("x-cache-status", HitHeader::XCacheStatus, begins_with_hit),
+    ("x-proxy-cache", HitHeader::XCacheStatus, begins_with_hit),
+    ("x-proxy-cache-status", HitHeader::XCacheStatus, begins_with_hit),
+    ("x-nginx-cache", HitHeader::XCacheStatus, begins_with_hit),
+    ("x-fastcgi-cache", HitHeader::XCacheStatus, begins_with_hit),
+    ("x-varnish-cache", HitHeader::XCacheStatus, begins_with_hit),
+    ("cf-cache-status", HitHeader::CfCacheStatus, begins_with_hit),
+    ("x-varnish", HitHeader::XVarnish, has_two_ids),
+    ("x-cache-hits", HitHeader::XCacheHits, counts_hits),
+];
+
+/// The first header that says that a cache answered, apart from those whose names (in lower case) are ignored.
+pub fn hit_header(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
+    let is_read = |name: &str| !ignored.iter().any(|ignored| ignored == name);
+    let says =
+        |name: &str, hit: Says| headers.get_all(name).iter().any(|line| line.to_str().is_ok_and(hit)) && is_read(name);
+    if headers.contains_key(AGE) && says("age", is_positive) {
+        return Some(HitHeader::Age);
+    }
+    // Nearly every answer has none of the others, and looking for each of them costs more than looking once.
+    let may_say = headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-") || name == "cache-status" || name == "cf-cache-status"
+    });
+    let found = || READ.iter().find(|(name, _, hit)| says(name, *hit)).map(|(_, header, _)| *header);
+    if may_say { found() } else { None }
+}
+
+fn is_positive(text: &str) -> bool {
+    let digits = text.split(',').next().unwrap_or_default().trim();
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.bytes().any(|byte| byte != b'0')
+}
+
+/// `HIT`, `Hit from cloudfront`, `TCP_MEM_HIT from a1.example`, `MISS, HIT`: the first word of each member.
+fn begins_with_hit(text: &str) -> bool {
+    const HITS: [&str; 6] = ["hit", "stale", "updating", "revalidated", "refreshhit", "hit-stale"];
+    text.split(',').any(|member| {
+        let word = member.trim().split([' ', ';', ':']).next().unwrap_or_default();
+        let is_tcp_hit = word.len() > 4
+            && word.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("tcp_"))
+            && ends_in_hit(word);
+        is_tcp_hit || HITS.iter().any(|hit| hit.eq_ignore_ascii_case(word))
+    })
+}
+
+fn ends_in_hit(word: &str) -> bool {
+    word.len() >= 4 && word.get(word.len() - 4..).is_some_and(|end| end.eq_ignore_ascii_case("_hit"))
+}
+
+/// A list of caches, each with parameters; `hit` is true, `hit=?0` is not.
+fn says_hit_in_cache_status(text: &str) -> bool {
+    text.split(',').any(|cache| {
+        cache.split(';').skip(1).any(|parameter| {
+            let parameter = parameter.trim();
+            parameter.eq_ignore_ascii_case("hit") || parameter.eq_ignore_ascii_case("hit=?1")
+        })
+    })
+}
+
+fn has_two_ids(text: &str) -> bool {
+    let ids: Vec<&str> = text.split_ascii_whitespace().collect();
+    ids.len() == 2 && ids.iter().all(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn counts_hits(text: &str) -> bool {
+    text.split(',').any(is_positive)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(name: &str, value: &str) -> Option<HitHeader> {
+        let mut headers = HeaderMap::new();
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        hit_header(&headers, &[])
+    }
+
+    #[test]
+    fn hits_are_recognised() {
+        for (name, value) in [
+            ("age", "1"),
+            ("age", "0005"),
+            ("x-cache", "HIT"),
+            ("x-cache", "Hit from cloudfront"),
+            ("x-cache", "RefreshHit from cloudfront"),
+            ("x-cache", "HIT from squid.example"),
+            ("x-cache", "TCP_MEM_HIT from a1-2-3-4.deploy.akamaitechnologies.com (AkamaiGHost)"),
+            ("x-cache", "MISS, HIT"),
+            ("x-cache-status", "STALE"),
+            ("x-proxy-cache", "UPDATING"),
+            ("cf-cache-status", "REVALIDATED"),
+            ("cache-status", "ExampleCache; hit; ttl=30"),
+            ("cache-status", "Origin; fwd=miss, Edge; hit=?1"),
+            ("x-varnish", "32770 3"),
+            ("x-cache-hits", "0, 2"),
+        ] {
+            assert!(found(name, value).is_some(), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hit_is_none() {
+        for (name, value) in [
+            ("age", "0"),
+            ("age", "00"),
+            ("age", "-1"),
+            ("age", "soon"),
+            ("age", ""),
+            ("x-cache", "MISS from hit-server"),
+            ("x-cache", "MISS from hit"),
+            ("x-cache", "Miss from cloudfront"),
+            ("x-cache", "TCP_MISS from hit.example"),
+            ("x-cache-lookup", "HIT from squid:3128"),
+            ("x-cache-status", "EXPIRED"),
+            ("x-cache-status", "BYPASS"),
+            ("cf-cache-status", "DYNAMIC"),
+            ("cache-status", "hit; fwd=uri-miss"),
+            ("cache-status", "Edge; fwd=stale; hit=?0"),
+            ("x-varnish", "32770"),
+            ("x-cache-hits", "0"),
+            ("server", "hit"),
+        ] {
+            assert_eq!(found(name, value), None, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn ignored_headers_say_nothing() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AGE, HeaderValue::from_static("7"));
+        assert_eq!(hit_header(&headers, &["age".to_owned()]), None);
+        headers.insert("x-cache", HeaderValue::from_static("HIT"));
+        assert_eq!(hit_header(&headers, &["age".to_owned()]), Some(HitHeader::XCache));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_portal_says_breaks_it(name in "(age|x-cache|cache-status|x-varnish)", value in "\\PC{0,40}") {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+            }
+            let _ = hit_header(&headers, &[]);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The leak guard's memory: what was seen of the portal's sessions, what was found, and what follows from it. The rules
+//! are `domain::leak_detectors` and `domain::leak_breaker`; this is the shell that feeds them, counts, writes the audit
+//! file and stops admissions.
+//!
+//! Nothing here knows a session cookie, an identity or a visitor by name: all of them are keyed hashes.
+
+pub mod audit;
+pub mod calibration;
+pub mod canary;
+mod exchange;
+mod fetch;
+mod hashes;
+mod memory;
+pub mod report;
+mod tally;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+pub use self::exchange::{Exchange, Origin};
+pub use self::hashes::{Hashes, KeyFault};
+
+use self::audit::{Audit, Event};
+use self::calibration::Calibration;
+use self::canary::EdgeState;
+use self::memory::Sessions;
+use self::tally::Tally;
+use crate::clock::Clock;
+use crate::config::{self, BreakerAction, DetectorAction};
+use crate::domain::leak_breaker::{Admissions, Breaker, Terms, Tripped};
+use crate::domain::leak_detectors::{Certainty, Detector, Finding, VisitorKey, Who};
+use crate::domain::leak_guard::Mode;
+use crate::domain::names::RoomName;
+use crate::domain::recent::Bounds;
+use crate::domain::time::Now;
+use crate::telemetry::metrics::{DetectorMode, LeakGuardAction, LeakGuardRule, Metrics};
+
+/// What the leak guard remembers and does.
+#[derive(Debug)]
+pub struct Leaks {
+    hashes: Hashes,
+    sessions: Sessions,
+    breakers: Mutex<HashMap<RoomName, Breaker>>,
+    calibration: RwLock<Calibration>,
+    look_again: Notify,
+    edge: RwLock<EdgeState>,
+    audit: Audit,
+    tally: Tally,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl Leaks {
+    /// An empty memory; opens the audit file's key, or makes it.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when there is no usable key.
+    pub fn open(settings: &config::AuditFile, metrics: Arc<Metrics>, clock: Clock) -> Result<Leaks, KeyFault> {
+        Ok(Leaks {
+            hashes: Hashes::load_or_create(&settings.key)?,
+            sessions: Sessions::default(),
+            breakers: Mutex::default(),
+            calibration: RwLock::default(),
+            look_again: Notify::new(),
+            edge: RwLock::default(),
+            audit: Audit::start(settings.clone()),
+            tally: Tally::default(),
+            metrics,
+            clock,
+        })
+    }
+
+    fn bounds(settings: &config::LeakGuard) -> Bounds {
+        Bounds { entries: settings.remember_sessions, span: settings.remember_for }
+    }
+
+    /// What may be done about a finding: what the operator wants, unless it is not sure enough for that.
+    fn action(&self, finding: &Finding, settings: &config::LeakGuard) -> Option<LeakGuardAction> {
+        let wanted = settings.detectors.of(finding.detector);
+        if wanted == DetectorAction::Off {
+            return None;
+        }
+        if settings.rules.mode == Mode::Observe {
+            return Some(LeakGuardAction::Observed);
+        }
+        let may_block = finding.certainty == Certainty::Sure
+            && (finding.detector != Detector::CacheHit || self.calibration().may_block());
+        Some(match wanted {
+            DetectorAction::Block if may_block => LeakGuardAction::Blocked,
+            _ => LeakGuardAction::Alarmed,
+        })
+    }
+
+    /// Carries out what a finding leads to, and says whether the answer must be stopped.
+    fn act(&self, finding: &Finding, settings: &config::LeakGuard, event: Event, whose: Whose<'_>) -> Option<Detector> {
+        let action = self.action(finding, settings)?;
+        let rule = LeakGuardRule::from(finding.detector);
+        self.metrics.count_leak_guard(rule, action);
+        let name = finding.detector.as_str();
+        tracing::warn!(
+            rule = name,
+            action = action.as_str(),
+            path = event.path,
+            request_id = event.request_id,
+            "the leak guard found something"
+        );
+        self.tally.count(rule, action, &event.path, event.at);
+        self.audit.write(Event { rule: name, action: action.as_str(), ..event });
+        if action != LeakGuardAction::Blocked {
+            return None;
+        }
+        if finding.detector == Detector::CacheHit {
+            // A trait of the portal that calibration did not see shows itself as blocks; better look again.
+            self.look_again.notify_one();
+        }
+        self.note_block(settings, whose);
+        Some(finding.detector)
+    }
+
+    fn note_block(&self, settings: &config::LeakGuard, whose: Whose<'_>) {
+        let Some(room) = whose.room else { return };
+        let visitor = whose.who.visitor.unwrap_or_else(|| VisitorKey(self.hashes.network(whose.who.network)));
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = breakers.entry(room.clone()).or_default();
+        let terms = terms(&settings.breaker, Duration::ZERO);
+        if breaker.note_block(visitor, whose.who.network, &terms, whose.now.mono) == Tripped::Now {
+            let stops = settings.breaker.action == BreakerAction::Stop;
+            drop(breakers);
+            if stops {
+                tracing::error!(%room, "the leak guard blocked answers to several visitors: nobody new enters the room");
+            } else {
+                tracing::error!(%room, "the leak guard blocked answers to several visitors");
+            }
+        }
+    }
+
+    /// Whether visitors may enter a room.
+    pub fn admissions(&self, room: &RoomName, settings: &config::LeakGuard, ramp: Duration, now: Now) -> Admissions {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = breakers.get_mut(room);
+        let admissions =
+            breaker.map_or(Admissions::Go, |breaker| breaker.admissions(&terms(&settings.breaker, ramp), now.mono));
+        drop(breakers);
+        let admissions = if settings.breaker.action == BreakerAction::Stop { admissions } else { Admissions::Go };
+        let edge_stops = self.edge.read().unwrap_or_else(PoisonError::into_inner).stops;
+        let admissions = if edge_stops { Admissions::Stopped } else { admissions };
+        self.metrics.room(room).leak_guard_breaker_open.set(i64::from(admissions == Admissions::Stopped));
+        admissions
+    }
+
+    /// An operator lets visitors in again, into all rooms.
+    pub fn reset(&self) {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.values_mut().for_each(Breaker::reset);
+    }
+
+    /// What is known of the portal's own traits.
+    fn calibration(&self) -> Calibration {
+        self.calibration.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says in the metrics how every detector works now.
+    fn show_detectors(&self, settings: &config::LeakGuard) {
+        for detector in Detector::ALL {
+            let wanted = match settings.detectors.of(detector) {
+                DetectorAction::Block => DetectorMode::Block,
+                DetectorAction::Alarm => DetectorMode::Alarm,
+                DetectorAction::Off => DetectorMode::Off,
+            };
+            let held_back = detector == Detector::CacheHit && !self.calibration().may_block();
+            let observing = settings.rules.mode == Mode::Observe;
+            let mode =
+                if wanted == DetectorMode::Block && (held_back || observing) { DetectorMode::Alarm } else { wanted };
+            self.metrics.set_leak_guard_detector(detector, mode);
+        }
+    }
+
+    /// Makes what was found durable; before the program ends.
+    pub fn close(&self) {
+        self.write_tally();
+        self.audit.close();
+    }
+
+    /// Writes what the header rules did since the last time. To be called about once a minute.
+    pub fn write_tally(&self) {
+        let at = self.clock.now().wall;
+        for entry in self.tally.take_unwritten() {
+            self.audit.write(entry.into_event(at));
+        }
+    }
+}
+
+/// Whose answer it was, for the breaker.
+#[derive(Clone, Copy, Debug)]
+struct Whose<'a> {
+    room: Option<&'a RoomName>,
+    who: Who,
+    now: Now,
+}
+
+fn terms(settings: &config::LeakBreaker, ramp: Duration) -> Terms {
+    let config::LeakBreaker { visitors, networks, within, quiet, .. } = *settings;
+    Terms { visitors, networks, within, quiet, ramp }
+}
+
+impl config::Detectors {
+    /// What is done about the findings of one of them.
+    pub fn of(&self, detector: Detector) -> DetectorAction {
+        match detector {
+            Detector::SessionReissued => self.session_reissued,
+            Detector::CacheHit => self.cache_hit,
+            Detector::IdentityMismatch => self.identity_mismatch,
+            Detector::SessionIdentities => self.session_identities,
+            Detector::IdentitySessions => self.identity_sessions,
+            Detector::SessionPresented => self.session_presented,
+        }
+    }
+}
