@@ -11,6 +11,7 @@ use anticamera::config::{self, watch::Watch};
 use anticamera::demo;
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
+use anticamera::waiting_room::assets::Assets;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,8 +52,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// The configuration, when neither it nor what its pages are made of has a fault.
+fn load(path: &std::path::Path) -> Result<config::Config, String> {
+    let config = config::load(path).map_err(|faults| faults.to_string())?;
+    Assets::load(&config.page).map_err(|fault| format!("page.assets: {fault}"))?;
+    Ok(config)
+}
+
 fn check(path: &std::path::Path) -> ExitCode {
-    match config::load(path) {
+    match load(path) {
         Ok(config) => {
             for warning in config.warnings() {
                 println!("warning: {warning}");
@@ -70,7 +78,7 @@ fn check(path: &std::path::Path) -> ExitCode {
 fn run(path: &std::path::Path) -> ExitCode {
     // Made before the file is read, so that no change in between is missed.
     let watch = Watch::new(path);
-    let config = match config::load(path) {
+    let config = match load(path) {
         Ok(config) => config,
         Err(faults) => {
             eprintln!("{faults}");

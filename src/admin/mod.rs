@@ -30,6 +30,7 @@ pub use token::{AdminToken, AdminTokenError};
 use crate::clock::Clock;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
+use crate::waiting_room::preview::Previews;
 
 /// Connections at once; operators and Prometheus need few.
 const MAX_CONNECTIONS: usize = 32;
@@ -53,6 +54,7 @@ pub struct Admin {
     token: AdminToken,
     metrics: Arc<Metrics>,
     status: watch::Receiver<Arc<Status>>,
+    previews: watch::Receiver<Arc<Previews>>,
     commands: mpsc::Sender<Command>,
     clock: Clock,
     failures: Mutex<token::Failures>,
@@ -66,10 +68,11 @@ impl Admin {
         token: AdminToken,
         metrics: Arc<Metrics>,
         status: watch::Receiver<Arc<Status>>,
+        previews: watch::Receiver<Arc<Previews>>,
         commands: mpsc::Sender<Command>,
         clock: Clock,
     ) -> Admin {
-        Admin { settings, token, metrics, status, commands, clock, failures: Mutex::default() }
+        Admin { settings, token, metrics, status, previews, commands, clock, failures: Mutex::default() }
     }
 }
 
@@ -171,6 +174,7 @@ mod tests {
             token,
             Arc::new(Metrics::new().unwrap()),
             watch::channel(Arc::new(status(Stage::Serving))).1,
+            watch::channel(Arc::new(crate::waiting_room::preview::tests::previews())).1,
             mpsc::channel(1).0,
             Clock::system(),
         );

@@ -17,6 +17,7 @@ use super::{Admin, Command, ReloadAnswer, RoomStateAnswer, guard};
 use crate::config::RoomState;
 use crate::domain::names::RoomName;
 use crate::telemetry::metrics;
+use crate::waiting_room::assets::BrokenAssets;
 
 /// Bytes of a request's body at most.
 const MAX_BODY: usize = 4 << 10;
@@ -36,6 +37,7 @@ enum Route {
     Status,
     Reload,
     RoomState(RoomName),
+    Preview(RoomName),
 }
 
 /// Why a request is not answered as asked. The text is the answer's detail.
@@ -65,6 +67,8 @@ enum Refused {
     NoAnswer,
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    #[error(transparent)]
+    Assets(#[from] BrokenAssets),
 }
 
 impl Refused {
@@ -79,7 +83,7 @@ impl Refused {
             Refused::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Refused::Wish(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refused::ShuttingDown | Refused::NoAnswer => StatusCode::SERVICE_UNAVAILABLE,
-            Refused::Metrics(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::Metrics(_) | Refused::Assets(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -131,6 +135,7 @@ where
         Route::Ready => Ok(show_readiness(admin)),
         Route::Status => Ok(show_status(admin)),
         Route::Reload => reload(admin).await,
+        Route::Preview(room) => preview(admin, &room, &head.uri),
         Route::RoomState(room) => set_room_state(admin, room, wanted_state(body).await?).await,
     }
 }
@@ -142,6 +147,7 @@ fn route(path: &str) -> Option<Route> {
         ["readyz"] => Some(Route::Ready),
         ["admin", "v1", "status"] => Some(Route::Status),
         ["admin", "v1", "reload"] => Some(Route::Reload),
+        ["admin", "v1", "rooms", room, "preview"] => RoomName::new(room).ok().map(Route::Preview),
         ["admin", "v1", "rooms", room, "state"] => RoomName::new(room).ok().map(Route::RoomState),
         _ => None,
     }
@@ -149,7 +155,9 @@ fn route(path: &str) -> Option<Route> {
 
 fn check_method(route: &Route, method: &Method) -> Result<(), Refused> {
     let (allowed, shown): (&[Method], _) = match route {
-        Route::Metrics | Route::Alive | Route::Ready | Route::Status => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+        Route::Metrics | Route::Alive | Route::Ready | Route::Status | Route::Preview(_) => {
+            (&[Method::GET, Method::HEAD], "GET, HEAD")
+        }
         Route::Reload | Route::RoomState(_) => (&[Method::POST], "POST"),
     };
     if allowed.contains(method) { Ok(()) } else { Err(Refused::Method(shown)) }
@@ -181,6 +189,18 @@ fn show_readiness(admin: &Admin) -> Answer {
 fn show_status(admin: &Admin) -> Answer {
     let status = admin.status.borrow().clone();
     json_answer(StatusCode::OK, status.as_ref())
+}
+
+/// A page with made-up figures, or the list of all of them.
+fn preview(admin: &Admin, room: &RoomName, uri: &http::Uri) -> Result<Answer, Refused> {
+    let query = uri.query().unwrap_or_default();
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let previews = admin.previews.borrow().clone();
+    let page = previews.page(room, value("scene"), value("lang"), uri.path())?.ok_or(Refused::NotFound)?;
+    let mut answer = Response::new(Full::new(page.body));
+    answer.headers_mut().extend(page.headers);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
 }
 
 async fn reload(admin: &Admin) -> Result<Answer, Refused> {
@@ -279,6 +299,7 @@ mod tests {
     use crate::config;
     use crate::domain::time::Unix;
     use crate::telemetry::metrics::Metrics;
+    use crate::waiting_room::preview::tests::previews;
 
     struct Bench {
         admin: Admin,
@@ -307,6 +328,7 @@ mod tests {
             token,
             Arc::new(Metrics::new().unwrap()),
             status_receiver,
+            watch::channel(Arc::new(previews())).1,
             command_sender,
             Clock::Manual(clock.clone()),
         );
@@ -387,6 +409,25 @@ mod tests {
         bench.status.send_replace(Arc::new(status(Stage::Serving)));
         bench.clock.advance(Duration::from_secs(11));
         assert!(get(&bench, "/readyz").await.1.contains("control_plane_stalled"));
+    }
+
+    #[tokio::test]
+    async fn pages_can_be_looked_at() {
+        let bench = bench();
+        let (answer, list) = ask_for(&bench, request("GET", "/admin/v1/rooms/bonus-600/preview"), "").await;
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        assert!(list.contains("/admin/v1/rooms/bonus-600/preview?scene=your-turn&amp;lang=ar"), "{list}");
+        let one = "/admin/v1/rooms/bonus-600/preview?scene=your-turn&lang=de";
+        let (answer, page) = ask_for(&bench, request("GET", one), "").await;
+        assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+        assert!(answer.headers()["content-security-policy"].to_str().unwrap().contains("script-src 'sha256-"));
+        assert!(page.contains("Sie sind an der Reihe"));
+        for path in ["bonus-600/preview?scene=nothing", "other/preview", "NO NAME/preview?scene=left"] {
+            let uri = format!("/admin/v1/rooms/{}", path.replace(' ', "%20"));
+            assert_eq!(get(&bench, &uri).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+        let (answer, _) = ask_for(&bench, request("POST", one), "").await;
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[tokio::test]

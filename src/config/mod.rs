@@ -6,6 +6,7 @@
 
 mod fault;
 mod keys;
+mod page;
 mod reload;
 mod resolve;
 mod resolved;
@@ -24,6 +25,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use fault::{Fault, Faults, Place};
+pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
     Admin, AdminListen, ClientAddressHeader, Config, Entry, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::page::{Page, RoomPage};
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::names::{RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
@@ -28,6 +29,8 @@ pub struct Config {
     pub store: Store,
     /// Rooms in the order in which they are tried.
     pub rooms: Vec<Arc<Room>>,
+    /// What pages are made of.
+    pub page: Page,
     /// What may be shared between visitors.
     pub leak_guard: LeakGuard,
     /// What is logged.
@@ -205,6 +208,8 @@ pub struct Room {
     pub login_callbacks: Vec<PathPattern>,
     /// Ends the pass and frees the seat.
     pub logout: Vec<PathPattern>,
+    /// Texts, links and colours of its pages.
+    pub page: RoomPage,
 }
 
 /// `room.state`

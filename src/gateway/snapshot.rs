@@ -1,10 +1,11 @@
 //! What a request sees of the configuration and the rooms: one snapshot from beginning to end.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use bytes::Bytes;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, LocalText};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
@@ -82,11 +83,7 @@ impl RoomInForce {
         assets: &Assets,
         now: Now,
     ) -> Result<RoomInForce, BrokenAssets> {
-        let frame = RoomFrame {
-            room: settings.name.clone(),
-            own_path: config.server.own_path.clone(),
-            service: config.server.public_url.as_ref().map(|url| url.authority.clone()),
-        };
+        let frame = frame(&settings, config, assets)?;
         let published = published(&settings, &live, now);
         let shown = Shown {
             pages: Pages::render(assets, &frame, &published)?,
@@ -145,6 +142,21 @@ impl RoomInForce {
     pub fn words<'a>(&'a self, catalogue: &'a crate::waiting_room::catalogue::Catalogue) -> Words<'a> {
         Words { catalogue, time_zone: &self.settings.time_zone }
     }
+}
+
+/// What a room's pages have in common. Without a name of the service's own, pages show the public host.
+fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<RoomFrame, BrokenAssets> {
+    let mut page = settings.page.clone();
+    if let (true, Some(url)) = (page.service == LocalText::default(), &config.server.public_url) {
+        page.service = LocalText::for_all(&url.authority);
+    }
+    Ok(RoomFrame {
+        room: settings.name.clone(),
+        own_path: config.server.own_path.clone(),
+        look: Some(assets.look(&page)?),
+        page,
+        codes: BTreeSet::new(),
+    })
 }
 
 /// The reason that is told to visitors.

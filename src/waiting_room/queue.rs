@@ -234,6 +234,10 @@ pub struct Text {
     pub wait: Option<String>,
     /// "about 11:45"
     pub expected_at: Option<String>,
+    /// "tomorrow, 08:00": when the service, or this visitor's hours, begin.
+    pub opens_at: Option<String>,
+    /// "16:00": when this visitor's hours end.
+    pub closes_at: Option<String>,
     /// Why the line stands still, and since when.
     pub reason: Option<String>,
     /// "11:42:10"
@@ -247,6 +251,8 @@ impl Text {
             ahead: ahead_in_words(standing, words),
             wait: standing.wait.map(|wait| words.wait(wait)),
             expected_at: standing.expected_at().map(|at| words.expected_at(at, standing.updated_at)),
+            opens_at: standing.window.opens_at.map(|at| words.at(at, standing.updated_at)),
+            closes_at: standing.window.closes_at.map(|at| words.at(at, standing.updated_at)),
             reason: standing.reason.map(|reason| words.reason(reason, standing.updated_at)),
             updated_at: words.clock_with_seconds(standing.updated_at),
         }
@@ -394,7 +400,7 @@ mod tests {
             "enter_by": null, "refresh_seconds": 13, "updated_at": "2026-11-03T11:22:10+01:00",
             "text": {
                 "ahead": "1,234 people are ahead of you", "wait": "about 25 to 35 minutes",
-                "expected_at": "about 11:55",
+                "expected_at": "about 11:55", "opens_at": null, "closes_at": null,
                 "reason": "the service is full; the next person enters when somebody leaves (since 11:20)",
                 "updated_at": "11:22:10",
             },
