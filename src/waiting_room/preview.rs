@@ -300,7 +300,7 @@ fn range(low: u32, high: u32) -> Option<WaitRange> {
 fn list(assets: &Assets, frame: &RoomFrame, path: &str) -> Result<Preview, BrokenAssets> {
     let look = assets.plain_look();
     let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><title>Preview of {room}</title><style>{}</style></head><body>\
          <main><h1>Preview of {room}</h1><p>Every page with made-up figures. Nothing is asked or sent.</p><dl>\n",
         look.style,

@@ -1,5 +1,6 @@
 // Every page in every state with made-up figures, as the built program shows them to operators: accessibility (axe),
-// reflow and target sizes by measurement, and valid markup (html-validate and the Nu checker).
+// reflow and target sizes by measurement, and valid markup (html-validate and the Nu checker). ANTICAMERA_ASSETS may name
+// a folder of templates and catalogues to look at instead of the built-in ones.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -41,6 +42,7 @@ before(async () => {
   portal = await Portal.start();
   program = await Program.start(portal, {
     admission_rate: '1/h', entry: 'page', message: 'Il servizio è attivo.',
+    pages: process.env.ANTICAMERA_ASSETS ? { assets: process.env.ANTICAMERA_ASSETS } : {},
     page: {
       service: { it: 'Ente di prova – Domande', en: 'Test office' }, hours: 'Dalle 8 alle 16: patronati.\nDalle 16 alle 8: cittadini.',
       prepare: { it: 'Codice fiscale e IBAN.' }, help: { it: 'Chiama 800 123 456.' }, help_url: 'tel:+39800123456',
