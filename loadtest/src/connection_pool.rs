@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Answers longer than this are no page of ours.
-const LONGEST_ANSWER: usize = 4 << 20;
+pub const LONGEST_ANSWER: usize = 4 << 20;
 
 /// One answer, whole.
 #[derive(Debug)]

@@ -6,11 +6,14 @@ use super::call::Call;
 use super::snapshot::{RoomInForce, reason_of};
 use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
-use crate::domain::line::{Asks, Knock, Standing as Stands, Standstill};
+use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
+use crate::domain::tickets::Told;
 use crate::domain::token::VisitorId;
 use crate::room::{NoTicket, View, Why};
 use crate::waiting_room::queue::{QueueState, Standing, Window};
 
+/// When to ask again where the answer is held back until there is news.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// When to ask again at the gate, or when nothing is known better.
 const SOON: Duration = Duration::from_secs(2);
 /// When to ask again for a ticket that could not be drawn.
@@ -77,7 +80,7 @@ fn of_ticket(
         ..standing
     };
     match view.standing {
-        Stands::Waiting { ahead, told, .. } => {
+        Stands::Waiting { ahead, told, near } => {
             let held_back = matches!(view.still, Some(still) if still.why == Why::Standstill(Standstill::OperatorHold));
             let state = if held_back { QueueState::Held } else { QueueState::Waiting };
             let ahead = shown_ahead.map_or(ahead, |shown| shown.min(ahead));
@@ -85,7 +88,7 @@ fn of_ticket(
                 ahead: Some(ahead),
                 wait: view.wait,
                 progress: Some(progress(held.ticket.number, view.now_serving, ahead)),
-                ..plain(state, jittered(told.interval(), held.ticket.number))
+                ..plain(state, ask_again(told, near, held.ticket.number))
             })
         }
         Stands::YourTurn { ahead_at_gate, knock, left } => with_place(Standing {
@@ -98,6 +101,15 @@ fn of_ticket(
         Stands::Entered => plain(QueueState::Expired, SOON),
         Stands::Left => plain(QueueState::Left, LATER),
         Stands::Unknown => plain(QueueState::Expired, SOON),
+    }
+}
+
+/// When to ask again. In the last stretch at once: the answer is held until there is news, and a visitor who was called
+/// right after joining should not learn of it two seconds later.
+fn ask_again(told: Told, near: Near, number: u64) -> Duration {
+    match near {
+        Near::Hold => AT_ONCE,
+        Near::AnswerNow => jittered(told.interval(), number),
     }
 }
 

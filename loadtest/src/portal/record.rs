@@ -28,7 +28,7 @@ struct Entry {
 /// No visitor's mark.
 const NOBODY: u32 = u32::MAX;
 /// Entries in one answer.
-const PAGE: usize = 100_000;
+const PAGE: usize = 10_000;
 
 /// Names and their numbers. Those beyond the 65,534th are all called `...`.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl Record {
         *self = Record::default();
     }
 
-    /// Everything from the entry `from` on, at most 100,000 entries, as JSON lines.
+    /// Everything from the entry `from` on, at most 10,000 entries, as JSON lines.
     pub fn lines(&self, from: usize) -> String {
         let mut lines = String::new();
         for entry in self.entries.iter().skip(from).take(PAGE) {
@@ -105,6 +105,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection_pool::LONGEST_ANSWER;
 
     #[test]
     fn lines_tell_what_was_added() {
@@ -120,6 +121,17 @@ mod tests {
         };
         assert_eq!(reached, [expected(5, Some(7), "GET"), expected(6, None, "POST")]);
         assert_eq!(record.lines(1).lines().count(), 1);
+    }
+
+    #[test]
+    fn a_page_of_a_long_record_is_no_longer_than_an_answer_may_be() {
+        let mut record = Record::default();
+        for visitor in 0..2 * PAGE as u32 {
+            record.add(Moment(u64::MAX / 2), Some(visitor), &Method::OPTIONS, &"/bonus-600/page".repeat(10));
+        }
+        let page = record.lines(0);
+        assert_eq!(page.lines().count(), PAGE);
+        assert!(page.len() < LONGEST_ANSWER, "{}", page.len());
     }
 
     #[test]
