@@ -14,6 +14,7 @@
   var paused = false;
   var offline = false;
   var rejoined = false;      // joined again after the place was gone; only a good answer to a poll forgets it
+  var gone = '';             // what to say of a place that had to be drawn anew
   var asked = false;         // the visitor asked for news by hand
   var called = false;        // the visitor was told of the turn
   var failures = 0;
@@ -144,8 +145,8 @@
   function twoDigits(count) { return ('0' + Math.floor(count) % 60).slice(-2); }
 
   function trouble(words) {
+    if (words && element('trouble').textContent !== words) { announce(words); }
     note('trouble', words);
-    if (words) { announce(words); }
   }
 
   /* ---- asking ---- */
@@ -203,7 +204,7 @@
 
   function answered(name, queue) {
     failures = 0;
-    trouble('');
+    trouble(gone);
     if (offline) { offline = false; announce(text.online); }
     latest = queue;
     lane = queue['class'] || lane;
@@ -252,6 +253,7 @@
       return;
     }
     rejoined = true;
+    if (latest.state === 'expired') { gone = settings.states.expired.heading; }
     forgetJoin();
     join();
   }
@@ -473,6 +475,7 @@
   }
 
   function startAgain() {
+    gone = '';
     trouble('');
     show('again', false);
     rejoined = false;

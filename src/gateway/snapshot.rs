@@ -59,6 +59,9 @@ pub struct RoomInForce {
     rendering: Mutex<()>,
 }
 
+/// Compressed pages up to this size arrive with their headers in TCP's first flight (14,600 bytes).
+const LARGEST_PAGE: usize = 10 * 1024;
+
 /// What everybody may see of a room at this moment.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -85,11 +88,12 @@ impl RoomInForce {
     ) -> Result<RoomInForce, BrokenAssets> {
         let frame = frame(&settings, config, assets)?;
         let published = published(&settings, &live, now);
-        let shown = Shown {
-            pages: Pages::render(assets, &frame, &published)?,
-            board: board(&settings, &live, assets, now),
-            published,
-        };
+        let pages = Pages::render(assets, &frame, &published)?;
+        if pages.largest() > LARGEST_PAGE {
+            let (room, bytes) = (settings.name.as_str(), pages.largest());
+            tracing::warn!(room, bytes, "the waiting page no longer arrives at once: shorten the room's texts");
+        }
+        let shown = Shown { pages, board: board(&settings, &live, assets, now), published };
         Ok(RoomInForce {
             tenure,
             keys: keyring.for_room(&settings.name),

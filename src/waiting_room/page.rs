@@ -139,6 +139,12 @@ impl Pages {
         Ok(Pages { by_language })
     }
 
+    /// Bytes of the largest page as it is sent to browsers that take only gzip.
+    pub fn largest(&self) -> usize {
+        let pages = self.by_language.values().flat_map(BTreeMap::values);
+        pages.map(|page| page.body(Coding::Gzip).len()).max().unwrap_or_default()
+    }
+
     /// The page of this kind in this language; there is one for every language of the assets it was rendered with.
     pub fn get(&self, catalogue: &Catalogue, kind: PageKind) -> Option<&Arc<Page>> {
         self.by_language.get(&catalogue.code)?.get(&kind)

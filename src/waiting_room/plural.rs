@@ -138,10 +138,13 @@ fn arabic(n: u64) -> Plural {
 mod tests {
     use super::*;
 
+    /// A language, its categories, and numbers of each.
+    type Samples = (&'static str, &'static [(&'static str, &'static [u64])]);
+
     /// Integer samples of Unicode CLDR 46, `supplemental/plurals.xml`.
     #[test]
     fn every_language_agrees_with_cldr() {
-        let samples: [(&str, &[(&str, &[u64])]); 11] = [
+        let samples: [Samples; 11] = [
             ("de", &[("one", &[1]), ("other", &[0, 2, 16, 100, 1_000, 1_000_000])]),
             ("en", &[("one", &[1]), ("other", &[0, 2, 16, 100, 1_000, 1_000_000])]),
             ("sq", &[("one", &[1]), ("other", &[0, 2, 16, 100, 1_000, 1_000_000])]),
