@@ -90,7 +90,7 @@ async function open(profile) {
   return { context, page, complaints };
 }
 
-describe('every state', { concurrency: 2 }, () => {
+describe('every state', { concurrency: 3 }, () => {
   for (const { name, lang, profile, prepare } of MODES) {
     test(`${name}: no violations, nothing to scroll sideways, targets large enough`, { timeout: 300_000 }, async () => {
       const { context, page, complaints } = await open(profile);

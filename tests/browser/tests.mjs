@@ -19,7 +19,7 @@ const LONG_ENOUGH = 30_000;
 const LANGUAGES = ['it', 'de', 'sl', 'fr', 'en', 'es', 'ro', 'sq', 'uk', 'ar', 'zh'];
 
 /** Scenes wait more than they work, so several run at once. */
-const AT_ONCE = 3;
+const AT_ONCE = 4;
 const scenes = [];
 
 let browser;
