@@ -1,6 +1,6 @@
 // Every page in every state with made-up figures, as the built program shows them to operators: accessibility (axe),
-// reflow and target sizes by measurement, and valid markup (html-validate and the Nu checker). ANTICAMERA_ASSETS may name
-// a folder of templates and catalogues to look at instead of the built-in ones.
+// reflow and target sizes by measurement, valid markup (html-validate and the Nu checker), Lighthouse. ANTICAMERA_ASSETS
+// may name a folder of templates and catalogues to look at instead of the built-in ones.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -41,7 +41,8 @@ before(async () => {
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: sandbox });
   portal = await Portal.start();
   program = await Program.start(portal, {
-    admission_rate: '1/h', entry: 'page', message: 'Il servizio è attivo.',
+    // Lighthouse looks at no page with a status like 503.
+    admission_rate: '1/h', entry: 'page', page_status: 200, message: 'Il servizio è attivo.',
     pages: process.env.ANTICAMERA_ASSETS ? { assets: process.env.ANTICAMERA_ASSETS } : {},
     page: {
       service: { it: 'Ente di prova – Domande', en: 'Test office' }, hours: 'Dalle 8 alle 16: patronati.\nDalle 16 alle 8: cittadini.',
@@ -168,6 +169,20 @@ describe('markup', () => {
     const said = execFileSync('java', ['-jar', jar, '--also-check-css', '--stdout', '--exit-zero-always', '--format', 'gnu', folder], { encoding: 'utf8' });
     assert.equal(said.replaceAll(folder, ''), '');
   });
+});
+
+test('Lighthouse gives full marks for accessibility and best practices', { timeout: 180_000 }, () => {
+  const lighthouse = path.join(path.dirname(require.resolve('lighthouse/package.json')), 'cli/index.js');
+  for (const page of ['/pratica/', `${OWN}/line?room=${ROOM}&lang=ar`]) {
+    const report = JSON.parse(execFileSync(process.execPath, [
+      lighthouse, program.origin + page, '--only-categories=accessibility,best-practices,performance', '--output=json', '--quiet', '--no-enable-error-reporting',
+      `--chrome-flags=--headless=new ${process.getuid() === 0 ? '--no-sandbox' : ''}`,
+    ], { encoding: 'utf8', maxBuffer: 64 << 20, env: { ...process.env, CHROME_PATH: process.env.CHROMIUM ?? '/usr/bin/chromium' } }));
+    const { accessibility, 'best-practices': practices, performance } = report.categories;
+    console.log(`${page}: performance ${performance.score * 100} (a figure of this machine, not a test)`);
+    const short = Object.values(report.audits).filter(({ score, scoreDisplayMode }) => scoreDisplayMode === 'binary' && score === 0);
+    assert.deepEqual([accessibility.score, practices.score], [1, 1], short.map(({ title }) => title).join('; '));
+  }
 });
 
 test("the page's script is ECMAScript 5", () => {
