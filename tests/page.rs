@@ -89,7 +89,7 @@ async fn hostile_queries_are_not_repeated_and_lead_nowhere_else() {
 #[tokio::test]
 async fn the_operators_words_are_on_every_page_as_text() {
     let words = format!(
-        "entry = \"page\"\nmessage = '''{SCRIPT} \u{202e}&amp;'''\n[room.page]\nservice = {{ it = '''Ente {SCRIPT}''', en = \"Office\" }}\n\
+        "entry = \"page\"\nmessage = {{ it = '''{SCRIPT} \u{202e}&amp;''', en = \"Hello\" }}\n[room.page]\nservice = {{ it = '''Ente {SCRIPT}''', en = \"Office\" }}\n\
          hours = '''{SCRIPT}'''\nprepare = '''{{{{ 7 * 7 }}}}'''\nhelp = '''</p>{SCRIPT}'''\nprivacy_url = \"https://ente.example/?a=1&b=2\""
     );
     let running = room_of("1/min").with(&words).start().await;
@@ -101,8 +101,12 @@ async fn the_operators_words_are_on_every_page_as_text() {
         assert!(html.contains("Ente &lt;script&gt;alert(1)&lt;/script&gt;"), "{html}");
         assert!(html.contains("{{ 7 * 7 }}") && html.contains("href=\"https://ente.example/?a=1&amp;b=2\""));
         let english = running.visitor().navigate(&path).header("Accept-Language", "en").send().await;
-        assert!(english.text().contains("<bdi>Office</bdi>"));
+        assert!(english.text().contains("<bdi>Office</bdi>") && english.text().contains(">Hello</p>"));
     }
+    let read =
+        async |lang| running.visitor().script("POST", &format!("{}&lang={lang}", own("join"))).send().await.queue();
+    assert_eq!(read("en").await["message"], "Hello");
+    assert!(read("sl").await["message"].as_str().unwrap().starts_with(SCRIPT), "the first that was written");
     let unreadable = room_of("1/min").with("[room.page]\ncolours = { text = \"#eeeeee\" }");
     let ReloadAnswer::Refused(faults) = running.reload(&unreadable).await else { panic!("not refused") };
     assert_eq!(faults[0].key, "room[1] \"fair\".page.colours");

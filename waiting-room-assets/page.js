@@ -387,8 +387,6 @@
       return;
     }
     if (!shown || paused) { return; }
-    note('message', board.message);
-    show('message-box', !!board.message);
     writeRow('now_serving', shown.state === 'waiting' && mine && mine.now_serving ? mine.now_serving : '');
   }
 

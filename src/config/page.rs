@@ -53,28 +53,31 @@ pub type Colours = BTreeMap<&'static str, String>;
 /// An operator's text: the same for everybody, or one for each language.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalText {
-    for_all: Option<String>,
-    by_language: BTreeMap<String, String>,
+    /// Each with its language, if it has one, in the order in which they were written.
+    texts: Vec<(Option<String>, String)>,
 }
 
 impl LocalText {
     /// A text without a language; a blank one is none.
     pub fn for_all(text: &str) -> LocalText {
         let text = text.trim();
-        LocalText { for_all: (!text.is_empty()).then(|| text.to_owned()), by_language: BTreeMap::new() }
+        let texts = if text.is_empty() { Vec::new() } else { vec![(None, text.to_owned())] };
+        LocalText { texts }
     }
 
-    /// The text for a page in `language`, and the text's own language if it is known to be another one. Whoever wrote
-    /// no text in that language gets that in `otherwise`, or whichever there is.
-    pub fn in_language<'a>(&'a self, language: &str, otherwise: &str) -> Option<(&'a str, Option<&'a str>)> {
-        let entry = |code: &str| self.by_language.get_key_value(code);
-        let own = entry(language).map(|(_, text)| (text.as_str(), None));
-        let other = || entry(otherwise).or_else(|| self.by_language.iter().next());
-        self.for_all
-            .as_deref()
-            .map(|text| (text, None))
-            .or(own)
-            .or_else(|| other().map(|(code, text)| (text.as_str(), Some(code.as_str()))))
+    /// The text for a page in `language`, and the text's own language if it is known to be another one: where there is
+    /// no text in that language, the one that was written first does for it.
+    pub fn in_language<'a>(&'a self, language: &str) -> Option<(&'a str, Option<&'a str>)> {
+        let own = self.texts.iter().find(|(code, _)| code.as_deref() == Some(language));
+        match (own, self.texts.first()) {
+            (Some((_, text)), _) => Some((text, None)),
+            (None, first) => first.map(|(code, text)| (text.as_str(), code.as_deref())),
+        }
+    }
+
+    /// The text that was written first.
+    pub fn first(&self) -> Option<&str> {
+        self.texts.first().map(|(_, text)| text.as_str())
     }
 }
 
@@ -166,23 +169,25 @@ fn is_language(text: &str) -> bool {
 }
 
 /// A text, or a table with one for each language.
-fn local_text(value: &DeValue<'_>) -> Read<LocalText> {
+pub(super) fn local_text(value: &DeValue<'_>) -> Read<LocalText> {
     let remedy = "write a text, or one for each language: { it = \"...\", en = \"...\" }";
     match value {
         DeValue::String(text) => Ok(LocalText::for_all(&bounded(text)?)),
         DeValue::Table(table) => {
-            let mut by_language = BTreeMap::new();
-            for (code, text) in table {
+            let mut written: Vec<_> = table.iter().collect();
+            written.sort_by_key(|(code, _)| code.span().start);
+            let mut texts = Vec::new();
+            for (code, text) in written {
                 let code = code.get_ref();
                 let text = text.get_ref().as_str().ok_or_else(|| Wrong::new("a text is missing", remedy))?;
                 if !is_language(code) {
                     return Err(Wrong::new(format!("{}: not a language", value::shown(code)), remedy));
                 }
                 if !text.trim().is_empty() {
-                    by_language.insert(code.to_string(), bounded(text)?);
+                    texts.push((Some(code.to_string()), bounded(text)?));
                 }
             }
-            Ok(LocalText { for_all: None, by_language })
+            Ok(LocalText { texts })
         }
         other => Err(Wrong::new(format!("expected a text, found {}", value::kind(other)), remedy)),
     }
@@ -345,12 +350,13 @@ mod tests {
 
     #[test]
     fn a_text_is_for_everybody_or_for_each_language() {
-        let page = room_page("service = \" INPS \"\nhelp = { it = \"Chiama\", en = \"Call\" }").unwrap();
-        assert_eq!(page.service.in_language("sl", "it"), Some(("INPS", None)));
-        assert_eq!(page.help.in_language("en", "it"), Some(("Call", None)));
-        assert_eq!(page.help.in_language("sl", "it"), Some(("Chiama", Some("it"))));
-        assert_eq!(page.help.in_language("sl", "de"), Some(("Call", Some("en"))));
-        assert_eq!(page.prepare.in_language("it", "it"), None);
+        let page = room_page("service = \" INPS \"\nhelp = { it = \"Chiama\", en = \"Call\", de = \"\" }").unwrap();
+        assert_eq!(page.service.in_language("sl"), Some(("INPS", None)));
+        assert_eq!(page.help.in_language("en"), Some(("Call", None)));
+        assert_eq!(page.help.in_language("de"), Some(("Chiama", Some("it"))), "the first that was written");
+        assert_eq!(page.help.first(), Some("Chiama"));
+        assert_eq!(page.prepare.in_language("it"), None);
+        assert_eq!(page.prepare, LocalText::for_all("  "));
         assert!(room_page("help = { it = 3 }").is_err());
         assert!(room_page("help = { \"<b>\" = \"x\" }").is_err());
         assert!(room_page(&format!("help = \"{}\"", "x".repeat(2001))).unwrap_err().contains("too long"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::page::{Page, RoomPage};
+use super::page::{LocalText, Page, RoomPage};
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::names::{RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
@@ -199,7 +199,7 @@ pub struct Room {
     /// Whether a visitor may go straight through when nobody waits.
     pub entry: Entry,
     /// Shown on the page; escaped.
-    pub message: Option<String>,
+    pub message: LocalText,
     /// Status of the waiting page: 200, 202, 429 or 503.
     pub page_status: u16,
     /// Never gated.

@@ -196,7 +196,7 @@ fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) ->
         room: &settings.name,
         state: settings.state,
         reason: live.told_to_everybody(now).map(reason_of),
-        message: settings.message.as_deref(),
+        message: settings.message.first(),
         rate: settings.admission_rate,
         lanes: &lanes,
         updated_at: now.wall,

@@ -58,7 +58,7 @@ impl RoomFrame {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// What the operator wants everybody to read.
-    pub message: Option<String>,
+    pub message: LocalText,
     /// Why the room stands still, if it does.
     pub reason: Option<ReasonCode>,
 }
@@ -179,7 +179,7 @@ pub(super) fn waiting_html(
             frame: FrameContext::of(assets, Some(frame), catalogue, links),
             kind: kind.name(),
             heading: page_heading(catalogue, kind),
-            message: published.message.as_deref().map(readable),
+            message: OwnText::of(&published.message, catalogue),
             reason: published.reason.map(|code| catalogue.reason(code)),
             settings: Settings::of(frame, catalogue, kind, made_up),
             script: assets.script(),
@@ -229,7 +229,7 @@ impl LinePage<'_> {
         let context = LineContext {
             frame: FrameContext::of(assets, Some(frame), text, links),
             heading: line_heading(state, &figures, text),
-            message: standing.message.as_deref().map(readable),
+            message: OwnText::of(&standing.message, text),
             figures: &figures,
             offer: Offer::to(state),
             join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
@@ -371,6 +371,13 @@ struct OwnText<'a> {
     lang: Option<&'a str>,
 }
 
+impl<'a> OwnText<'a> {
+    fn of(text: &'a LocalText, page: &Catalogue) -> Option<OwnText<'a>> {
+        let (text, lang) = text.in_language(&page.code)?;
+        Some(OwnText { text: readable(text), lang })
+    }
+}
+
 #[derive(Serialize)]
 struct LanguageLink<'a> {
     code: &'a str,
@@ -391,10 +398,7 @@ impl<'a> FrameContext<'a> {
             })
         };
         let page = frame.map(|frame| &frame.page);
-        let own = |choose: fn(&RoomPage) -> &LocalText| {
-            let (own, lang) = choose(page?).in_language(&text.code, &assets.languages().default_language().code)?;
-            Some(OwnText { text: readable(own), lang })
-        };
+        let own = |choose: fn(&RoomPage) -> &LocalText| OwnText::of(choose(page?), text);
         FrameContext {
             text,
             style: frame.map_or(&assets.plain_look().style, |frame| &frame.look(assets).style),
@@ -434,7 +438,7 @@ struct WaitingContext<'a> {
     frame: FrameContext<'a>,
     kind: &'static str,
     heading: HeadingContext<'a>,
-    message: Option<String>,
+    message: Option<OwnText<'a>>,
     reason: Option<&'a str>,
     settings: Settings<'a>,
     script: &'a str,
@@ -502,7 +506,7 @@ struct LineContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     heading: HeadingContext<'a>,
-    message: Option<String>,
+    message: Option<OwnText<'a>>,
     figures: &'a Text,
     offer: Offer,
     join_label: &'static str,
@@ -668,7 +672,7 @@ mod tests {
     #[test]
     fn no_page_asks_anybody_else() {
         let assets = assets();
-        let published = Published { message: Some("ciao".to_owned()), reason: Some(ReasonCode::RoomFull) };
+        let published = Published { message: LocalText::for_all("ciao"), reason: Some(ReasonCode::RoomFull) };
         for kind in PageKind::ALL {
             let html = html(&assets, &published, kind);
             assert!(!html.contains("://") && !html.contains("=\"//") && !html.contains(" src="));
@@ -679,7 +683,7 @@ mod tests {
     #[test]
     fn hostile_texts_stay_texts() {
         let assets = assets();
-        let published = Published { message: Some(HOSTILE.to_owned()), reason: None };
+        let published = Published { message: LocalText::for_all(HOSTILE), reason: None };
         let own = || LocalText::for_all(HOSTILE);
         let page = RoomPage { service: own(), hours: own(), prepare: own(), help: own(), ..RoomPage::default() };
         let hostile_frame = RoomFrame { page, ..frame() };
@@ -700,7 +704,7 @@ mod tests {
 
     #[test]
     fn marks_of_direction_end_with_the_message() {
-        let published = Published { message: Some(HOSTILE.to_owned()), reason: None };
+        let published = Published { message: LocalText::for_all(HOSTILE), reason: None };
         let html = html(&assets(), &published, PageKind::Waiting);
         assert!(html.contains("<p id=\"message\" class=\"own\" dir=\"auto\">&lt;/script&gt;"));
         assert!(!html.contains('\0') && !html.contains('\u{1b}'));
@@ -709,7 +713,8 @@ mod tests {
     #[test]
     fn a_message_of_ten_kilobytes_is_shown_whole() {
         let message = "<&>".repeat(3_500);
-        let html = html(&assets(), &Published { message: Some(message), reason: None }, PageKind::Maintenance);
+        let html =
+            html(&assets(), &Published { message: LocalText::for_all(&message), reason: None }, PageKind::Maintenance);
         assert_eq!(html.matches("&lt;&amp;&gt;").count(), 3_500);
     }
 

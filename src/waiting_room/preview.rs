@@ -15,7 +15,7 @@ use super::catalogue::{Catalogue, Notice};
 use super::page::{Code, LinePage, Links, NoticePage, PageKind, Published, RoomFrame, waiting_html};
 use super::queue::{QueueState, Reason, ReasonCode, Standing, Window};
 use super::words::Words;
-use crate::config::RoomPage;
+use crate::config::{LocalText, RoomPage};
 use crate::domain::names::{ClassName, RoomName};
 use crate::domain::time::Unix;
 use crate::domain::wait_estimate::WaitRange;
@@ -214,7 +214,7 @@ fn standings() -> Vec<(String, Standing)> {
         ("waiting-own-hours", Standing { window: own_hours, ..waiting() }),
         (
             "waiting-with-message",
-            Standing { message: Some("Il servizio è lento: 3 < 5 & \"grazie\".".to_owned()), ..waiting() },
+            Standing { message: LocalText::for_all("Il servizio è lento: 3 < 5 & \"grazie\"."), ..waiting() },
         ),
         ("codes", Standing { recovery_code: Some("7F3K-92QX-M4TD".to_owned()), ..waiting() }),
         ("held", Standing { wait: None, ..stopped(QueueState::Held, ReasonCode::OperatorHold) }),
