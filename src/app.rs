@@ -307,6 +307,15 @@ fn previews(snapshot: &Snapshot) -> Previews {
     Previews::new(snapshot.assets.clone(), rooms)
 }
 
+/// Lets every room that shares its line hear the other nodes, if it does not yet.
+fn listen(snapshot: &Snapshot, store: &Store, portal: &Arc<Portal>, clock: &Clock) {
+    for room in &snapshot.rooms {
+        if let Some(news) = store.news(&room.settings.name) {
+            tokio::spawn(room.live.clone().listen(news, portal.clone(), clock.clone()));
+        }
+    }
+}
+
 /// What a room in force is made of.
 struct RoomSource {
     settings: Arc<config::Room>,
@@ -372,6 +381,7 @@ impl Control {
             draining: AtomicBool::new(false),
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
         });
+        listen(&snapshot.borrow(), &store, &portal, &clock);
         Ok(Control {
             path: path.map(Path::to_owned),
             clock,
@@ -497,6 +507,7 @@ impl Control {
         let known = |name: &RoomName| rooms.iter().any(|room| room.name == *name);
         self.metrics.retain(known, |room, class| known(room) && *class == citizen);
         self.previews.send_replace(Arc::new(previews(&new)));
+        listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));
         ReloadAnswer::Applied
     }

@@ -26,6 +26,17 @@ pub struct SystemClock {
     /// What slewing has added to the time line so far, in milliseconds.
     slewed: AtomicI64,
     slewed_at: AtomicU64,
+    /// By how much the clock that several nodes agree on is ahead of wall time, in milliseconds.
+    agreed_ahead: AtomicI64,
+}
+
+/// How the time line comes to what several nodes agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// By a step: nobody has been told a time yet.
+    AtOnce,
+    /// By at most 1 %.
+    Slowly,
 }
 
 impl Clock {
@@ -36,6 +47,7 @@ impl Clock {
             wall_at_start: wall(),
             slewed: AtomicI64::new(0),
             slewed_at: AtomicU64::new(0),
+            agreed_ahead: AtomicI64::new(0),
         }))
     }
 
@@ -84,6 +96,18 @@ impl Clock {
             clock.slew();
         }
     }
+
+    /// Lets the time line follow a clock that several nodes agree on and that shows `agreed` now, instead of this
+    /// machine's wall time, so that nodes whose clocks differ agree on when a token expires.
+    pub fn follow(&self, agreed: Unix, steer: Steer) {
+        if let Clock::System(clock) = self {
+            clock.agreed_ahead.store(agreed.0.cast_signed() - wall().0.cast_signed(), Ordering::Relaxed);
+            if steer == Steer::AtOnce {
+                let ahead = clock.time_line(clock.mono()).0.cast_signed() - agreed.0.cast_signed();
+                clock.slewed.fetch_sub(ahead, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 impl SystemClock {
@@ -109,7 +133,8 @@ impl SystemClock {
             return;
         }
         self.slewed_at.store(mono.0, Ordering::Relaxed);
-        let ahead = self.time_line(mono).0.cast_signed() - wall().0.cast_signed();
+        let agreed = wall().0.cast_signed() + self.agreed_ahead.load(Ordering::Relaxed);
+        let ahead = self.time_line(mono).0.cast_signed() - agreed;
         self.slewed.fetch_sub(ahead.clamp(-limit, limit), Ordering::Relaxed);
     }
 }

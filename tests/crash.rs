@@ -5,17 +5,19 @@
 //! whose first request came.
 #![allow(clippy::disallowed_methods, reason = "real time is measured here")]
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::crowd::{Client, Crowd, Portal, free_address};
+use crate::support::crowd::{Client, Crowd, Portal, free_address, no_number_twice, overtaken_by_nobody, worst_excess};
 use crate::support::process::{Proxy, Setup};
 
 const RATE: f64 = 40.0;
+
+/// What it takes to hear of a call, to come, and after a kill to connect again.
+const MOMENTS: Duration = Duration::from_secs(6);
 
 fn setup(portal: &Portal, rate: &'static str) -> Setup {
     let room = "joins_per_client = \"unlimited\"".to_owned();
@@ -72,7 +74,7 @@ async fn killed_under_load_nobody_loses_a_place_or_a_pass() {
     println!("worst excess over rate x (T + tick) + burst: {excess:.1} entries");
     // The stand-in portal and the proxy share the machine with a crowd: a request may be seen late by some tenths.
     assert!(excess <= RATE * 0.2, "more entries than the rate allows: {excess}");
-    overtaken_by_nobody(&findings.numbers, &portal.entries());
+    overtaken_by_nobody(&findings.numbers, &portal.entries(), MOMENTS);
 }
 
 async fn seats(proxy: &mut Proxy) -> u64 {
@@ -85,47 +87,6 @@ async fn seats(proxy: &mut Proxy) -> u64 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("no status:\n{}", proxy.log().text());
-}
-
-fn no_number_twice(numbers: &HashMap<u64, u64>) {
-    let mut drawn: Vec<u64> = numbers.values().copied().collect();
-    drawn.sort_unstable();
-    let twice: Vec<_> = drawn.windows(2).filter(|pair| pair[0] == pair[1]).collect();
-    assert!(twice.is_empty(), "drawn twice: {twice:?}");
-}
-
-/// The largest excess over `rate x (T + tick) + burst` over all intervals T.
-fn worst_excess(entries: &[(u64, Instant)], rate: f64) -> f64 {
-    let Some((_, first)) = entries.first() else { return f64::MIN };
-    let slack = rate * 0.1 + (1.0 + rate * 0.1).max(rate * 0.25);
-    let mut lowest = f64::MAX;
-    let mut worst = f64::MIN;
-    for (before, (_, at)) in entries.iter().enumerate() {
-        let allowed = at.duration_since(*first).as_secs_f64() * rate;
-        lowest = lowest.min(before as f64 - allowed);
-        worst = worst.max(before as f64 + 1.0 - allowed - lowest - slack);
-    }
-    worst
-}
-
-/// Everybody stayed, so entries come in the order of the numbers, but for the moments it takes to hear of the call, to
-/// come, and after a kill to connect again.
-fn overtaken_by_nobody(numbers: &HashMap<u64, u64>, entries: &[(u64, Instant)]) {
-    let moments = Duration::from_secs(6);
-    let entered: Vec<(u64, Instant)> =
-        entries.iter().filter_map(|(visitor, at)| Some((*numbers.get(visitor)?, *at))).collect();
-    let mut by_number = entered;
-    by_number.sort_unstable_by_key(|(number, _)| *number);
-    let mut earliest_later: Option<(u64, Instant)> = None;
-    for (number, at) in by_number.iter().rev() {
-        if let Some((later, entered)) = earliest_later {
-            let ahead = at.saturating_duration_since(entered);
-            assert!(ahead < moments, "{later} entered {ahead:.1?} before {number}");
-        }
-        if earliest_later.is_none_or(|(_, earliest)| *at < earliest) {
-            earliest_later = Some((*number, *at));
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 mod support;
 
 mod admission;
+mod cluster;
 mod crash;
 mod journeys;
 mod line_properties;

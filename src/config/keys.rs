@@ -102,7 +102,16 @@ const ADMIN: &[Key] =
 
 const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#)];
 
-const STORE: &[Key] = &[key("kind", r#""embedded""#), key("path", r#""state""#), later("url")];
+const STORE: &[Key] = &[
+    key("kind", r#""embedded""#),
+    key("path", r#""state""#),
+    key("url", r#""redis://127.0.0.1:6379""#),
+    key("user", r#""""#),
+    key("password_file", r#""""#),
+    key("prefix", r#""anticamera""#),
+    later("on_store_loss"),
+    later("share_for"),
+];
 
 const ROOM: &[Key] = &[
     required("name"),

@@ -29,7 +29,7 @@ pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
     Admin, AdminListen, ClientAddressHeader, Config, Entry, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
-    RoomState, Server, Store, Tokens,
+    RoomState, Server, SharedStore, Store, Tokens,
 };
 pub use warning::Warning;
 

@@ -9,7 +9,8 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::resolved::{
-    Admin, AdminListen, ClientAddressHeader, Config, LeakGuard, Limits, Log, Portal, PortalUrl, Server, Store, Tokens,
+    Admin, AdminListen, ClientAddressHeader, Config, LeakGuard, Limits, Log, Portal, PortalUrl, Server, SharedStore,
+    Store, Tokens,
 };
 use super::room;
 use super::section::Section;
@@ -159,10 +160,15 @@ fn tokens(section: &Section<'_>, base: &Path) -> Option<Tokens> {
 }
 
 fn store(section: &Section<'_>, base: &Path) -> Option<Store> {
-    let kind = section.read("kind", value::except_later(&["valkey"], value::one_of(&[("embedded", ())])));
+    let is_shared = section.read("kind", value::one_of(&[("embedded", false), ("valkey", true)]));
     let path = section.read("path", value::file_path(base));
-    kind?;
-    Some(Store::Embedded { path: path? })
+    let url = section.read("url", value::store_url);
+    let user = section.read("user", value::unless_empty(value::plain_text));
+    let password_file = section.read("password_file", value::unless_empty(value::file_path(base)));
+    let prefix = section.read("prefix", value::key_prefix);
+    let shared = SharedStore { url: url?, user: user?, password_file: password_file?, prefix: prefix? };
+    let path = path?;
+    Some(if is_shared? { Store::Valkey(shared) } else { Store::Embedded { path } })
 }
 
 fn leak_guard(section: &Section<'_>) -> Option<LeakGuard> {

@@ -163,6 +163,21 @@ pub enum Store {
         /// Directory of the state.
         path: PathBuf,
     },
+    /// A Valkey or Redis server that several nodes share.
+    Valkey(SharedStore),
+}
+
+/// `[store]` of kind `valkey`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedStore {
+    /// `redis://host:port[/database]`
+    pub url: String,
+    /// The user; none for servers without users.
+    pub user: Option<String>,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// What all keys begin with.
+    pub prefix: String,
 }
 
 /// `[[room]]`

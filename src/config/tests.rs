@@ -248,8 +248,7 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
         [[class]]
         name = "intermediary"
         [store]
-        kind = "valkey"
-        url = "redis://127.0.0.1:6379"
+        on_store_loss = "share"
         [leak_guard]
         back_paths = []
         etag_paths = []
@@ -279,8 +278,7 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
         "leak_guard.breaker",
         "leak_guard.audit_file",
         "leak_guard.session_cookies",
-        "store.kind",
-        "store.url",
+        "store.on_store_loss",
         ".window",
         ".opening",
         ".closing",
@@ -292,11 +290,32 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
 
 #[test]
 fn values_of_a_later_version_are_refused_as_such() {
-    for lines in ["server.client_address = \"proxy-protocol\"", "store.kind = \"valkey\""] {
-        assert!(fault_of_file(lines).contains("not supported by this version; write \""), "{lines}");
-    }
+    let found = fault_of_file("server.client_address = \"proxy-protocol\"");
+    assert!(found.contains("not supported by this version; write \""), "{found}");
     let found = faults(&SMALLEST.replace("http://", "https://"));
     assert!(found.concat().contains("portal.url: https towards the portal is not supported by this version"));
+}
+
+#[test]
+fn a_shared_store_is_read_and_keeps_its_secrets_in_files() {
+    let file =
+        format!("{SMALLEST}\n[store]\nkind = \"valkey\"\nurl = \"redis://store:6379/2\"\npassword_file = \"pw\"");
+    let expected = SharedStore {
+        url: "redis://store:6379/2".to_owned(),
+        user: None,
+        password_file: Some("/etc/anticamera/pw".into()),
+        prefix: "anticamera".to_owned(),
+    };
+    assert_eq!(parse(&file, Path::new("/etc/anticamera")).unwrap().store, Store::Valkey(expected));
+    for (lines, remedy) in [
+        ("store.url = \"redis://me:secret@store\"", "store.password_file"),
+        ("store.url = \"http://store\"", "redis://"),
+        ("store.prefix = \"a b\"", "letters"),
+        ("store.password_file = 7", "path"),
+    ] {
+        let found = fault_of_file(lines);
+        assert!(found.contains(remedy) && !found.contains("secret"), "{found}");
+    }
 }
 
 #[test]

@@ -257,6 +257,38 @@ pub(super) fn file_path(base: &Path) -> impl Fn(&DeValue<'_>) -> Read<PathBuf> {
     }
 }
 
+/// A text without control characters.
+pub(super) fn plain_text(value: &DeValue<'_>) -> Read<String> {
+    parsed(value, "write a text without control characters", |text| {
+        if text.chars().any(char::is_control) { Err("not a plain text") } else { Ok(text.to_owned()) }
+    })
+}
+
+/// The address of a Valkey or Redis server. Secrets come from files.
+pub(super) fn store_url(value: &DeValue<'_>) -> Read<String> {
+    let remedy = "write \"redis://\", a host and a port, such as \"redis://127.0.0.1:6379\"";
+    let url = parsed(value, remedy, |text| {
+        let rest = text.strip_prefix("redis://").ok_or("not an address of a store")?;
+        if rest.is_empty() || rest.contains(|letter: char| letter.is_control() || letter == ' ') {
+            return Err("not an address of a store");
+        }
+        Ok(text.to_owned())
+    })?;
+    if url.contains('@') {
+        let remedy = "write the name into store.user and the password into a file that store.password_file names";
+        return Err(Wrong::new("a user or password in the address".to_owned(), remedy));
+    }
+    Ok(url)
+}
+
+/// What the keys of a store begin with.
+pub(super) fn key_prefix(value: &DeValue<'_>) -> Read<String> {
+    parsed(value, "write 1 to 64 letters, digits, and any of : . _ -", |text| {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || ":._-".contains(letter);
+        if (1..=64).contains(&text.len()) && text.chars().all(allowed) { Ok(text.to_owned()) } else { Err("no prefix") }
+    })
+}
+
 /// The name of a cookie (RFC 6265 4.1.1: a token).
 pub(super) fn cookie_name(value: &DeValue<'_>) -> Read<String> {
     parsed(value, "write a cookie's name, such as \"ROUTEID\"", |text| {

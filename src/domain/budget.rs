@@ -25,12 +25,20 @@ pub struct Budget {
     rate: Rate,
     level: u128,
     filled_until: Mono,
+    saved_nanos: u128,
 }
 
 impl Budget {
     /// An empty bucket.
     pub fn empty(rate: Rate, now: Mono) -> Budget {
-        Budget { rate, level: 0, filled_until: now }
+        Budget { rate, level: 0, filled_until: now, saved_nanos: BURST_NANOS }
+    }
+
+    /// Saves up no more than one admission and a tick's worth. What is spent here and used elsewhere may be used a little
+    /// later: what that delay adds to the burst is left out of it here.
+    pub fn save_little(&mut self) {
+        self.saved_nanos = 0;
+        self.level = self.level.min(self.capacity());
     }
 
     /// Fills the bucket with the time since the last call, at `permille` thousandths of the rate; at 0 it stands still.
@@ -99,7 +107,7 @@ impl Budget {
 
     fn capacity(&self) -> u128 {
         let worth = |nanos: u128| nanos * u128::from(self.rate.count()) * u128::from(WHOLE);
-        (self.one() + worth(TICK.as_nanos())).max(worth(BURST_NANOS))
+        (self.one() + worth(TICK.as_nanos())).max(worth(self.saved_nanos))
     }
 }
 
@@ -191,6 +199,20 @@ mod tests {
         assert_eq!(budget.burst(), 25);
         budget.drain(Mono(3_600_000_000_000));
         assert_eq!(budget.spend(), Spent::Nothing);
+    }
+
+    #[test]
+    fn what_is_used_elsewhere_is_saved_up_less() {
+        let rate = Rate::new(100, Per::Second).expect("in range");
+        let mut budget = Budget::empty(rate, Mono(0));
+        budget.fill(Mono(3_600_000_000_000), WHOLE);
+        budget.save_little();
+        assert_eq!(budget.burst(), 11);
+        let mut spent = 0;
+        while budget.spend() == Spent::Admission {
+            spent += 1;
+        }
+        assert_eq!(spent, 11);
     }
 
     #[test]

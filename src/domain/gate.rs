@@ -24,6 +24,23 @@ struct Standing {
     since: Mono,
     last_seen: Mono,
     open: u32,
+    elsewhere: Elsewhere,
+}
+
+/// Whether a request of the ticket is held by another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// One is.
+    Open,
+    /// None is.
+    #[default]
+    Closed,
+}
+
+impl Standing {
+    fn can_enter(&self) -> bool {
+        self.open > 0 || self.elsewhere == Elsewhere::Open
+    }
 }
 
 /// Tickets at the gate of one lane.
@@ -63,10 +80,22 @@ impl Gate {
     pub fn open(&mut self, number: Number, came: Came, now: Mono) {
         let standing = self.standing.entry(number).or_insert_with(|| {
             self.straight += usize::from(came == Came::Straight);
-            Standing { came, since: now, last_seen: now, open: 0 }
+            Standing { came, since: now, last_seen: now, open: 0, elsewhere: Elsewhere::Closed }
         });
         standing.open += 1;
         standing.last_seen = now;
+    }
+
+    /// Another node holds a request under the ticket, or holds it no more. The place stays for [`KEPT`].
+    pub fn hold_elsewhere(&mut self, number: Number, came: Came, elsewhere: Elsewhere, now: Mono) {
+        if elsewhere == Elsewhere::Open && !self.holds(number) {
+            self.open(number, came, now);
+            self.close(number, 0, now);
+        }
+        if let Some(standing) = self.standing.get_mut(&number) {
+            standing.elsewhere = elsewhere;
+            standing.last_seen = now;
+        }
     }
 
     /// A request under the ticket stopped waiting without entering; so many still wait. The place stays for [`KEPT`].
@@ -86,7 +115,7 @@ impl Gate {
 
     /// The lowest ticket with a request open: the next to enter. One without does not block.
     pub fn next(&self) -> Option<Number> {
-        self.standing.iter().find(|(_, standing)| standing.open > 0).map(|(number, _)| *number)
+        self.standing.iter().find(|(_, standing)| standing.can_enter()).map(|(number, _)| *number)
     }
 
     /// Everybody at the gate in ticket order, each with the number of requests open.
@@ -103,7 +132,7 @@ impl Gate {
 
     /// Takes those from the gate who have not been heard of for [`KEPT`].
     pub fn lapse(&mut self, now: Mono) -> Vec<Number> {
-        let silent = |standing: &Standing| standing.open == 0 && now.since(standing.last_seen) > KEPT;
+        let silent = |standing: &Standing| !standing.can_enter() && now.since(standing.last_seen) > KEPT;
         let gone: Vec<Number> =
             self.standing.iter().filter(|(_, standing)| silent(standing)).map(|(number, _)| *number).collect();
         for number in &gone {

@@ -118,6 +118,21 @@ impl Lane {
         }
     }
 
+    /// Where a ticket stands.
+    pub fn state(&self, number: Number) -> State {
+        self.tickets.state(number)
+    }
+
+    /// When its visitor was told to ask again.
+    pub fn told(&self, number: Number) -> Told {
+        self.tickets.told(number)
+    }
+
+    /// Everybody up to this number is done with and forgotten.
+    pub fn done_through(&self) -> Number {
+        self.tickets.done_through()
+    }
+
     /// How many went away uncalled so far.
     pub fn went_away(&self) -> u64 {
         self.tickets.went_away()
@@ -282,15 +297,26 @@ impl Lane {
         }
     }
 
+    /// Ends one turn that was not used.
+    pub(super) fn lapse(&mut self, number: Number) {
+        self.end(number, State::Absent);
+    }
+
     /// A request under a turn arrives at the gate.
     pub(super) fn arrive(&mut self, number: Number, came: Came, now: Mono) {
+        if came == Came::Called {
+            self.note_arrival(number, now);
+        }
+        self.gate.open(number, came, now);
+    }
+
+    /// Measures how long those called take to come to the gate.
+    pub(super) fn note_arrival(&mut self, number: Number, now: Mono) {
         if !self.gate.holds(number)
-            && came == Came::Called
             && let Some(called_at) = self.claims.get_mut(&number).and_then(|claim| claim.called_at.take())
         {
             self.calling.arrived(now.since(called_at));
         }
-        self.gate.open(number, came, now);
     }
 
     /// The ticket went in.

@@ -6,6 +6,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::budget::{Budget, Spent, TICK, WHOLE};
 use super::calling::CanEnter;
 use super::gate::Came;
@@ -17,7 +19,7 @@ use super::tickets::{Number, State, Told};
 use super::time::{Mono, Now};
 
 /// Ticks for one walk through the whole line in search of absent visitors.
-const REFRESH_TICKS: usize = 20;
+pub(super) const REFRESH_TICKS: usize = 20;
 
 /// A ticket the counter has not reached lifts it only if it is at most this far beyond.
 const LIFT_AT_MOST: u64 = 1_000_000;
@@ -36,7 +38,7 @@ pub struct Terms {
 }
 
 /// Why nobody enters, most important first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Standstill {
     /// The operator holds the room.
     OperatorHold,
@@ -114,7 +116,7 @@ pub enum Near {
 }
 
 /// How a visitor asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Asks {
     /// By script, as often as told.
     Scripted,
@@ -155,17 +157,18 @@ pub struct Entry {
 
 /// See the module's description.
 pub struct Line {
-    terms: Terms,
-    budget: Budget,
-    presence: PresenceClock,
-    conditions: Conditions,
-    lanes: Vec<(ClassId, Lane)>,
-    claim_clock: Duration,
-    last_tick: Mono,
-    polls: u32,
+    pub(super) terms: Terms,
+    pub(super) budget: Budget,
+    pub(super) presence: PresenceClock,
+    pub(super) conditions: Conditions,
+    pub(super) lanes: Vec<(ClassId, Lane)>,
+    pub(super) claim_clock: Duration,
+    pub(super) last_tick: Mono,
+    pub(super) polls: u32,
     seats_freed_per_second: f64,
-    began: bool,
-    calls_per_second: f64,
+    pub(super) began: bool,
+    /// Calls per entry as the node learnt that calls.
+    pub(super) learnt_elsewhere: f64,
 }
 
 impl Line {
@@ -182,7 +185,7 @@ impl Line {
             polls: 0,
             seats_freed_per_second: 0.0,
             began: false,
-            calls_per_second: 0.0,
+            learnt_elsewhere: 1.0,
         }
     }
 
@@ -252,7 +255,7 @@ impl Line {
         standing
     }
 
-    fn state(&self, class: ClassId, number: Number) -> State {
+    pub(super) fn state(&self, class: ClassId, number: Number) -> State {
         self.lane(class).map_or(State::Unissued, |lane| lane.tickets.state(number))
     }
 
@@ -332,8 +335,12 @@ impl Line {
     /// How many present visitors are called per second while the line moves.
     pub fn pace(&self) -> f64 {
         let (_, rate) = self.entry_rate();
-        let learnt = self.lanes.iter().map(|(_, lane)| lane.calling.learnt_calls_per_entry()).fold(1.0, f64::max);
-        (rate * learnt).max(0.001)
+        (rate * self.learnt_calls_per_entry().max(self.learnt_elsewhere)).max(0.001)
+    }
+
+    /// Calls per entry as learnt in the lane with the most, at least one.
+    pub fn learnt_calls_per_entry(&self) -> f64 {
+        self.lanes.iter().map(|(_, lane)| lane.calling.learnt_calls_per_entry()).fold(1.0, f64::max)
     }
 
     /// What can enter per second just now; zero during a standstill other than a full room.
@@ -342,11 +349,6 @@ impl Line {
             ((_, rate), None | Some(Standstill::RoomFull)) => rate,
             _ => 0.0,
         }
-    }
-
-    /// Calls per second over the last half minute or so.
-    pub fn calls_per_second(&self) -> f64 {
-        self.calls_per_second
     }
 
     /// Why nobody enters just now.
@@ -380,7 +382,7 @@ impl Line {
         self.lanes.iter().map(|(class, lane)| (*class, lane))
     }
 
-    fn lane_mut(&mut self, class: ClassId) -> &mut Lane {
+    pub(super) fn lane_mut(&mut self, class: ClassId) -> &mut Lane {
         let index = self.lanes.iter().position(|(known, _)| *known == class).unwrap_or_else(|| {
             self.lanes.push((class, Lane::default()));
             self.lanes.len() - 1
@@ -399,7 +401,6 @@ impl Line {
         let clock = self.presence.now();
         let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
         let claim_ends = self.claim_clock + self.terms.claim_window;
-        let mut calls = 0;
         for (class, lane) in &mut self.lanes {
             let mut moved = Moved::default();
             lane.refresh_part(REFRESH_TICKS, clock, forget_before);
@@ -419,15 +420,13 @@ impl Line {
             }
             lane.catch_up();
             lane.report(&mut moved);
-            calls += moved.called.len();
             tick.moved.push((*class, moved));
         }
         self.began = self.lanes.iter().any(|(_, lane)| lane.waiting() > 0 || lane.claims() > 0);
-        self.measure_calls(calls, elapsed);
         tick
     }
 
-    fn note_conditions(&mut self, now: Mono, conditions: Conditions, elapsed: Duration) {
+    pub(super) fn note_conditions(&mut self, now: Mono, conditions: Conditions, elapsed: Duration) {
         self.conditions = conditions;
         let share = (elapsed.as_secs_f64() / 30.0).min(1.0);
         let freed = f64::from(conditions.seats_freed) / elapsed.as_secs_f64().max(0.001);
@@ -438,17 +437,12 @@ impl Line {
         }
     }
 
-    fn advance_clocks(&mut self, elapsed: Duration) {
+    pub(super) fn advance_clocks(&mut self, elapsed: Duration) {
         let expected = self.lanes.iter().map(|(_, lane)| lane.tickets.expected_polls()).sum();
         self.presence.tick(elapsed, std::mem::take(&mut self.polls), expected);
         if self.standstill().is_none() {
             self.claim_clock += elapsed.min(10 * TICK);
         }
-    }
-
-    fn measure_calls(&mut self, calls: usize, elapsed: Duration) {
-        let share = (elapsed.as_secs_f64() / 30.0).min(1.0);
-        self.calls_per_second += (calls as f64 / elapsed.as_secs_f64().max(0.001) - self.calls_per_second) * share;
     }
 
     /// A request under the ticket asks to enter. Whoever was called takes a place at the gate; others are refused.

@@ -13,6 +13,7 @@ pub mod lane;
 pub mod leak_guard;
 pub mod limiter;
 pub mod line;
+pub mod mirror;
 pub mod movement;
 pub mod names;
 pub mod negotiation;

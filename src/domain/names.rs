@@ -3,6 +3,7 @@
 //! The numbers are derived from the names, never from positions in the configuration, so that reordering the file
 //! changes nobody's token. Two names with one number are a configuration error.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub struct ClassName(Arc<str>);
 pub struct RoomId(pub u16);
 
 /// The number that stands for a class in tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClassId(pub u8);
 
 /// Why a text is no name.

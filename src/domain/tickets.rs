@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A ticket's number in its lane; the first is 1.
 pub type Number = u64;
 
@@ -34,7 +36,7 @@ pub enum State {
 }
 
 /// When a visitor was told to ask again. Few values, so that they fit a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     /// 2 s
     Two,

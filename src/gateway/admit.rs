@@ -22,6 +22,7 @@ use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
+use crate::store::Drawn;
 use crate::telemetry::metrics::{self, LeakGuardAction, LeakGuardRule, UpstreamOutcome};
 
 /// A refusal, and the headers of the request it answers.
@@ -186,7 +187,7 @@ impl Gateway {
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));
         }
-        let ticket = match room.live.draw(class).await {
+        let ticket = match room.live.draw(class, Drawn::ToEnter).await {
             Ok(ticket) => ticket,
             Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };

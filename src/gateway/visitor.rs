@@ -129,7 +129,7 @@ impl Credentials {
 
     fn judge_place(&mut self, room: &RoomInForce, verified: Result<Token, Rejection>, metrics: &Metrics) {
         let token = match verified {
-            Ok(token) if token.claim.line() == Some(room.live.identity) => token,
+            Ok(token) if token.claim.line() == Some(room.live.identity()) => token,
             Ok(_) => return metrics.token_rejections.of(TokenRejection::OtherLine).inc(),
             Err(rejection) => {
                 self.expired |= matches!(rejection, Rejection::Expired(_));
@@ -223,12 +223,12 @@ impl Tokens {
 
     /// The ticket.
     pub fn ticket(&mut self, room: &RoomInForce, call: &Call, ticket: &Ticket) {
-        self.place(room, call, ticket, Claim::Ticket(room.live.identity));
+        self.place(room, call, ticket, Claim::Ticket(room.live.identity()));
     }
 
     /// The turn.
     pub fn turn(&mut self, room: &RoomInForce, call: &Call, ticket: &Ticket) {
-        self.place(room, call, ticket, Claim::Turn(room.live.identity));
+        self.place(room, call, ticket, Claim::Turn(room.live.identity()));
     }
 
     fn place(&mut self, room: &RoomInForce, call: &Call, ticket: &Ticket, claim: Claim) {

@@ -9,14 +9,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::seats::Seat;
+use super::shared::Granted;
 use super::{Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
 use crate::domain::gate::Came;
 use crate::domain::line::{Arrival, Knock};
+use crate::domain::mirror::Said;
 use crate::domain::time::{Mono, Now};
 use crate::domain::token::VisitorId;
 use crate::proxy::{Portal, Slot};
-use crate::store::{Fact, Script, SeatRecord, Standing, TicketRecord, TicketState};
+use crate::store::{Fact, Role, Script, SeatRecord, Standing, TicketRecord, TicketState};
 
 /// What a request at the gate is told.
 #[derive(Debug)]
@@ -71,6 +73,18 @@ pub struct GatePlace {
     clock: Clock,
 }
 
+impl AtGate {
+    /// Tells the request; it may have gone.
+    pub(super) fn tell(self, call: Call) {
+        let _ = self.call.send(call);
+    }
+
+    /// Whether the request has gone.
+    pub(super) fn has_gone(&self) -> bool {
+        self.call.is_closed()
+    }
+}
+
 impl LiveRoom {
     /// A request under the ticket asks to enter.
     ///
@@ -100,6 +114,7 @@ impl LiveRoom {
     ) -> GatePlace {
         let (sender, call) = oneshot::channel();
         inner.at_gate.entry(Key::of(&ticket)).or_default().push(AtGate { id: ticket.id, came, call: sender });
+        self.tell_gate(&mut inner);
         GatePlace { room: self.clone(), ticket, came, call, clock: clock.clone() }
     }
 
@@ -110,10 +125,20 @@ impl LiveRoom {
 
     /// Lets in whoever can enter now, in the order of their tickets.
     pub fn let_in(self: &Arc<Self>, portal: &Portal, now: Now) {
+        if self.store.role(&self.name, now.mono) == Role::Follows {
+            return;
+        }
         loop {
             let mut inner = self.lock();
-            if inner.line.next_at_gate().is_none() || self.seats_free() == Some(0) {
+            let Some((class, number)) = inner.line.next_at_gate() else { return };
+            if self.seats_free().is_some_and(|free| free <= inner.others.granted()) {
                 return;
+            }
+            if !inner.at_gate.contains_key(&Key { class, number }) {
+                if self.grant_elsewhere(&mut inner, now) == Granted::Nobody {
+                    return;
+                }
+                continue;
             }
             let Some(slot) = portal.try_slot_for_newcomer() else { return };
             let Some(entry) = inner.line.enter_next(now.mono) else { return };
@@ -129,13 +154,13 @@ impl LiveRoom {
     }
 
     /// Takes the seat while the line is locked, so that two entries never share the last one.
-    fn take_seat(&self, key: Key, first: &AtGate, now: Now) -> Arc<Seat> {
+    pub(super) fn take_seat(&self, key: Key, first: &AtGate, now: Now) -> Arc<Seat> {
         let standing = if first.came == Came::Straight { Standing::Provisional } else { Standing::Confirmed };
         self.seats.put(first.id, Seat::new(key.number, key.class, self.room_seconds(now), standing))
     }
 
     /// Hands the entry to the first request of the ticket that is still there; the others follow.
-    fn grant(self: &Arc<Self>, key: Key, seat: Arc<Seat>, waiting: Vec<AtGate>, slot: Slot) {
+    pub(super) fn grant(self: &Arc<Self>, key: Key, seat: Arc<Seat>, waiting: Vec<AtGate>, slot: Slot) {
         let Some(AtGate { id, came, .. }) = waiting.first() else { return };
         let ticket = Ticket { id: *id, class: key.class, number: key.number };
         self.record_entry(&ticket, seat.record());
@@ -155,8 +180,9 @@ impl LiveRoom {
     }
 
     /// An admission reached nobody: budget and turn go back.
-    fn take_back(&self, key: Key, came: Came) {
+    pub(super) fn take_back(&self, key: Key, came: Came) {
         let mut inner = self.lock();
+        self.tell(Said::Unspent { class: key.class, number: key.number });
         inner.line.take_back(key.class, key.number);
         let state = match came {
             Came::Called => TicketState::Called,
@@ -166,8 +192,10 @@ impl LiveRoom {
             }
         };
         drop(inner);
-        let record = TicketRecord { state, script: Script::Runs };
-        self.record(Fact::Ticket { class: key.class, number: key.number, record });
+        if !self.is_shared() || state == TicketState::Left {
+            let record = TicketRecord { state, script: Script::Runs };
+            self.record(Fact::Ticket { class: key.class, number: key.number, record });
+        }
     }
 
     fn depart(&self, ticket: &Ticket, came: Came, now: Mono) {
@@ -181,6 +209,7 @@ impl LiveRoom {
             inner.at_gate.remove(&key);
         }
         inner.line.depart(ticket.class, ticket.number, u32::try_from(others).unwrap_or(u32::MAX), now);
+        self.tell_gate(&mut inner);
         if came == Came::Straight {
             inner.line.give_up_straight(ticket.class, ticket.number);
             drop(inner);

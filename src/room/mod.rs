@@ -7,6 +7,7 @@ mod gate;
 mod joins;
 mod restore;
 mod seats;
+mod shared;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::lane::Extended;
 use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Terms};
+use crate::domain::mirror::Said;
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::seat::remembered_until;
@@ -28,7 +30,7 @@ use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::{WaitRange, wait_estimate};
 use crate::entropy;
-use crate::store::{Fact, Health, Script, Store, StoreError, TicketRecord, TicketState};
+use crate::store::{Drawn, Fact, Health, Role, Script, Store, StoreError, TicketRecord, TicketState};
 use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics, StandstillReason};
 
 pub use gate::{GatePlace, Passed};
@@ -43,13 +45,14 @@ const POLLS: (Duration, u32) = (Duration::from_secs(1), 10);
 pub struct LiveRoom {
     /// Its name.
     pub name: RoomName,
-    /// What its line's tickets carry.
-    pub identity: LineIdentity,
     /// Who is inside.
     pub seats: Seats,
     /// Who joined lately.
     pub joins: Joins,
     inner: Mutex<Inner>,
+    /// Says when numbers drawn here or elsewhere were heard of.
+    drawn: watch::Sender<()>,
+    identity: AtomicU64,
     settings: RwLock<Arc<config::Room>>,
     store: Arc<Store>,
     polls: DashMap<Key, WorkedOffAt>,
@@ -70,6 +73,7 @@ struct Inner {
     seconds_ticked: u32,
     still: Option<Still>,
     last_tick: Mono,
+    others: shared::Others,
 }
 
 impl std::fmt::Debug for Inner {
@@ -204,6 +208,11 @@ impl LiveRoom {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What its line's tickets carry.
+    pub fn identity(&self) -> LineIdentity {
+        LineIdentity(self.identity.load(Ordering::Relaxed))
+    }
+
     /// The metrics of a lane.
     pub fn lane_metrics(&self, _class: ClassId) -> &LaneMetrics {
         &self.lane.1
@@ -241,7 +250,7 @@ impl LiveRoom {
         let draw = self.joins.draw(join_id, now.mono);
         let ticket = draw
             .get_or_try_init(|| async {
-                let ticket = self.draw(class).await?;
+                let ticket = self.draw(class, Drawn::ToWait(asks)).await?;
                 self.lock().line.join(class, ticket.number, asks, now);
                 self.record_ticket(class, ticket.number, TicketState::Waiting, asks);
                 self.lane_metrics(class).arrivals.inc();
@@ -251,13 +260,16 @@ impl LiveRoom {
         Ok(*ticket)
     }
 
-    /// Draws a number for somebody who goes straight to the gate.
+    /// Draws a number.
     ///
     /// # Errors
     /// When the store gives no number.
-    pub async fn draw(&self, class: ClassId) -> Result<Ticket, NoTicket> {
+    pub async fn draw(&self, class: ClassId, drawn: Drawn) -> Result<Ticket, NoTicket> {
         let id = VisitorId(entropy::bytes()?);
-        let number = self.store.take_number(&self.name, class).await?;
+        let number = self.store.take_number(&self.name, class, drawn).await?;
+        if self.is_shared() {
+            self.heard_of_all_before(class, number).await?;
+        }
         Ok(Ticket { id, class, number })
     }
 
@@ -297,6 +309,7 @@ impl LiveRoom {
     pub fn poll(&self, ticket: &Ticket, asks: Asks, now: Now) -> Polled {
         let mut inner = self.lock();
         let (standing, heard) = inner.line.poll(ticket.class, ticket.number, asks, now);
+        let standing = inner.unless_under_way(ticket, standing);
         let news = is_worth_holding(standing).then(|| {
             let (sender, news) = oneshot::channel();
             let waiting = inner.news.entry(Key::of(ticket)).or_default();
@@ -305,7 +318,9 @@ impl LiveRoom {
             news
         });
         let view = inner.view(ticket, standing);
+        let told = inner.line.told_last(ticket.class, ticket.number);
         drop(inner);
+        self.tell(Said::Heard { class: ticket.class, number: ticket.number, told });
         self.note_heard(ticket, asks, heard);
         self.note_estimate(ticket, &view, now.mono);
         Polled { view, news }
@@ -340,6 +355,7 @@ impl LiveRoom {
     pub fn look(&self, ticket: &Ticket, asks: Asks) -> View {
         let inner = self.lock();
         let standing = inner.line.standing(ticket.class, ticket.number, asks);
+        let standing = inner.unless_under_way(ticket, standing);
         inner.view(ticket, standing)
     }
 
@@ -361,7 +377,11 @@ impl LiveRoom {
 
     /// Gives a turn more time.
     pub fn extend(&self, ticket: &Ticket) -> Extended {
-        self.lock().line.extend(ticket.class, ticket.number)
+        let extended = self.lock().line.extend(ticket.class, ticket.number);
+        if extended == Extended::Yes {
+            self.tell(Said::Extended { class: ticket.class, number: ticket.number });
+        }
+        extended
     }
 
     /// A genuine ticket that the line may have lost with its last writes takes its place again; a genuine turn whose
@@ -432,6 +452,11 @@ impl LiveRoom {
         let settings = self.settings();
         let conditions = self.conditions(&settings, around);
         let mut inner = self.lock();
+        self.note_around(&mut inner, around);
+        if self.role(&mut inner, now) == Role::Follows {
+            self.follow(inner, conditions, now);
+            return;
+        }
         self.stand_still_clocks(&mut inner, &settings, around, now);
         let tick = inner.line.tick(now, conditions);
         inner.note_still(now);
@@ -446,6 +471,7 @@ impl LiveRoom {
             }
         }
         inner.measure(called);
+        self.lead(&mut inner, now);
         drop(inner);
         for (class, moved) in tick.moved {
             for number in moved.called.iter().filter(|number| number.is_multiple_of(COMPARED)) {
@@ -462,7 +488,7 @@ impl LiveRoom {
         let held = matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed);
         let held = held.then_some(Standstill::OperatorHold);
         Conditions {
-            standstill: held.or(around.standstill),
+            standstill: held.or(around.standstill).or(self.store_unreachable()),
             ramp: around.ramp,
             seats_free: self.seats_free(),
             seats_freed: self.seats.take_freed(),
@@ -504,10 +530,13 @@ impl LiveRoom {
     pub fn sweep(&self, now: Now) {
         let settings = self.settings();
         let seconds = self.room_seconds(now);
-        for (id, until) in self.seats.sweep(settings.session_duration, seconds) {
-            self.seats.free_silent(&id, seconds, until);
-            self.record(Fact::SeatGone { id: id.0, ended_until: until });
+        if self.store.role(&self.name, now.mono) == Role::Leads {
+            for (id, until) in self.seats.sweep(settings.session_duration, seconds) {
+                self.seats.free_silent(&id, seconds, until);
+                self.record(Fact::SeatGone { id: id.0, ended_until: until });
+            }
         }
+        self.tell_of_this_node(&settings, seconds);
         self.joins.sweep(now.mono);
         self.polls.retain(|_, state| state.0 > now.mono);
         self.estimates.retain(|_, estimate| now.mono.since(estimate.told_at) < settings.ticket_lifetime);
@@ -520,6 +549,10 @@ impl LiveRoom {
         let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
         let still = self.told_to_everybody(now);
+        let (nodes, disagreeing) = self.nodes(now.mono);
+        self.metrics.nodes.set(signed(nodes));
+        self.metrics.nodes_disagreeing.set(signed(disagreeing));
+        self.metrics.leads.set(i64::from(self.store.role(&self.name, now.mono) == Role::Leads));
         self.metrics.admission_rate.set(rate);
         self.metrics.set_state(settings.state);
         let view = self.lane_view(self.lane.0);

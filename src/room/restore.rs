@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, terms};
 use crate::config;
@@ -13,10 +14,10 @@ use crate::domain::movement::MovementLog;
 use crate::domain::names::ClassId;
 use crate::domain::tickets::State;
 use crate::domain::time::Now;
-use crate::domain::token::{LineIdentity, VisitorId};
+use crate::domain::token::VisitorId;
 use crate::entropy;
 use crate::room::NoTicket;
-use crate::store::{self, Origin, Script, Store, TicketState};
+use crate::store::{self, Doubt, Origin, Script, Store, TicketState};
 use crate::telemetry::metrics::Metrics;
 
 /// How far below the durable mark unknown numbers may have been drawn just before a stop: two stops' worth. Unknown
@@ -38,7 +39,7 @@ impl LiveRoom {
         let known = store.open_line(&room.name, fresh).await?;
         let (room_metrics, lane) = LiveRoom::metrics_of(metrics, &room.name);
         let inner = Inner {
-            line: line_of(&room, &known, now),
+            line: line_of(&room, &known, Sharing::of(&store), now),
             news: Default::default(),
             at_gate: Default::default(),
             movement: MovementLog::default(),
@@ -46,13 +47,15 @@ impl LiveRoom {
             seconds_ticked: 0,
             still: None,
             last_tick: now.mono,
+            others: Default::default(),
         };
         let live = LiveRoom {
             name: room.name.clone(),
-            identity: LineIdentity(known.identity),
+            identity: AtomicU64::new(known.identity),
             seats: seats_of(&known),
             joins: Joins::default(),
             inner: Mutex::new(inner),
+            drawn: watch::Sender::new(()),
             settings: RwLock::new(room),
             store,
             polls: DashMap::new(),
@@ -80,11 +83,29 @@ fn seats_of(known: &store::Line) -> Seats {
     seats
 }
 
-fn line_of(room: &config::Room, known: &store::Line, now: Now) -> Line {
-    if known.origin == Origin::New {
-        return Line::new(terms(room), now.mono);
+/// Whether several nodes serve the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// This one alone.
+    Alone,
+    /// Several.
+    Shared,
+}
+
+impl Sharing {
+    fn of(store: &Store) -> Sharing {
+        if store.node().is_some() { Sharing::Shared } else { Sharing::Alone }
     }
-    let mut line = Line::taken_up(terms(room), now.mono);
+}
+
+pub(super) fn line_of(room: &config::Room, known: &store::Line, sharing: Sharing, now: Now) -> Line {
+    let mut line = match known.origin {
+        Origin::New => Line::new(terms(room), now.mono),
+        Origin::Known => Line::taken_up(terms(room), now.mono),
+    };
+    if sharing == Sharing::Shared {
+        line.is_shared();
+    }
     for (class, lane) in &known.lanes {
         restore_lane(&mut line, *class, lane, now);
     }
@@ -98,7 +119,9 @@ fn restore_lane(line: &mut Line, class: ClassId, lane: &store::Lane, now: Now) {
         line.restore(class, number, state_of(record.state), asks, now);
     }
     let in_doubt_from = (lane.forgotten + 1).max(lane.mark.saturating_sub(IN_DOUBT));
-    line.restore_in_doubt(class, in_doubt_from..=lane.mark, now);
+    if lane.doubt == Doubt::NearTheMark {
+        line.restore_in_doubt(class, in_doubt_from..=lane.mark, now);
+    }
     line.lifted(class, lane.mark, now);
 }
 

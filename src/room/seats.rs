@@ -184,6 +184,30 @@ impl Seats {
         self.ended.insert(id, Ended { remembered_until: until, silently_at: None });
     }
 
+    /// Takes over what another node says of a seat.
+    pub fn note(&self, id: VisitorId, record: &SeatRecord) {
+        let seat = self.put(id, Seat::restored(record));
+        seat.last_seen.fetch_max(record.last_seen, Ordering::Relaxed);
+        seat.generation.fetch_max(record.generation, Ordering::Relaxed);
+        seat.confirmed.fetch_or(record.standing == Standing::Confirmed, Ordering::Relaxed);
+    }
+
+    /// The seats of those of whom something is under way here.
+    pub fn open(&self) -> Vec<(VisitorId, Arc<Seat>)> {
+        let is_open = |seat: &Seat| seat.open.load(Ordering::Relaxed) > 0;
+        self.taken.iter().filter(|seat| is_open(seat)).map(|seat| (*seat.key(), seat.clone())).collect()
+    }
+
+    /// All seats, as the store should know them.
+    pub fn records(&self) -> Vec<([u8; 16], SeatRecord)> {
+        self.taken.iter().map(|seat| (seat.key().0, seat.record())).collect()
+    }
+
+    /// All identities that ended, each with the second until which that is remembered.
+    pub fn ended(&self) -> Vec<([u8; 16], u32)> {
+        self.ended.iter().map(|ended| (ended.key().0, ended.remembered_until)).collect()
+    }
+
     /// The seat of an identity.
     pub fn get(&self, id: &VisitorId) -> Option<Arc<Seat>> {
         self.taken.get(id).map(|seat| seat.clone())

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Fact, Health, Lane, Line, Origin, Script, SeatRecord, Standing, Store, StoreError, TicketRecord, TicketState,
-    VisitorId,
+    Drawn, Fact, Health, Lane, Line, Origin, Script, SeatRecord, Standing, Store, StoreError, TicketRecord,
+    TicketState, VisitorId,
 };
+use crate::domain::line::Asks;
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::time::Unix;
 
@@ -59,6 +60,8 @@ pub(crate) use every_property_holds;
 pub const CITIZEN: ClassId = ClassId(7);
 pub const INTERMEDIARY: ClassId = ClassId(9);
 
+const WAITS: Drawn = Drawn::ToWait(Asks::Scripted);
+
 pub fn room(name: &str) -> RoomName {
     RoomName::new(name).unwrap()
 }
@@ -105,7 +108,7 @@ pub async fn numbers_begin_at_one_and_follow_one_another(subject: &impl Subject)
     let (store, room) = (subject.open().await, room("r"));
     store.open_line(&room, 1).await.unwrap();
     for expected in 1..=500 {
-        assert_eq!(store.take_number(&room, CITIZEN).await, Ok(expected));
+        assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(expected));
     }
 }
 
@@ -118,7 +121,7 @@ pub async fn numbers_are_unique_under_concurrency(subject: &impl Subject) {
             tokio::spawn(async move {
                 let mut taken = Vec::new();
                 for _ in 0..250 {
-                    taken.push(store.take_number(&room, CITIZEN).await.unwrap());
+                    taken.push(store.take_number(&room, CITIZEN, WAITS).await.unwrap());
                     tokio::task::yield_now().await;
                 }
                 taken
@@ -140,9 +143,9 @@ pub async fn lanes_and_rooms_count_by_themselves(subject: &impl Subject) {
     store.open_line(&first, 1).await.unwrap();
     store.open_line(&second, 2).await.unwrap();
     for expected in 1..=3 {
-        assert_eq!(store.take_number(&first, CITIZEN).await, Ok(expected));
-        assert_eq!(store.take_number(&first, INTERMEDIARY).await, Ok(expected));
-        assert_eq!(store.take_number(&second, CITIZEN).await, Ok(expected));
+        assert_eq!(store.take_number(&first, CITIZEN, WAITS).await, Ok(expected));
+        assert_eq!(store.take_number(&first, INTERMEDIARY, WAITS).await, Ok(expected));
+        assert_eq!(store.take_number(&second, CITIZEN, WAITS).await, Ok(expected));
     }
 }
 
@@ -152,7 +155,7 @@ pub async fn no_number_is_drawn_twice_after_a_kill(subject: &impl Subject) {
     let mut last = 0;
     for _ in 0..4 {
         for _ in 0..100 {
-            let number = store.take_number(&room, CITIZEN).await.unwrap();
+            let number = store.take_number(&room, CITIZEN, WAITS).await.unwrap();
             assert!(number > last, "{number} after {last}");
             last = number;
         }
@@ -166,14 +169,14 @@ pub async fn a_clean_close_leaves_no_gap(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
     store.open_line(&room, 1).await.unwrap();
     for _ in 0..10 {
-        store.take_number(&room, CITIZEN).await.unwrap();
+        store.take_number(&room, CITIZEN, WAITS).await.unwrap();
     }
     store.record(&room, ticket(10, TicketState::Waiting));
     store.close().await.unwrap();
     let store = subject.open().await;
     let line = store.open_line(&room, 2).await.unwrap();
     assert_eq!((lane(&line, CITIZEN).mark, lane(&line, CITIZEN).issued), (10, 10));
-    assert_eq!(store.take_number(&room, CITIZEN).await, Ok(11));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(11));
 }
 
 pub async fn flushed_facts_survive_a_kill(subject: &impl Subject) {
@@ -258,15 +261,15 @@ pub async fn ended_identities_are_forgotten_in_time(subject: &impl Subject) {
 pub async fn a_lifted_counter_stays_lifted(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
     store.open_line(&room, 1).await.unwrap();
-    assert_eq!(store.take_number(&room, CITIZEN).await, Ok(1));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(1));
     store.lift(&room, CITIZEN, 700_000).await.unwrap();
-    assert_eq!(store.take_number(&room, CITIZEN).await, Ok(700_001));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(700_001));
     store.lift(&room, CITIZEN, 5).await.unwrap();
-    assert_eq!(store.take_number(&room, CITIZEN).await, Ok(700_002));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(700_002));
     store.lift(&room, INTERMEDIARY, 30).await.unwrap();
     let (store, _) = line_after_kill(subject, store, &room).await;
-    assert!(store.take_number(&room, CITIZEN).await.unwrap() > 700_002);
-    assert!(store.take_number(&room, INTERMEDIARY).await.unwrap() > 30);
+    assert!(store.take_number(&room, CITIZEN, WAITS).await.unwrap() > 700_002);
+    assert!(store.take_number(&room, INTERMEDIARY, WAITS).await.unwrap() > 30);
 }
 
 pub async fn forgotten_tickets_take_no_room(subject: &impl Subject) {
@@ -284,7 +287,7 @@ pub async fn forgotten_tickets_take_no_room(subject: &impl Subject) {
     let citizens = lane(&line, CITIZEN);
     assert_eq!((citizens.forgotten, citizens.issued), (9000, 20_000));
     assert_eq!(states(&line), [(9000, TicketState::Left), (20_000, TicketState::Left)]);
-    assert!(store.take_number(&room, CITIZEN).await.unwrap() > 20_000);
+    assert!(store.take_number(&room, CITIZEN, WAITS).await.unwrap() > 20_000);
 }
 
 pub async fn a_reset_begins_a_new_line_and_leaves_the_others(subject: &impl Subject) {
@@ -292,7 +295,7 @@ pub async fn a_reset_begins_a_new_line_and_leaves_the_others(subject: &impl Subj
     let (ended, kept) = (room("ended"), room("ended-not"));
     for (room, identity) in [(&ended, 1), (&kept, 2)] {
         store.open_line(room, identity).await.unwrap();
-        store.take_number(room, CITIZEN).await.unwrap();
+        store.take_number(room, CITIZEN, WAITS).await.unwrap();
         store.record(room, ticket(1, TicketState::Waiting));
         store.record(room, Fact::Seat { id: visitor(1), seat: seat(1, 1) });
         store.record(room, Fact::SeatGone { id: visitor(2), ended_until: Some(u32::MAX) });
@@ -301,11 +304,13 @@ pub async fn a_reset_begins_a_new_line_and_leaves_the_others(subject: &impl Subj
     let before = store.open_line(&kept, 0).await.unwrap();
     let line = store.end_line(&ended, 3).await.unwrap();
     assert_eq!((line.identity, line.origin), (3, Origin::New));
-    assert_eq!(store.take_number(&ended, CITIZEN).await, Ok(1));
+    assert_eq!(store.take_number(&ended, CITIZEN, WAITS).await, Ok(1));
+    store.record(&ended, ticket(1, TicketState::Called));
     store.flush().await.unwrap();
     let (store, line) = line_after_kill(subject, store, &ended).await;
     assert_eq!((line.identity, line.origin, line.frozen), (3, Origin::Known, Duration::ZERO));
-    assert!(states(&line).is_empty() && line.seats.is_empty() && line.ended.is_empty());
+    assert_eq!(states(&line), [(1, TicketState::Called)]);
+    assert!(line.seats.is_empty() && line.ended.is_empty());
     let after = store.open_line(&kept, 0).await.unwrap();
     assert_eq!((after.identity, &after.seats, &after.ended), (2, &before.seats, &before.ended));
     assert_eq!((states(&after), after.frozen), (vec![(1, TicketState::Waiting)], Duration::from_secs(9)));
@@ -315,18 +320,20 @@ pub async fn a_line_opened_twice_goes_on(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
     store.open_line(&room, 1).await.unwrap();
     for _ in 0..3 {
-        store.take_number(&room, CITIZEN).await.unwrap();
+        store.take_number(&room, CITIZEN, WAITS).await.unwrap();
     }
-    store.record(&room, ticket(3, TicketState::Waiting));
+    for number in 1..=3 {
+        store.record(&room, ticket(number, TicketState::Waiting));
+    }
     let line = store.open_line(&room, 2).await.unwrap();
     assert_eq!((line.identity, line.origin, lane(&line, CITIZEN).mark), (1, Origin::Known, 3));
-    assert_eq!(states(&line), [(3, TicketState::Waiting)]);
-    assert_eq!(store.take_number(&room, CITIZEN).await, Ok(4));
+    assert_eq!(states(&line), [1, 2, 3].map(|number| (number, TicketState::Waiting)));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(4));
 }
 
 pub async fn a_room_that_is_not_open_gets_nothing(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
-    assert_eq!(store.take_number(&room, CITIZEN).await, Err(StoreError::NotOpen(room.clone())));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Err(StoreError::NotOpen(room.clone())));
     assert_eq!(store.lift(&room, CITIZEN, 3).await, Err(StoreError::NotOpen(room.clone())));
     store.record(&room, ticket(1, TicketState::Waiting));
     store.flush().await.unwrap();
@@ -337,7 +344,7 @@ pub async fn a_closed_store_says_so(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
     store.open_line(&room, 1).await.unwrap();
     store.close().await.unwrap();
-    assert_eq!(store.take_number(&room, CITIZEN).await, Err(StoreError::Closed));
+    assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Err(StoreError::Closed));
     assert_eq!(store.flush().await, Err(StoreError::Closed));
     assert_eq!(store.open_line(&room, 1).await, Err(StoreError::Closed));
     assert_eq!(store.close().await, Err(StoreError::Closed));

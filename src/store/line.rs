@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::tickets::{TicketPage, TicketRecord};
+use serde::{Deserialize, Serialize};
+
+use super::tickets::{TicketPage, TicketRecord, TicketState};
 use crate::domain::names::ClassId;
 use crate::domain::time::Unix;
 
@@ -11,7 +13,7 @@ pub type VisitorId = [u8; 16];
 
 /// Something that happened and shall be known after a restart. Facts about the same thing replace one another: the
 /// latest wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
     /// A ticket is now in this state.
     Ticket {
@@ -47,8 +49,19 @@ pub enum Fact {
     Frozen(Duration),
 }
 
+impl Fact {
+    /// Whether only the node that leads may say this.
+    pub fn is_decision(&self) -> bool {
+        match self {
+            Fact::Ticket { record, .. } => matches!(record.state, TicketState::Called | TicketState::Absent),
+            Fact::Forget { .. } | Fact::Frozen(_) => true,
+            Fact::Seat { .. } | Fact::SeatGone { .. } => false,
+        }
+    }
+}
+
 /// A seat at the portal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeatRecord {
     /// The number of the ticket that entered.
     pub number: u64,
@@ -65,7 +78,7 @@ pub struct SeatRecord {
 }
 
 /// How firmly a seat is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// The visitor has not shown the pass yet: it may be a client that keeps no cookies.
     Provisional,
@@ -111,8 +124,20 @@ pub struct Lane {
     pub issued: u64,
     /// Every ticket up to this number is done with ([`Fact::Forget`]).
     pub forgotten: u64,
+    /// Whether tickets may have been drawn of which nothing is known.
+    pub doubt: Doubt,
     /// The remembered tickets: page number and page, in order.
     pub pages: Vec<(u64, TicketPage)>,
+}
+
+/// Whether numbers up to the mark may have been drawn without being remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doubt {
+    /// They may: numbers are drawn before they are durable.
+    #[default]
+    NearTheMark,
+    /// They were not: whatever was drawn is remembered.
+    None,
 }
 
 impl Lane {

@@ -6,7 +6,9 @@
 
 mod embedded;
 mod line;
+mod news;
 mod tickets;
+mod valkey;
 
 #[cfg(test)]
 mod contract;
@@ -15,22 +17,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::time::Mono;
 
 pub use embedded::Embedded;
-pub use line::{Fact, Lane, Line, Origin, SeatRecord, Standing, VisitorId};
+pub use line::{Doubt, Fact, Lane, Line, Origin, SeatRecord, Standing, VisitorId};
+pub use news::{Drawn, Entry, Item, News, Own, Role};
 pub use tickets::{Script, TicketPage, TicketRecord, TicketState, UnknownRecord};
+pub use valkey::Valkey;
 
 /// The store of this process.
 #[derive(Debug)]
 pub enum Store {
     /// A file of this machine.
     Embedded(Embedded),
+    /// A Valkey or Redis server that several nodes share.
+    Valkey(Valkey),
 }
 
 /// Why the store did not do what it was asked. What was recorded before is not lost by any of these.
@@ -72,6 +79,9 @@ pub enum StoreError {
         /// The file.
         file: PathBuf,
     },
+    /// The server refuses us, or is not one that can be used.
+    #[error("store.url: {0}")]
+    Refused(Arc<str>),
     /// Nobody opened the line of this room, or it is just being reset.
     #[error("the line of room {0} is not open")]
     NotOpen(RoomName),
@@ -123,6 +133,7 @@ impl Store {
     pub async fn open(settings: &config::Store, clock: Clock, observer: Observer) -> Result<Store, StoreError> {
         match settings {
             config::Store::Embedded { path } => Embedded::open(path, clock, observer).await.map(Store::Embedded),
+            config::Store::Valkey(settings) => Valkey::open(settings, clock, observer).await.map(Store::Valkey),
         }
     }
 
@@ -133,6 +144,7 @@ impl Store {
     pub async fn open_line(&self, room: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
         match self {
             Store::Embedded(embedded) => embedded.open_line(room, fresh_identity).await,
+            Store::Valkey(valkey) => valkey.open_line(room, fresh_identity).await,
         }
     }
 
@@ -142,9 +154,10 @@ impl Store {
     /// # Errors
     /// `Full` or `Unreachable` when the mark is reached and cannot be extended (within two seconds), `NotOpen`, or
     /// `Closed`.
-    pub async fn take_number(&self, room: &RoomName, class: ClassId) -> Result<u64, StoreError> {
+    pub async fn take_number(&self, room: &RoomName, class: ClassId, drawn: Drawn) -> Result<u64, StoreError> {
         match self {
             Store::Embedded(embedded) => embedded.take_number(room, class).await,
+            Store::Valkey(valkey) => valkey.take_number(room, class, drawn).await,
         }
     }
 
@@ -156,6 +169,7 @@ impl Store {
     pub async fn lift(&self, room: &RoomName, class: ClassId, number: u64) -> Result<(), StoreError> {
         match self {
             Store::Embedded(embedded) => embedded.lift(room, class, number).await,
+            Store::Valkey(valkey) => valkey.lift(room, class, number).await,
         }
     }
 
@@ -164,6 +178,7 @@ impl Store {
     pub fn record(&self, room: &RoomName, fact: Fact) {
         match self {
             Store::Embedded(embedded) => embedded.record(room, fact),
+            Store::Valkey(valkey) => valkey.record(room, fact),
         }
     }
 
@@ -174,6 +189,7 @@ impl Store {
     pub async fn flush(&self) -> Result<(), StoreError> {
         match self {
             Store::Embedded(embedded) => embedded.flush().await,
+            Store::Valkey(valkey) => valkey.flush().await,
         }
     }
 
@@ -185,6 +201,7 @@ impl Store {
     pub async fn end_line(&self, room: &RoomName, fresh_identity: u64) -> Result<Line, StoreError> {
         match self {
             Store::Embedded(embedded) => embedded.end_line(room, fresh_identity).await,
+            Store::Valkey(valkey) => valkey.end_line(room, fresh_identity).await,
         }
     }
 
@@ -196,6 +213,7 @@ impl Store {
     pub async fn close(&self) -> Result<(), StoreError> {
         match self {
             Store::Embedded(embedded) => embedded.close().await,
+            Store::Valkey(valkey) => valkey.close().await,
         }
     }
 
@@ -203,6 +221,75 @@ impl Store {
     pub fn health(&self) -> watch::Receiver<Health> {
         match self {
             Store::Embedded(embedded) => embedded.health(),
+            Store::Valkey(valkey) => valkey.health(),
+        }
+    }
+
+    /// Whether several nodes share the line; who they are by themselves.
+    pub fn node(&self) -> Option<NodeId> {
+        match self {
+            Store::Embedded(_) => None,
+            Store::Valkey(valkey) => Some(valkey.node()),
+        }
+    }
+
+    /// Whether this node decides who is called and let in. A node of its own always does.
+    pub fn role(&self, room: &RoomName, now: Mono) -> Role {
+        match self {
+            Store::Embedded(_) => Role::Leads,
+            Store::Valkey(valkey) => valkey.role(room, now),
+        }
+    }
+
+    /// Whether what is told now reaches the other nodes promptly.
+    pub fn answers_promptly(&self, room: &RoomName, now: Mono) -> bool {
+        match self {
+            Store::Embedded(_) => true,
+            Store::Valkey(valkey) => valkey.answers_promptly(room, now),
+        }
+    }
+
+    /// What the clock shows that all nodes agree on, in milliseconds since 1970; 0 where there is only one.
+    pub fn millis(&self, room: &RoomName, now: Mono) -> u64 {
+        match self {
+            Store::Embedded(_) => 0,
+            Store::Valkey(valkey) => valkey.millis(room, now),
+        }
+    }
+
+    /// Tells the other nodes, if there are any. Never waits, is not durable.
+    pub fn tell(&self, room: &RoomName, said: Said) {
+        match self {
+            Store::Embedded(_) => {}
+            Store::Valkey(valkey) => valkey.tell(room, said),
+        }
+    }
+
+    /// Sends what was said as soon as the pace allows, not only with the next tick.
+    pub fn hurry(&self, room: &RoomName) {
+        match self {
+            Store::Embedded(_) => {}
+            Store::Valkey(valkey) => valkey.hurry(room),
+        }
+    }
+
+    /// What the nodes say of the line, from where [`Store::open_line`] found it, in the one order that all hear.
+    /// `None` where nobody else can say anything, and when somebody has it already.
+    pub fn news(&self, room: &RoomName) -> Option<mpsc::UnboundedReceiver<News>> {
+        match self {
+            Store::Embedded(_) => None,
+            Store::Valkey(valkey) => valkey.news(room),
+        }
+    }
+
+    /// Tells a store that may have lost the line what is known of it.
+    ///
+    /// # Errors
+    /// When it does not take it; it is to be told again then.
+    pub async fn tell_again(&self, room: &RoomName, line: &Line) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(_) => Ok(()),
+            Store::Valkey(valkey) => valkey.tell_again(room, line).await,
         }
     }
 }

@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// How far a ticket has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TicketState {
     /// In line, not called yet.
     Waiting,
@@ -20,7 +22,7 @@ pub enum TicketState {
 }
 
 /// Whether the visitor's page runs our script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Script {
     /// The page polls by itself.
     Runs,
@@ -29,7 +31,7 @@ pub enum Script {
 }
 
 /// What is remembered of one ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TicketRecord {
     /// How far it has come.
     pub state: TicketState,
@@ -47,7 +49,7 @@ const STATE: u8 = 0b0111;
 
 impl TicketRecord {
     /// The four bits on disk; never zero, which stands for "nothing known".
-    fn nibble(self) -> u8 {
+    pub(super) fn nibble(self) -> u8 {
         let state = match self.state {
             TicketState::Waiting => 1,
             TicketState::Called => 2,

@@ -326,6 +326,12 @@ pub struct RoomMetrics {
     pub admission_rate: Gauge,
     /// The wait that was shown at first, divided by the wait it became.
     pub wait_estimate_error_ratio: Histogram,
+    /// Nodes that serve the line, this one included.
+    pub nodes: IntGauge,
+    /// Of these, the nodes that define the room in another way.
+    pub nodes_disagreeing: IntGauge,
+    /// 1 when this node calls and lets in for all.
+    pub leads: IntGauge,
     states: [(RoomState, IntGauge); 4],
 }
 
@@ -565,6 +571,9 @@ impl fmt::Debug for LaneSeries {
 struct RoomSeries {
     admission_rate: GaugeVec,
     room_state: IntGaugeVec,
+    nodes: IntGaugeVec,
+    nodes_disagreeing: IntGaugeVec,
+    leads: IntGaugeVec,
     wait_estimate_error_ratio: HistogramVec,
 }
 
@@ -574,6 +583,14 @@ impl RoomSeries {
         Ok(RoomSeries {
             admission_rate: register(r, rate)?,
             room_state: gauges(r, "room_state", "1 for the state in force, 0 for the others.", &["room", "state"])?,
+            nodes: gauges(r, "nodes", "Nodes that serve the room's line, this one included.", &["room"])?,
+            nodes_disagreeing: gauges(
+                r,
+                "nodes_disagreeing",
+                "Nodes that serve the room's line and define the room in another way.",
+                &["room"],
+            )?,
+            leads: gauges(r, "leads", "1 when this node calls and lets in for all nodes.", &["room"])?,
             wait_estimate_error_ratio: histograms(
                 r,
                 "wait_estimate_error_ratio",
@@ -589,6 +606,9 @@ impl RoomSeries {
         RoomMetrics {
             admission_rate: self.admission_rate.with_label_values(&[room.as_str()]),
             wait_estimate_error_ratio: self.wait_estimate_error_ratio.with_label_values(&[room.as_str()]),
+            nodes: self.nodes.with_label_values(&[room.as_str()]),
+            nodes_disagreeing: self.nodes_disagreeing.with_label_values(&[room.as_str()]),
+            leads: self.leads.with_label_values(&[room.as_str()]),
             states: ROOM_STATES.map(state),
         }
     }
@@ -597,6 +617,9 @@ impl RoomSeries {
     fn remove(&self, room: &RoomName) {
         let _ = self.admission_rate.remove_label_values(&[room.as_str()]);
         let _ = self.wait_estimate_error_ratio.remove_label_values(&[room.as_str()]);
+        for gauge in [&self.nodes, &self.nodes_disagreeing, &self.leads] {
+            let _ = gauge.remove_label_values(&[room.as_str()]);
+        }
         for state in ROOM_STATES {
             let _ = self.room_state.remove_label_values(&[room.as_str(), room_state_text(state)]);
         }

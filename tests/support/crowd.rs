@@ -427,3 +427,43 @@ impl Visitor {
         self.crowd.note(|findings| findings.faults.push(what));
     }
 }
+
+/// Asserts that no two visitors have one number.
+pub fn no_number_twice(numbers: &HashMap<u64, u64>) {
+    let mut drawn: Vec<u64> = numbers.values().copied().collect();
+    drawn.sort_unstable();
+    let twice: Vec<_> = drawn.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "drawn twice: {twice:?}");
+}
+
+/// The largest excess over `rate x (T + tick) + burst` over all intervals T.
+pub fn worst_excess(entries: &[(u64, Instant)], rate: f64) -> f64 {
+    let Some((_, first)) = entries.first() else { return f64::MIN };
+    let slack = rate * 0.1 + (1.0 + rate * 0.1).max(rate * 0.25);
+    let mut lowest = f64::MAX;
+    let mut worst = f64::MIN;
+    for (before, (_, at)) in entries.iter().enumerate() {
+        let allowed = at.duration_since(*first).as_secs_f64() * rate;
+        lowest = lowest.min(before as f64 - allowed);
+        worst = worst.max(before as f64 + 1.0 - allowed - lowest - slack);
+    }
+    worst
+}
+
+/// Asserts that those who all stayed entered in the order of their numbers, but for `moments`.
+pub fn overtaken_by_nobody(numbers: &HashMap<u64, u64>, entries: &[(u64, Instant)], moments: Duration) {
+    let entered: Vec<(u64, Instant)> =
+        entries.iter().filter_map(|(visitor, at)| Some((*numbers.get(visitor)?, *at))).collect();
+    let mut by_number = entered;
+    by_number.sort_unstable_by_key(|(number, _)| *number);
+    let mut earliest_later: Option<(u64, Instant)> = None;
+    for (number, at) in by_number.iter().rev() {
+        if let Some((later, entered)) = earliest_later {
+            let ahead = at.saturating_duration_since(entered);
+            assert!(ahead < moments, "{later} entered {ahead:.1?} before {number}");
+        }
+        if earliest_later.is_none_or(|(_, earliest)| *at < earliest) {
+            earliest_later = Some((*number, *at));
+        }
+    }
+}

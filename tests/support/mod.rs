@@ -4,5 +4,6 @@ pub mod app;
 pub mod crowd;
 pub mod portal;
 pub mod process;
+pub mod redis;
 pub mod tomcat;
 pub mod wire;

@@ -8,7 +8,7 @@ use super::tests::opened;
 use super::*;
 use crate::domain::time::Unix;
 use crate::store::contract::{CITIZEN, room, seat, ticket, visitor};
-use crate::store::{Store, TicketState};
+use crate::store::{Drawn, Store, TicketState};
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let clock = Clock::system();
@@ -82,7 +82,7 @@ async fn calls() {
     let (clock, name) = (Clock::system(), room("r"));
     let begun = clock.now().mono;
     for _ in 0..1_000_000 {
-        store.take_number(&name, CITIZEN).await.unwrap();
+        store.take_number(&name, CITIZEN, Drawn::ToEnter).await.unwrap();
     }
     println!("a million numbers as fast as possible: {:?}", clock.now().mono.since(begun));
     let begun = clock.now().mono;

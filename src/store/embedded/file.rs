@@ -16,7 +16,7 @@ use redb::{
 };
 
 use super::super::StoreError;
-use super::super::line::{Lane, Line, Origin, SeatRecord, Standing, VisitorId};
+use super::super::line::{Doubt, Lane, Line, Origin, SeatRecord, Standing, VisitorId};
 use super::super::tickets::TicketPage;
 use super::disk::Disk;
 use super::pending::{Pending, Visit};
@@ -420,7 +420,7 @@ fn read_lanes(
             Ok((key.value().2, page_from_row(page.value())?))
         });
         let pages = pages.collect::<Result<_, Error>>()?;
-        found.push((ClassId(class), Lane { mark, issued, forgotten, pages }));
+        found.push((ClassId(class), Lane { mark, issued, forgotten, doubt: Doubt::NearTheMark, pages }));
     }
     Ok(found)
 }

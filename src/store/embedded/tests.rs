@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::time::Unix;
-use crate::store::Store;
 use crate::store::contract::{CITIZEN, Subject, every_property_holds, room};
+use crate::store::{Drawn, Store};
 
 /// A directory of its own, and a clock that stands still.
 struct Directory {
@@ -32,7 +32,7 @@ impl Subject for Directory {
     }
 
     async fn kill(&self, store: Store) {
-        let Store::Embedded(embedded) = store;
+        let Store::Embedded(embedded) = store else { panic!("another store") };
         embedded.abandon().await;
     }
 
@@ -158,7 +158,7 @@ async fn a_burst_is_served_in_the_order_of_arrival() {
         .map(|_| {
             tokio::spawn({
                 let store = std::sync::Arc::clone(&store);
-                async move { store.take_number(&room("r"), CITIZEN).await.unwrap() }
+                async move { store.take_number(&room("r"), CITIZEN, Drawn::ToEnter).await.unwrap() }
             })
         })
         .collect();

@@ -1,0 +1,343 @@
+//! One line on several nodes: what the nodes tell one another, and how each keeps a copy of the line by it.
+//!
+//! One node leads: it ticks the line, calls and lets in. The others follow: they tell what their visitors do and take
+//! over what the leader decided. All hear everything in one order, so that any of them can lead on.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::gate::{Came, Elsewhere};
+use super::line::{Asks, Conditions, Line, REFRESH_TICKS, Standstill};
+use super::names::ClassId;
+use super::tickets::{Number, State, Told};
+use super::time::{Mono, Now};
+
+/// A process that serves the line: random, new at each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+/// What one node tells the others of visitors who wait. What must outlast all of them is told as a fact of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Said {
+    /// A visitor asked, and was told when to ask again.
+    Heard {
+        /// The lane.
+        class: ClassId,
+        /// The ticket.
+        number: Number,
+        /// When to ask again.
+        told: Told,
+    },
+    /// A visitor's request waits at the gate of this node, or does so no more.
+    Gate {
+        /// The lane.
+        class: ClassId,
+        /// The ticket.
+        number: Number,
+        /// Whether a request is there that could enter.
+        open: bool,
+    },
+    /// The leader lets a ticket in whose request waits at the node.
+    Grant {
+        /// The lane.
+        class: ClassId,
+        /// The ticket.
+        number: Number,
+        /// Where the request waits.
+        node: NodeId,
+        /// When it was let in, by the store's clock, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// A ticket that was let in could not enter after all: nothing was forwarded.
+    Unspent {
+        /// The lane.
+        class: ClassId,
+        /// The ticket.
+        number: Number,
+    },
+    /// A turn got more time.
+    Extended {
+        /// The lane.
+        class: ClassId,
+        /// The ticket.
+        number: Number,
+    },
+    /// How the leader sees the room.
+    Pace {
+        /// Why nobody enters.
+        standstill: Option<Standstill>,
+        /// Thousandths of the rate.
+        ramp: u32,
+        /// Calls per entry.
+        learnt: f32,
+    },
+    /// The node is there, and its room is defined like this.
+    Here {
+        /// A digest of the definition.
+        definition: u64,
+    },
+}
+
+impl Said {
+    /// Whether only the node that leads may say this.
+    pub fn is_decision(&self) -> bool {
+        matches!(self, Said::Grant { .. } | Said::Pace { .. })
+    }
+}
+
+impl Line {
+    /// A tick of a node that follows: the clocks advance and the silent become absent. Nobody is called.
+    pub fn follow(&mut self, now: Now, conditions: Conditions) {
+        let elapsed = now.mono.since(self.last_tick);
+        self.last_tick = now.mono;
+        self.note_conditions(now.mono, conditions, elapsed);
+        self.advance_clocks(elapsed);
+        let clock = self.presence.now();
+        let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
+        for (_, lane) in &mut self.lanes {
+            lane.refresh_part(REFRESH_TICKS, clock, forget_before);
+            lane.gate.lapse(now.mono);
+            lane.catch_up();
+        }
+        self.began = self.lanes.iter().any(|(_, lane)| lane.waiting() > 0 || lane.claims() > 0);
+    }
+
+    /// Several nodes share the line: what is let in here enters elsewhere, a little later.
+    pub fn is_shared(&mut self) {
+        self.budget.save_little();
+    }
+
+    /// From now on this node leads: it begins with an empty budget, since the last leader may have spent it.
+    pub fn take_the_lead(&mut self, now: Mono) {
+        self.budget.drain(now);
+        self.learnt_elsewhere = 1.0;
+        self.began = false;
+    }
+
+    /// When the ticket's visitor was told to ask again.
+    pub fn told_last(&self, class: ClassId, number: Number) -> Told {
+        self.lane(class).map_or(Told::Sixty, |lane| lane.tickets.told(number))
+    }
+
+    /// Numbers were drawn by visitors who wait. Those known already stay as they are.
+    pub fn joined_elsewhere(&mut self, class: ClassId, numbers: RangeInclusive<Number>, asks: Asks, now: Now) {
+        let told = if asks == Asks::ByHand { Told::Plain } else { Told::Two };
+        let clock = self.presence.now();
+        for number in numbers {
+            if matches!(self.state(class, number), State::Unissued | State::InDoubt) {
+                self.lane_mut(class).join(number, told, clock, now.unix.seconds());
+                self.presence.told(told.interval());
+            }
+        }
+    }
+
+    /// Numbers were drawn by newcomers who go straight to the gate of another node.
+    pub fn went_straight_elsewhere(&mut self, class: ClassId, numbers: RangeInclusive<Number>, now: Now) {
+        for number in numbers {
+            if matches!(self.state(class, number), State::Unissued | State::InDoubt) {
+                let clock = self.presence.now();
+                let lane = self.lane_mut(class);
+                lane.join(number, Told::Two, clock, now.unix.seconds());
+                lane.tickets.set(number, State::Called);
+            }
+        }
+    }
+
+    /// A visitor asked at another node.
+    pub fn heard_elsewhere(&mut self, class: ClassId, number: Number, told: Told, now: Now) {
+        let waits = matches!(self.state(class, number), State::Waiting | State::Absent);
+        self.polls = self.polls.saturating_add(u32::from(waits));
+        let clock = self.presence.now();
+        let lane = self.lane_mut(class);
+        lane.tickets.hear(number, told, clock, now.unix.seconds());
+        lane.gate.seen(number, now.mono);
+        if waits {
+            self.presence.told(told.interval());
+        }
+    }
+
+    /// What was heard of a ticket here counts, although the leader counted it as absent just before.
+    pub fn heard_again(&mut self, class: ClassId, number: Number, told: Told, now: Now) {
+        if self.state(class, number) == State::Absent {
+            let clock = self.presence.now();
+            self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
+        }
+    }
+
+    /// The leader called the ticket.
+    /// Returns whether it waited.
+    pub fn called_elsewhere(&mut self, class: ClassId, number: Number) -> bool {
+        let waited =
+            matches!(self.state(class, number), State::Waiting | State::Absent | State::InDoubt | State::Unissued);
+        if waited {
+            let ends = self.claim_clock + self.terms.claim_window;
+            self.lane_mut(class).give_turn(number, None, ends);
+        }
+        waited
+    }
+
+    /// The leader counts the ticket as absent, or its turn has lapsed.
+    pub fn absent_elsewhere(&mut self, class: ClassId, number: Number) {
+        match self.state(class, number) {
+            State::Waiting | State::InDoubt => self.lane_mut(class).tickets.set(number, State::Absent),
+            State::Called => self.lane_mut(class).lapse(number),
+            _ => {}
+        }
+    }
+
+    /// The ticket went in elsewhere.
+    pub fn entered_elsewhere(&mut self, class: ClassId, number: Number) {
+        if self.state(class, number) != State::Forgotten {
+            self.lane_mut(class).entered(number);
+        }
+    }
+
+    /// The ticket gave its place up elsewhere.
+    pub fn left_elsewhere(&mut self, class: ClassId, number: Number) {
+        if !matches!(self.state(class, number), State::Entered | State::Forgotten) {
+            self.lane_mut(class).left(number);
+        }
+    }
+
+    /// A request of the ticket waits at another node, or does so no more.
+    pub fn at_gate_elsewhere(&mut self, class: ClassId, number: Number, elsewhere: Elsewhere, now: Mono) {
+        if self.state(class, number) == State::Called {
+            let lane = self.lane_mut(class);
+            lane.note_arrival(number, now);
+            let came = if lane.claim_ends(number).is_some() { Came::Called } else { Came::Straight };
+            lane.gate.hold_elsewhere(number, came, elsewhere, now);
+        }
+    }
+
+    /// The leader let the ticket in: it has an admission.
+    pub fn granted(&mut self, class: ClassId, number: Number) {
+        self.entered_elsewhere(class, number);
+    }
+
+    /// The ticket was let in and could not enter: it keeps its turn. The leader gets the admission back.
+    pub fn unspent(&mut self, class: ClassId, number: Number) {
+        if self.state(class, number) == State::Entered {
+            let ends = self.claim_clock + self.terms.claim_window;
+            self.lane_mut(class).give_turn(number, None, ends);
+        }
+    }
+
+    /// Puts an admission back that reached nobody.
+    pub fn give_admission_back(&mut self) {
+        self.budget.give_back();
+    }
+
+    /// What the leader has learnt of those it calls.
+    pub fn learnt_elsewhere(&mut self, calls_per_entry: f32) {
+        self.learnt_elsewhere = f64::from(calls_per_entry).clamp(1.0, 12.0);
+    }
+
+    /// How long a turn given now is kept.
+    pub fn claim_window(&self) -> Duration {
+        self.terms.claim_window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::TICK;
+    use super::super::line::{Arrival, Standing, Terms};
+    use super::super::time::Unix;
+    use super::*;
+
+    const CLASS: ClassId = ClassId(7);
+
+    fn terms() -> Terms {
+        Terms {
+            rate: "10/s".parse().unwrap(),
+            claim_window: Duration::from_secs(1200),
+            ticket_lifetime: Duration::from_secs(86_400),
+            gate_wait: Duration::from_secs(5),
+        }
+    }
+
+    fn at(ticks: u64) -> Now {
+        let since = TICK * u32::try_from(ticks).unwrap();
+        Now { mono: Mono(0) + since, unix: Unix(1_000_000_000) + since, wall: Unix(1_000_000_000) + since }
+    }
+
+    #[test]
+    fn a_follower_shows_what_the_leader_decided() {
+        let (mut leader, mut follower) = (Line::new(terms(), Mono(0)), Line::new(terms(), Mono(0)));
+        for line in [&mut leader, &mut follower] {
+            line.joined_elsewhere(CLASS, 1..=40, Asks::Scripted, at(0));
+        }
+        for tick in 1..=5 {
+            for (class, moved) in leader.tick(at(tick), Conditions::FINE).moved {
+                for number in moved.called {
+                    assert!(follower.called_elsewhere(class, number));
+                }
+            }
+            follower.follow(at(tick), Conditions::FINE);
+        }
+        for number in 1..=40 {
+            let of = |line: &Line| match line.standing(CLASS, number, Asks::Scripted) {
+                Standing::Waiting { ahead, .. } => Some(ahead),
+                _ => None,
+            };
+            assert_eq!(of(&leader), of(&follower), "{number}");
+        }
+        assert!(follower.lane(CLASS).unwrap().now_serving() > 0);
+    }
+
+    #[test]
+    fn a_follower_calls_nobody() {
+        let mut follower = Line::new(terms(), Mono(0));
+        follower.joined_elsewhere(CLASS, 1..=40, Asks::Scripted, at(0));
+        (1..=100).for_each(|tick| follower.follow(at(tick), Conditions::FINE));
+        assert_eq!(follower.lane(CLASS).unwrap().now_serving(), 0);
+    }
+
+    #[test]
+    fn the_leader_lets_in_by_number_whoever_waits_where() {
+        let mut leader = Line::new(terms(), Mono(0));
+        leader.joined_elsewhere(CLASS, 1..=3, Asks::Scripted, at(0));
+        leader.tick(at(1), Conditions::FINE);
+        assert_eq!(leader.arrive(CLASS, 2, at(1).mono), Arrival::AtGate);
+        leader.at_gate_elsewhere(CLASS, 1, Elsewhere::Open, at(1).mono);
+        leader.at_gate_elsewhere(CLASS, 3, Elsewhere::Open, at(1).mono);
+        leader.at_gate_elsewhere(CLASS, 3, Elsewhere::Closed, at(1).mono);
+        let entered: Vec<Number> = (2..40).filter_map(|tick| Some(leader.enter_next(at(tick).mono)?.number)).collect();
+        assert_eq!(entered, [1, 2]);
+    }
+
+    #[test]
+    fn a_new_leader_begins_with_an_empty_budget() {
+        let mut follower = Line::new(terms(), Mono(0));
+        follower.joined_elsewhere(CLASS, 1..=3, Asks::Scripted, at(0));
+        (1..=100).for_each(|tick| follower.follow(at(tick), Conditions::FINE));
+        follower.called_elsewhere(CLASS, 1);
+        follower.at_gate_elsewhere(CLASS, 1, Elsewhere::Open, at(100).mono);
+        follower.take_the_lead(at(100).mono);
+        assert_eq!(follower.enter_next(at(100).mono), None);
+        assert!(follower.enter_next(at(101).mono).is_some());
+    }
+
+    #[test]
+    fn an_entry_that_was_unspent_keeps_its_turn() {
+        let mut line = Line::new(terms(), Mono(0));
+        line.joined_elsewhere(CLASS, 1..=1, Asks::Scripted, at(0));
+        line.called_elsewhere(CLASS, 1);
+        line.granted(CLASS, 1);
+        line.unspent(CLASS, 1);
+        assert!(matches!(line.standing(CLASS, 1, Asks::Scripted), Standing::YourTurn { .. }));
+    }
+
+    #[test]
+    fn who_entered_is_not_called_again_by_a_late_word() {
+        let mut line = Line::new(terms(), Mono(0));
+        line.joined_elsewhere(CLASS, 1..=1, Asks::Scripted, at(0));
+        line.called_elsewhere(CLASS, 1);
+        line.entered_elsewhere(CLASS, 1);
+        assert!(!line.called_elsewhere(CLASS, 1));
+        line.left_elsewhere(CLASS, 1);
+        assert_eq!(line.standing(CLASS, 1, Asks::Scripted), Standing::Entered);
+    }
+}

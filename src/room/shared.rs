@@ -1,0 +1,518 @@
+//! A room whose line several nodes share: telling the others what happens here, and hearing what happens there.
+//!
+//! Every node keeps a copy of the line and answers its visitors from it. One node leads: it calls and lets in, here and
+//! at the other nodes' gates. Where the store is of this machine alone, this node always leads and nobody listens.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::gate::Call;
+use super::restore::{Sharing, line_of};
+use super::{Around, Inner, Key, LiveRoom, Ticket};
+use crate::clock::Clock;
+use crate::config;
+use crate::domain::budget::WHOLE;
+use crate::domain::gate::Elsewhere;
+use crate::domain::line::{Asks, Conditions, Knock, Standing, Standstill};
+use crate::domain::mirror::{NodeId, Said};
+use crate::domain::names::ClassId;
+use crate::domain::tickets::{State, Told};
+use crate::domain::time::{Mono, Now};
+use crate::domain::token::VisitorId;
+use crate::proxy::Portal;
+use crate::store::{
+    self, Doubt, Drawn, Entry, Fact, Health, Item, Lane, News, Origin, Own, Role, Script, StoreError, TicketPage,
+    TicketRecord, TicketState,
+};
+
+/// A grant is worth nothing after this time: many that come late together would be more than the rate.
+const GRANT_LASTS: Duration = Duration::from_millis(150);
+
+/// How long a number drawn may take to be heard of.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// When the leader has not heard by then that its grant was used, the ticket stands at the gate again.
+const GRANT_LOST: Duration = Duration::from_millis(1500);
+
+/// A node says once a second that it is there; after this time without, nobody is let in at its gate.
+const NODE_GONE: Duration = Duration::from_millis(2500);
+
+/// How often the leader says how it sees the room, if nothing changes, in ticks.
+const PACE_EVERY: u32 = 10;
+
+/// What is known of the other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    role: Option<Role>,
+    /// Where a request of a ticket waits, if not here.
+    at: HashMap<Key, NodeId>,
+    /// Tickets of which the others know that a request waits here.
+    told: HashSet<Key>,
+    /// Tickets let in elsewhere of which nothing was heard since.
+    granted: HashMap<Key, Mono>,
+    /// When each node was last heard of, and how it defines the room.
+    nodes: HashMap<NodeId, (Mono, u64)>,
+    /// How the leader sees the room.
+    pace: Option<(Option<Standstill>, u32)>,
+    /// What was told of the pace, and how many ticks ago.
+    told_pace: (Option<Said>, u32),
+    /// Whether a request that waits here could be forwarded.
+    cannot_forward: bool,
+    /// The highest number of each lane that was heard to be drawn.
+    drawn: HashMap<ClassId, u64>,
+    /// Calls heard of since the last tick.
+    called: u64,
+    /// Whether a disagreement about the room's definition was logged.
+    complained: bool,
+}
+
+impl Others {
+    /// Entries granted to other nodes that have not shown up as seats yet.
+    pub(super) fn granted(&self) -> u64 {
+        self.granted.len() as u64
+    }
+}
+
+/// Whether somebody at another node was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Granted {
+    /// Somebody was, or was found to have gone.
+    Somebody,
+    /// There is no admission.
+    Nobody,
+}
+
+impl LiveRoom {
+    /// Whether other nodes serve the same line.
+    pub(super) fn is_shared(&self) -> bool {
+        self.store.node().is_some()
+    }
+
+    /// Tells the other nodes.
+    pub(super) fn tell(&self, said: Said) {
+        self.store.tell(&self.name, said);
+    }
+
+    /// Waits until all numbers up to `number` were heard of, wherever they were drawn: who is noted before the others
+    /// would go before them.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(super) async fn heard_of_all_before(&self, class: ClassId, number: u64) -> Result<(), StoreError> {
+        let is_heard = |_: &()| self.lock().others.drawn.get(&class).is_some_and(|drawn| *drawn >= number);
+        let mut drawn = self.drawn.subscribe();
+        match tokio::time::timeout(HEARD_WITHIN, drawn.wait_for(is_heard)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Unreachable("what is said is heard too late".into())),
+        }
+    }
+
+    /// Why nobody enters when the store that all share is not there: nobody knows what the others do.
+    pub(super) fn store_unreachable(&self) -> Option<Standstill> {
+        let away = self.is_shared() && *self.store.health().borrow() != Health::Good;
+        away.then_some(Standstill::StoreUnreachable)
+    }
+
+    /// The part this node plays; when it begins to lead, the line hears of it.
+    pub(super) fn role(&self, inner: &mut Inner, now: Now) -> Role {
+        let role = self.store.role(&self.name, now.mono);
+        if role == Role::Leads && inner.others.role == Some(Role::Follows) {
+            tracing::info!(room = %self.name, "this node leads the line now");
+            inner.line.take_the_lead(now.mono);
+            inner.others.granted.clear();
+        }
+        if role == Role::Follows && inner.others.role == Some(Role::Leads) {
+            tracing::info!(room = %self.name, "this node follows another now");
+        }
+        inner.others.role = Some(role);
+        role
+    }
+
+    /// A tick of a node that follows.
+    pub(super) fn follow(&self, mut inner: MutexGuard<'_, Inner>, here: Conditions, now: Now) {
+        let held = here.standstill.filter(|standstill| *standstill == Standstill::OperatorHold);
+        let (standstill, ramp) = inner.others.pace.unwrap_or((None, WHOLE));
+        let standstill = held.or(self.store_unreachable()).or(standstill);
+        inner.line.follow(now, Conditions { standstill, ramp, ..here });
+        inner.last_tick = now.mono;
+        inner.note_still(now);
+        let classes: Vec<ClassId> = inner.line.lanes().map(|(class, _)| class).collect();
+        for class in classes {
+            for number in inner.line.time_to_knock(class) {
+                inner.news.remove(&Key { class, number });
+            }
+        }
+        let called = std::mem::take(&mut inner.others.called);
+        inner.measure(called);
+        self.tell_gate(&mut inner);
+    }
+
+    /// Notes whether requests that wait here could be forwarded.
+    pub(super) fn note_around(&self, inner: &mut Inner, around: Around) {
+        inner.others.cannot_forward = around.standstill == Some(Standstill::PortalUnhealthy);
+    }
+
+    /// Tells the others for which tickets a request waits here, as far as they do not know.
+    pub(super) fn tell_gate(&self, inner: &mut Inner) {
+        if !self.is_shared() {
+            return;
+        }
+        let open: HashSet<Key> =
+            if inner.others.cannot_forward { HashSet::new() } else { inner.at_gate.keys().copied().collect() };
+        let gone = inner.others.told.difference(&open).map(|key| (*key, false));
+        let come = open.difference(&inner.others.told).map(|key| (*key, true));
+        let changes: Vec<(Key, bool)> = gone.chain(come).collect();
+        for (Key { class, number }, open) in &changes {
+            self.tell(Said::Gate { class: *class, number: *number, open: *open });
+        }
+        inner.others.told = open;
+        if !changes.is_empty() {
+            self.store.hurry(&self.name);
+        }
+    }
+
+    /// The leader's tick: those who went silent are dealt with, and the others hear how it sees the room.
+    pub(super) fn lead(&self, inner: &mut Inner, now: Now) {
+        if !self.is_shared() {
+            return;
+        }
+        let lost: Vec<Key> = keys(&inner.others.granted, |since| now.mono.since(*since) > GRANT_LOST);
+        for key in lost {
+            inner.others.granted.remove(&key);
+            inner.line.unspent(key.class, key.number);
+        }
+        let is_gone =
+            |node: &NodeId| inner.others.nodes.get(node).is_none_or(|(heard, _)| now.mono.since(*heard) > NODE_GONE);
+        let unattended: Vec<Key> = keys(&inner.others.at, is_gone);
+        for key in unattended {
+            inner.others.at.remove(&key);
+            inner.line.at_gate_elsewhere(key.class, key.number, Elsewhere::Closed, now.mono);
+        }
+        self.tell_pace(inner);
+        self.tell_gate(inner);
+    }
+
+    fn tell_pace(&self, inner: &mut Inner) {
+        let learnt = (inner.line.learnt_calls_per_entry() * 10.0).round() / 10.0;
+        let pace = Said::Pace { standstill: inner.line.standstill(), ramp: inner.line.ramp(), learnt: learnt as f32 };
+        let (told, ticks) = inner.others.told_pace;
+        if told == Some(pace) && ticks < PACE_EVERY {
+            inner.others.told_pace.1 += 1;
+            return;
+        }
+        inner.others.told_pace = (Some(pace), 0);
+        self.tell(pace);
+    }
+
+    /// Once a second: this node is there, and so are the visitors whose requests it holds.
+    pub(super) fn tell_of_this_node(&self, settings: &config::Room, seconds: u32) {
+        if !self.is_shared() {
+            return;
+        }
+        self.tell(Said::Here { definition: definition(settings) });
+        for (id, seat) in self.seats.open() {
+            if seat.touch(seconds) {
+                self.record(Fact::Seat { id: id.0, seat: seat.record() });
+            }
+        }
+        let mut inner = self.lock();
+        inner.others.told.clear();
+        self.tell_gate(&mut inner);
+    }
+
+    /// Lets the next ticket at the gate in whose request waits at another node.
+    pub(super) fn grant_elsewhere(&self, inner: &mut Inner, now: Now) -> Granted {
+        let Some((class, number)) = inner.line.next_at_gate() else { return Granted::Nobody };
+        let key = Key { class, number };
+        let Some(node) = inner.others.at.get(&key).copied() else {
+            inner.line.at_gate_elsewhere(class, number, Elsewhere::Closed, now.mono);
+            return Granted::Somebody;
+        };
+        // What was granted while the store is slow would arrive all at once.
+        if !self.store.answers_promptly(&self.name, now.mono) || inner.line.enter_next(now.mono).is_none() {
+            return Granted::Nobody;
+        }
+        inner.others.at.remove(&key);
+        inner.others.granted.insert(key, now.mono);
+        let at_ms = self.store.millis(&self.name, now.mono);
+        self.tell(Said::Grant { class, number, node, at_ms });
+        self.store.hurry(&self.name);
+        Granted::Somebody
+    }
+
+    /// Hears what happens in the store until that is closed.
+    pub async fn listen(self: Arc<Self>, mut news: mpsc::UnboundedReceiver<News>, portal: Arc<Portal>, clock: Clock) {
+        while let Some(news) = news.recv().await {
+            let now = clock.now();
+            match news {
+                News::Entry(entry) => self.hear(entry, &portal, now),
+                News::Anew(line) => self.begin_anew(&line, now),
+                News::Doubtful => self.tell_again().await,
+            }
+            self.let_in(&portal, now);
+        }
+    }
+
+    fn hear(self: &Arc<Self>, entry: Entry, portal: &Portal, now: Now) {
+        for item in entry.items {
+            if let Item::Drawn { class, last, .. } = item {
+                self.lock().others.drawn.insert(class, last);
+            }
+            match item {
+                Item::Drawn { class, first, last, drawn: Drawn::ToWait(asks) } => {
+                    self.lock().line.joined_elsewhere(class, first..=last, asks, now);
+                }
+                Item::Drawn { class, first, last, drawn: Drawn::ToEnter } if entry.own == Own::Others => {
+                    self.lock().line.went_straight_elsewhere(class, first..=last, now);
+                }
+                Item::Fact(fact) if entry.own == Own::Others => self.hear_fact(fact, now),
+                Item::Said(Said::Grant { class, number, node, at_ms }) if Some(node) == self.store.node() => {
+                    let age = self.store.millis(&self.name, now.mono).saturating_sub(at_ms);
+                    self.take_grant(Key { class, number }, Duration::from_millis(age), portal, now);
+                }
+                Item::Said(said) if entry.own == Own::Others => self.hear_said(said, entry.from, now),
+                // What we said while others decided may have been undone in our copy by what they said before.
+                Item::Said(Said::Heard { class, number, told }) if entry.own == Own::AsFollower => {
+                    self.lock().line.heard_again(class, number, told, now);
+                }
+                Item::Drawn { .. } | Item::Fact(_) | Item::Said(_) => {}
+            }
+        }
+        self.drawn.send_replace(());
+    }
+
+    fn hear_fact(self: &Arc<Self>, fact: Fact, now: Now) {
+        match fact {
+            Fact::Ticket { class, number, record } => self.hear_ticket(Key { class, number }, record, now),
+            Fact::Forget { class, through } => self.lock().line.restore_done(class, through, now),
+            Fact::Seat { id, seat } => self.seats.note(VisitorId(id), &seat),
+            Fact::SeatGone { id, ended_until } => {
+                if let Some(until) = ended_until {
+                    self.seats.put_ended(VisitorId(id), until);
+                }
+                self.seats.free(&VisitorId(id));
+            }
+            Fact::Frozen(span) => {
+                self.frozen_ms.fetch_max(u64::try_from(span.as_millis()).unwrap_or(0), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn hear_ticket(&self, key: Key, record: TicketRecord, now: Now) {
+        let Key { class, number } = key;
+        let mut inner = self.lock();
+        match record.state {
+            TicketState::Waiting => {
+                let asks = if record.script == Script::Plain { Asks::ByHand } else { Asks::Scripted };
+                inner.line.joined_elsewhere(class, number..=number, asks, now);
+            }
+            TicketState::Called => {
+                if inner.line.called_elsewhere(class, number) {
+                    inner.others.called += 1;
+                    inner.news.remove(&key);
+                }
+            }
+            TicketState::Absent => inner.line.absent_elsewhere(class, number),
+            TicketState::Left => {
+                inner.line.left_elsewhere(class, number);
+                inner.news.remove(&key);
+            }
+            TicketState::Entered => {
+                inner.line.entered_elsewhere(class, number);
+                inner.others.granted.remove(&key);
+                inner.others.at.remove(&key);
+                inner.others.told.remove(&key);
+                for waiter in inner.at_gate.remove(&key).unwrap_or_default() {
+                    waiter.tell(Call::Follow);
+                }
+            }
+        }
+    }
+
+    fn hear_said(&self, said: Said, from: NodeId, now: Now) {
+        let mut inner = self.lock();
+        match said {
+            Said::Heard { class, number, told } => inner.line.heard_elsewhere(class, number, told, now),
+            Said::Gate { class, number, open: true } => {
+                inner.others.nodes.entry(from).or_insert((now.mono, 0)).0 = now.mono;
+                inner.others.at.insert(Key { class, number }, from);
+                inner.line.at_gate_elsewhere(class, number, Elsewhere::Open, now.mono);
+            }
+            Said::Gate { class, number, open: false } => {
+                let key = Key { class, number };
+                if inner.others.at.get(&key) == Some(&from) {
+                    inner.others.at.remove(&key);
+                    inner.line.at_gate_elsewhere(class, number, Elsewhere::Closed, now.mono);
+                }
+            }
+            Said::Unspent { class, number } => {
+                inner.line.unspent(class, number);
+                if inner.others.granted.remove(&Key { class, number }).is_some() {
+                    inner.line.give_admission_back();
+                }
+            }
+            Said::Extended { class, number } => {
+                inner.line.extend(class, number);
+            }
+            Said::Pace { standstill, ramp, learnt } => {
+                inner.others.pace = Some((standstill, ramp));
+                inner.line.learnt_elsewhere(learnt);
+            }
+            Said::Here { definition } => {
+                inner.others.nodes.insert(from, (now.mono, definition));
+                inner.others.nodes.retain(|_, (heard, _)| now.mono.since(*heard) < 2 * NODE_GONE);
+            }
+            Said::Grant { .. } => {}
+        }
+    }
+
+    /// The leader lets a ticket in whose request waits here.
+    fn take_grant(self: &Arc<Self>, key: Key, age: Duration, portal: &Portal, now: Now) {
+        let mut inner = self.lock();
+        let is_there = inner.at_gate.get(&key).is_some_and(|waiting| waiting.iter().any(|waiter| !waiter.has_gone()));
+        let slot = if is_there && age <= GRANT_LASTS { portal.try_slot_for_newcomer() } else { None };
+        let Some(slot) = slot else {
+            // What is still here is announced again with the next tick.
+            inner.others.told.remove(&key);
+            self.tell(Said::Unspent { class: key.class, number: key.number });
+            self.store.hurry(&self.name);
+            return;
+        };
+        let waiting = inner.at_gate.remove(&key).unwrap_or_default();
+        inner.others.told.remove(&key);
+        inner.line.granted(key.class, key.number);
+        let seat = waiting.first().map(|first| self.take_seat(key, first, now));
+        drop(inner);
+        if let Some(seat) = seat {
+            self.grant(key, seat, waiting, slot);
+        }
+    }
+
+    /// What this node knew of the line was out of date.
+    fn begin_anew(&self, line: &store::Line, now: Now) {
+        tracing::warn!(room = %self.name, "this node takes the line up anew from the store");
+        let settings = self.settings();
+        let mut inner = self.lock();
+        inner.line = line_of(&settings, line, Sharing::Shared, now);
+        inner.news.clear();
+        inner.others = Others::default();
+        inner.others.drawn = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
+        if self.identity.swap(line.identity, Ordering::Relaxed) != line.identity {
+            inner.at_gate.clear();
+        }
+        let waiting: Vec<(Key, usize)> = inner.at_gate.iter().map(|(key, waiting)| (*key, waiting.len())).collect();
+        for (key, requests) in waiting {
+            for _ in 0..requests {
+                inner.line.arrive(key.class, key.number, now.mono);
+            }
+        }
+        self.tell_gate(&mut inner);
+        drop(inner);
+        for (id, seat) in &line.seats {
+            self.seats.note(VisitorId(*id), seat);
+        }
+        for (id, until) in &line.ended {
+            self.seats.put_ended(VisitorId(*id), *until);
+        }
+    }
+
+    /// The store may have lost what it knew: it hears it from here.
+    async fn tell_again(&self) {
+        let line = self.image();
+        match self.store.tell_again(&self.name, &line).await {
+            Ok(()) => tracing::warn!(room = %self.name, "the store may have lost its last writes and was told again"),
+            Err(error) => tracing::error!(room = %self.name, %error, "the store may have lost its last writes"),
+        }
+    }
+
+    /// The line as this node knows it.
+    fn image(&self) -> store::Line {
+        let inner = self.lock();
+        let lanes = inner.line.lanes().map(|(class, lane)| {
+            let forgotten = lane.done_through();
+            let mut pages: Vec<(u64, TicketPage)> = Vec::new();
+            for number in forgotten + 1..=lane.issued() {
+                let Some(record) = record_of(lane.state(number), lane.told(number)) else { continue };
+                let page = TicketPage::holding(number);
+                if pages.last().is_none_or(|(last, _)| *last != page) {
+                    pages.push((page, TicketPage::blank()));
+                }
+                if let Some((_, page)) = pages.last_mut() {
+                    page.set(number, record);
+                }
+            }
+            (class, Lane { mark: lane.issued(), issued: lane.issued(), forgotten, doubt: Doubt::None, pages })
+        });
+        store::Line {
+            identity: self.identity.load(Ordering::Relaxed),
+            origin: Origin::Known,
+            lanes: lanes.collect(),
+            seats: self.seats.records(),
+            ended: self.seats.ended(),
+            frozen: self.frozen(),
+            last_durable: None,
+        }
+    }
+
+    /// How many nodes were heard of lately, this one included, and how many of them define the room in another way.
+    pub fn nodes(&self, now: Mono) -> (u64, u64) {
+        let ours = definition(&self.settings());
+        let mut inner = self.lock();
+        let here = inner.others.nodes.values().filter(|(heard, _)| now.since(*heard) <= NODE_GONE);
+        let (nodes, disagree) = here.fold((1, 0), |(nodes, disagree), (_, theirs)| {
+            (nodes + 1, disagree + u64::from(*theirs != ours && *theirs != 0))
+        });
+        if disagree > 0 && !inner.others.complained {
+            tracing::error!(
+                room = %self.name,
+                nodes = disagree,
+                "other nodes define this room in another way: give all nodes the same configuration"
+            );
+        }
+        inner.others.complained = disagree > 0;
+        (nodes, disagree)
+    }
+}
+
+impl Inner {
+    /// A ticket let in at another node that has not been heard of since has its turn still: that node may be gone.
+    pub(super) fn unless_under_way(&self, ticket: &Ticket, standing: Standing) -> Standing {
+        if standing == Standing::Entered && self.others.granted.contains_key(&Key::of(ticket)) {
+            return Standing::YourTurn { ahead_at_gate: None, knock: Knock::Later, left: self.line.claim_window() };
+        }
+        standing
+    }
+}
+
+fn keys<T>(map: &HashMap<Key, T>, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
+    map.iter().filter(|(_, value)| wanted(value)).map(|(key, _)| *key).collect()
+}
+
+/// A digest of how a node defines the room. The state and what its pages say are not part of it: they change in operation.
+fn definition(settings: &config::Room) -> u64 {
+    let settings = config::Room {
+        state: config::RoomState::Open,
+        message: config::LocalText::default(),
+        page: config::RoomPage::default(),
+        ..settings.clone()
+    };
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(format!("{settings:?}")));
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
+}
+
+fn record_of(state: State, told: Told) -> Option<TicketRecord> {
+    let state = match state {
+        State::Waiting => TicketState::Waiting,
+        State::Absent => TicketState::Absent,
+        State::Called => TicketState::Called,
+        State::Entered => TicketState::Entered,
+        State::Left => TicketState::Left,
+        State::Unissued | State::InDoubt | State::Forgotten => return None,
+    };
+    Some(TicketRecord { state, script: if told == Told::Plain { Script::Plain } else { Script::Runs } })
+}
