@@ -31,6 +31,7 @@ use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
+use crate::waiting_room::preview::Previews;
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +93,6 @@ pub struct App {
 struct Control {
     path: Option<PathBuf>,
     clock: Clock,
-    assets: Arc<Assets>,
     store: Arc<Store>,
     portal: Arc<Portal>,
     metrics: Arc<Metrics>,
@@ -101,6 +101,7 @@ struct Control {
     snapshot: watch::Sender<Arc<Snapshot>>,
     limits: watch::Sender<Limits>,
     admin: watch::Sender<Arc<config::Admin>>,
+    previews: watch::Sender<Arc<Previews>>,
 }
 
 impl App {
@@ -309,6 +310,13 @@ async fn snapshot(
     Ok(Snapshot { config: config.clone(), rooms, keyring: keyring.clone(), assets: assets.clone() })
 }
 
+/// Made-up pages of the rooms that are configured.
+fn previews(snapshot: &Snapshot) -> Previews {
+    let rooms = snapshot.rooms.iter().filter(|room| room.tenure == Tenure::Configured);
+    let rooms = rooms.map(|room| (room.frame.clone(), room.settings.time_zone.clone())).collect();
+    Previews::new(snapshot.assets.clone(), rooms)
+}
+
 /// Lets every room that shares its line hear the other nodes, if it does not yet.
 fn listen(snapshot: &Snapshot, store: &Store, portal: &Arc<Portal>, clock: &Clock) {
     for room in &snapshot.rooms {
@@ -368,9 +376,10 @@ impl Control {
         let (key_dir, activate_after) = (&config.tokens.key_dir, config.tokens.activate_after);
         let keyring = Arc::new(keys::load_or_create(key_dir, activate_after).map_err(StartError::Keys)?);
         let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
-        let assets = Arc::new(Assets::built_in()?);
+        let assets = Arc::new(Assets::load(&config.page)?);
         let config = Arc::new(config);
         let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
+        let previews = watch::Sender::new(Arc::new(previews(&first)));
         let snapshot = watch::Sender::new(Arc::new(first));
         let portal = Portal::new(&config.portal);
         let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
@@ -388,7 +397,6 @@ impl Control {
         Ok(Control {
             path: path.map(Path::to_owned),
             clock,
-            assets,
             store,
             portal,
             metrics,
@@ -397,12 +405,14 @@ impl Control {
             snapshot,
             limits: watch::Sender::new(config.server.limits.clone()),
             admin: watch::Sender::new(Arc::new(config.admin.clone())),
+            previews,
         })
     }
 
     fn admin(&self, token: AdminToken, status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Admin {
         let reports = LeakReports { leaks: self.leaks.clone(), snapshot: self.snapshot.subscribe() };
-        Admin::new(self.admin.subscribe(), token, self.metrics.clone(), status, commands, self.clock.clone())
+        let (settings, previews) = (self.admin.subscribe(), self.previews.subscribe());
+        Admin::new(settings, token, self.metrics.clone(), status, previews, commands, self.clock.clone())
             .with_leaks(reports)
     }
 
@@ -434,9 +444,9 @@ impl Control {
                 if raises_a_rate(&in_force.config, &config) {
                     self.leaks.ask_before_a_raise(&config).await;
                 }
-                self.read_keys_and_apply(config).await
+                self.read_files_and_apply(config).await
             }
-            Reload::Unchanged => self.read_keys_and_apply(in_force.config.clone()).await.unchanged(),
+            Reload::Unchanged => self.read_files_and_apply(in_force.config.clone()).await.unchanged(),
             Reload::Refused(faults) => ReloadAnswer::Refused(
                 faults
                     .iter()
@@ -484,19 +494,26 @@ impl Control {
         }
     }
 
-    async fn read_keys_and_apply(&self, config: Arc<Config>) -> ReloadAnswer {
+    /// Reads what the configuration names: keys and what pages are made of.
+    async fn read_files_and_apply(&self, config: Arc<Config>) -> ReloadAnswer {
         let (dir, age) = (config.tokens.key_dir.clone(), config.tokens.activate_after);
-        match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
-            Ok(Ok(keyring)) => self.apply(config, Arc::new(keyring)).await,
-            Ok(Err(faults)) => refused("tokens.key_dir", faults.to_string()),
-            Err(error) => refused("tokens.key_dir", error.to_string()),
+        let keyring = match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
+            Ok(Ok(keyring)) => Arc::new(keyring),
+            Ok(Err(faults)) => return refused("tokens.key_dir", faults.to_string()),
+            Err(error) => return refused("tokens.key_dir", error.to_string()),
+        };
+        let page = config.page.clone();
+        match tokio::task::spawn_blocking(move || Assets::load(&page)).await {
+            Ok(Ok(assets)) => self.apply(config, keyring, Arc::new(assets)).await,
+            Ok(Err(fault)) => refused("page.assets", fault.to_string()),
+            Err(error) => refused("page.assets", error.to_string()),
         }
     }
 
     /// Puts a configuration in force: rooms are reconfigured, pages rendered. All or nothing.
-    async fn apply(&self, config: Arc<Config>, keyring: Arc<Keyring>) -> ReloadAnswer {
+    async fn apply(&self, config: Arc<Config>, keyring: Arc<Keyring>, assets: Arc<Assets>) -> ReloadAnswer {
         let old = self.snapshot.borrow().clone();
-        let new = snapshot(&config, Some(&old), &keyring, &self.assets, &self.store, &self.metrics, &self.clock).await;
+        let new = snapshot(&config, Some(&old), &keyring, &assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
             Ok(new) => new,
             Err(error) => return refused("room", error.to_string()),
@@ -510,6 +527,7 @@ impl Control {
         let (rooms, citizen) = (config.rooms.clone(), ClassName::citizen());
         let known = |name: &RoomName| rooms.iter().any(|room| room.name == *name);
         self.metrics.retain(known, |room, class| known(room) && *class == citizen);
+        self.previews.send_replace(Arc::new(previews(&new)));
         listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));
         ReloadAnswer::Applied
@@ -529,7 +547,7 @@ impl Control {
         if !found {
             return RoomStateAnswer::UnknownRoom;
         }
-        match self.apply(Arc::new(config), old.keyring.clone()).await {
+        match self.apply(Arc::new(config), old.keyring.clone(), old.assets.clone()).await {
             ReloadAnswer::Applied => RoomStateAnswer::Applied,
             _ => RoomStateAnswer::UnknownRoom,
         }

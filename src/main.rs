@@ -15,6 +15,7 @@ use anticamera::domain::canary::Shown;
 use anticamera::leaks::{Hashes, canary, report};
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
+use anticamera::waiting_room::assets::Assets;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -86,8 +87,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// The configuration, when neither it nor what its pages are made of has a fault.
+fn load(path: &std::path::Path) -> Result<config::Config, String> {
+    let config = config::load(path).map_err(|faults| faults.to_string())?;
+    Assets::load(&config.page).map_err(|fault| format!("page.assets: {fault}"))?;
+    Ok(config)
+}
+
 fn check(path: &std::path::Path) -> ExitCode {
-    match config::load(path) {
+    match load(path) {
         Ok(config) => {
             for warning in config.warnings() {
                 println!("warning: {warning}");
@@ -180,7 +188,7 @@ fn printed(text: Result<String, Box<dyn std::error::Error>>) -> ExitCode {
 fn run(path: &std::path::Path) -> ExitCode {
     // Made before the file is read, so that no change in between is missed.
     let watch = Watch::new(path);
-    let config = match config::load(path) {
+    let config = match load(path) {
         Ok(config) => config,
         Err(faults) => {
             eprintln!("{faults}");

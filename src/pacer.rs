@@ -141,7 +141,7 @@ fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
     RoomStatus {
         name: settings.name.clone(),
         state: settings.state,
-        message: settings.message.clone(),
+        message: settings.message.first().map(str::to_owned),
         admission_rate: settings.admission_rate.per_second() * f64::from(ramp) / f64::from(WHOLE),
         active_sessions: room.live.seats.count(),
         max_active_sessions: settings.max_active_sessions,

@@ -13,6 +13,7 @@ mod line_properties;
 mod line_simulation;
 mod metrics;
 mod own_paths;
+mod page;
 mod path_tricks;
 mod portal_trouble;
 mod program;

@@ -2,26 +2,39 @@
 (function () {
   'use strict';
 
+  /* Without these the page stays what it is without script: a form and a button. */
+  if (!window.JSON || !document.addEventListener || !('onload' in new XMLHttpRequest())) { return; }
+
   var settings = JSON.parse(document.getElementById('settings').textContent);
   var text = settings.text;
-  var storage = sessionStorageOrNothing();
   var shown = null;          // the queue object on the page
+  var shownAt = 0;           // when it came, by this device's clock
   var latest = null;         // the newest queue object; differs from `shown` while updates are paused
   var lane = null;           // the lane's class, to find it on the board
   var paused = false;
   var offline = false;
   var rejoined = false;      // joined again after the place was gone; only a good answer to a poll forgets it
+  var gone = '';             // what to say of a place that had to be drawn anew
+  var asked = false;         // the visitor asked for news by hand
+  var called = false;        // the visitor was told of the turn
   var failures = 0;
+  var joinedAt = 0;
+  var currentJoin = null;    // the id of the join that is under way
   var pollTimer = null;
   var boardTimer = null;
   var pending = null;        // the request for the visitor's place that is under way
   var pendingSince = 0;
   var lastAsked = 0;
   var announcedAhead = Infinity;
+  var audio = null;
+  var tab = storageOrNothing('sessionStorage');      // outlasts a reload of this tab
+  var shared = storageOrNothing('localStorage');     // for all tabs
 
   /* ---- the page ---- */
 
   function element(id) { return document.getElementById(id); }
+
+  function on(id, event, action) { if (element(id)) { element(id).addEventListener(event, action); } }
 
   function write(id, words) {
     var target = element(id);
@@ -29,12 +42,23 @@
     if (target && target.textContent !== value) { target.textContent = value; }
   }
 
-  function show(id, visible) { element(id).hidden = !visible; }
+  function show(id, visible) { if (element(id)) { element(id).hidden = !visible; } }
+
+  function showPlace(visible) {
+    show('place', visible);
+    show('actions', visible);
+    if (!visible) { writeRow('reference', ''); writeRow('recovery_code', ''); }
+  }
 
   /* A row of figures is there only when there is something to say. */
   function writeRow(id, words) {
     write(id, words);
     element(id).parentNode.hidden = !words;
+  }
+
+  function note(id, words) {
+    write(id, words);
+    show(id, !!words);
   }
 
   function announce(words) { write('announcement', words); }
@@ -52,10 +76,12 @@
   function render(queue) {
     var place = /^(waiting|held|before_opening|closed_hours|your_turn)$/.test(queue.state);
     var turn = queue.state === 'your_turn';
+    var waits = place && !turn;
     var stopped = turn && standsStill(queue);
     var state = settings.states[stopped ? 'held' : queue.state];
     var changed = !shown || shown.state !== queue.state;
     shown = queue;
+    shownAt = Date.now();
     if (settings.kind === 'form' && !mayEnter(queue)) {
       headline(settings.form.heading, settings.form.lead);
     } else if (settings.kind === 'form') {
@@ -63,49 +89,64 @@
     } else {
       headline(state.heading, turn && !stopped && queue.text.ahead || state.lead);
     }
-    show('place', place);
-    show('why', place && !turn);
+    showPlace(place);
+    show('why', queue.state === 'waiting');
     show('enter', mayEnter(queue));
+    show('extend', turn && !stopped);
+    show('turn_kept', turn && !stopped);
     show('again', queue.state === 'left');
-    show('progress', place && !turn && queue.progress !== null);
-    writeRow('ahead', turn ? '' : queue.text.ahead);
-    write('wait', queue.text.wait || text.unknown);
-    write('expected_at', queue.text.expected_at || text.unknown);
-    element('wait').parentNode.hidden = turn;
-    element('expected_at').parentNode.hidden = turn;
-    writeRow('enter_by', turn && !stopped ? clock(queue.enter_by) : '');
-    write('updated_at', queue.text.updated_at);
-    writeRow('reference', queue.reference);
+    show('progress', waits && queue.progress !== null);
     if (queue.progress !== null) { element('progress').value = queue.progress; }
-    showMessage(queue.message);
-    showReason(queue.text.reason);
+    writeRow('ahead', waits && queue.text.ahead);
+    writeRow('wait', waits && (queue.text.wait || queue.state === 'waiting' && text.unknown));
+    writeRow('expected_at', waits && queue.text.expected_at);
+    writeRow('opens_at', waits && queue.text.opens_at);
+    writeRow('closes_at', waits && queue.text.closes_at);
+    writeRow('enter_by', turn && !stopped && clock(queue.enter_by));
+    writeRow('reference', queue.reference);
+    writeRow('recovery_code', queue.recovery_code);
+    write('updated_at', queue.text.updated_at);
+    countDown();
+    note('message', queue.message);
+    show('message-box', !!queue.message);
+    showReason(saysAll(queue) ? null : queue.text.reason);
     announceThresholds(queue, changed);
+    if (turn && mayEnter(queue)) { call(state.heading); } else if (!turn) { called = false; }
   }
 
-  function showMessage(message) {
-    write('message', message);
-    show('message-box', !!message);
-  }
+  /* Outside the hours the heading is the reason. */
+  function saysAll(queue) { return /^(before_opening|closed_hours)$/.test(queue.state); }
 
   function showReason(words) {
     var sentence = words ? text.longer + ': ' + words : '';
     if (element('reason').textContent !== sentence && sentence) { announce(sentence); }
-    write('reason', sentence);
-    show('reason', !!sentence);
+    note('reason', sentence);
   }
 
-  /* Screen readers hear of the place when it halves, not at every step. */
+  /* Screen readers hear of the place when it halves, or when the visitor asked, not at every step. */
   function announceThresholds(queue, changed) {
-    if (queue.state !== 'waiting' || queue.ahead === null) { return; }
-    if (!changed && queue.ahead > announcedAhead / 2) { return; }
+    var words = queue.text.ahead;
+    if (queue.state !== 'waiting' || queue.ahead === null) { asked = false; return; }
+    if (!changed && !asked && queue.ahead > announcedAhead / 2) { return; }
+    if (queue.text.wait) { words += '. ' + text.wait + ': ' + queue.text.wait; }
+    if (asked) { words += '. ' + queue.text.updated_at; }
+    asked = false;
     announcedAhead = queue.ahead;
-    announce(queue.text.ahead + (queue.text.wait ? '. ' + text.wait + ': ' + queue.text.wait : ''));
+    announce(words);
   }
+
+  /* The server's clock counts, not this device's: the two only have to run at the same speed. */
+  function countDown() {
+    var opens = shown && shown.state === 'before_opening' && shown.window.opens_at;
+    var left = opens ? Math.max(0, Math.round((Date.parse(opens) - Date.parse(shown.updated_at) - Date.now() + shownAt) / 1000)) : 0;
+    writeRow('opens_in', opens && !isNaN(left) ? Math.floor(left / 3600) + ':' + twoDigits(left / 60) + ':' + twoDigits(left) : '');
+  }
+
+  function twoDigits(count) { return ('0' + Math.floor(count) % 60).slice(-2); }
 
   function trouble(words) {
-    write('trouble', words);
-    show('trouble', !!words);
-    if (words) { announce(words); }
+    if (words && element('trouble').textContent !== words) { announce(words); }
+    note('trouble', words);
   }
 
   /* ---- asking ---- */
@@ -130,14 +171,21 @@
     try { return JSON.parse(xhr.responseText); } catch (broken) { return null; }
   }
 
-  function ask(name, body) {
+  function stopAsking() {
     window.clearTimeout(pollTimer);
     if (pending) { pending.abort(); }
+    pending = null;
+  }
+
+  function ask(name, body) {
+    stopAsking();
     pendingSince = lastAsked = Date.now();
     pending = request('POST', ownAddress(name), body, function (status, xhr) {
       var answer = parsed(xhr);
       pending = null;
       if (status === 200 && answer && answer.queue) { answered(name, answer.queue); }
+      else if (/^(code|recover)$/.test(name) && status >= 400) { note(name + '-answer', text.code_refused); retry('status', 2); }
+      else if (status === 429 && name === 'extend') { trouble(text.no_more_time); retry('status', 5); }
       else if (status === 429 || (status === 503 && answer && answer.queue)) { refused(name, answer, xhr); }
       else if (status === 404 && mayReload()) { location.reload(); }
       else if (status === 403 || status === 404) { byHand(); }
@@ -156,13 +204,16 @@
 
   function answered(name, queue) {
     failures = 0;
-    trouble('');
+    trouble(gone);
     if (offline) { offline = false; announce(text.online); }
     latest = queue;
     lane = queue['class'] || lane;
+    if (name === 'leave') { leftHere(); return; }
     if (queue.state === 'none' || queue.state === 'expired') { placeGone(name); return; }
+    if (name === 'join') { joinedAt = Date.now(); }
     if (name === 'status') { rejoined = false; }
-    if (!paused || !shown || queue.state === 'your_turn') { render(queue); }
+    if (/^(your_turn|inside)$/.test(queue.state)) { forgetJoin(); }
+    if (!paused || asked || !shown || queue.state === 'your_turn') { render(queue); }
     if (queue.state === 'left') { return; }
     pollTimer = window.setTimeout(poll, queue.refresh_seconds * 1000);
     enterIfTurn();
@@ -194,33 +245,47 @@
     pollTimer = window.setTimeout(name === 'join' ? join : poll, seconds * (1 + Math.random() / 2) * 1000);
   }
 
-  /* One attempt to get a place back, then words instead of a loop. */
+  /* One attempt to get a place back, then words instead of a loop. Who left in another tab has left here too. */
   function placeGone(name) {
+    if (recall('left', shared) > joinedAt) { leftHere(); return; }
     if (rejoined || name === 'join') {
       giveUp(navigator.cookieEnabled && latest.state === 'expired' ? text.lost : text.cookies);
       return;
     }
     rejoined = true;
-    forget('anticamera-join-' + settings.room);
+    if (latest.state === 'expired') { gone = settings.states.expired.heading; }
+    forgetJoin();
     join();
+  }
+
+  function leftHere() {
+    latest = { state: 'left' };
+    headline(settings.states.left.heading, settings.states.left.lead);
+    endOfPlace();
   }
 
   function giveUp(words) {
     headline(settings.states.none.heading, settings.states.none.lead);
+    endOfPlace();
     trouble(words);
-    show('place', false);
+  }
+
+  function endOfPlace() {
+    shown = null;
+    showPlace(false);
     show('enter', false);
+    show('extend', false);
     show('again', true);
   }
 
   /* Our script is not accepted, or the room is gone: the plain form still works. */
   function byHand() {
     trouble(text.by_hand);
-    show('place', false);
+    showPlace(false);
     show('plain', true);
   }
 
-  /* ---- entering ---- */
+  /* ---- the turn ---- */
 
   /* Nobody enters while there is a reason; only a service that starts again lets people in, slowly. */
   function standsStill(queue) { return !!queue.reason && queue.reason.code !== 'ramping_up'; }
@@ -230,21 +295,74 @@
     return queue.state === 'your_turn' && !(queue.ahead_at_gate > 0) && !standsStill(queue);
   }
 
+  /* Only for whoever wished it, or pressed the button a moment ago and was sent back to the gate. */
   function enterIfTurn() {
-    if (!latest || !mayEnter(latest) || settings.kind === 'form' || paused || document.hidden) { return; }
+    var wished = element('auto') && element('auto').checked || Date.now() - recall('entering', tab) < 120000;
+    if (!latest || !mayEnter(latest) || settings.kind !== 'waiting' || !wished || paused || document.hidden) { return; }
     if (!mayReload()) { trouble(text.by_hand); return; }
     headline(text.entering, '');
+    location.reload();
+  }
+
+  function enter() {
+    remember('entering', Date.now(), tab);
     location.reload();
   }
 
   /* The address may answer with this page again: at most five automatic attempts in two minutes. */
   function mayReload() {
     var now = Date.now();
-    var key = 'anticamera-reloads-' + settings.room;
-    var recent = (recall(key) || '').split(',').filter(function (time) { return time && now - time < 120000; });
-    if (!storage || recent.length >= 5) { return false; }
-    remember(key, recent.concat(now).join(','));
+    var recent = (recall('reloads', tab) || '').split(',').filter(function (time) { return time && now - time < 120000; });
+    if (!tab || recent.length >= 5) { return false; }
+    remember('reloads', recent.concat(now).join(','), tab);
     return true;
+  }
+
+  /* Sound and notification, each only for whoever asked for it. */
+  function call(heading) {
+    if (called) { return; }
+    called = true;
+    if (audio && element('sound').checked) { beep(); }
+    if (element('notify') && element('notify').checked && document.hidden) {
+      try { new Notification(heading, { body: text.called, tag: 'anticamera', lang: settings.language }); }
+      catch (unavailable) { note('option-note', text.no_notification); }
+    }
+  }
+
+  function beep() {
+    var i;
+    var tone;
+    if (audio.resume) { audio.resume(); }
+    for (i = 0; i < 3; i += 1) {
+      tone = audio.createOscillator();
+      tone.frequency.value = 660;
+      tone.connect(audio.destination);
+      tone.start(audio.currentTime + i / 2);
+      tone.stop(audio.currentTime + i / 2 + 0.25);
+    }
+  }
+
+  /* Browsers let a page sound only after a visitor's own action: this is one. */
+  function chooseSound() {
+    var Audio = window.AudioContext || window.webkitAudioContext;
+    if (element('sound').checked && !audio && Audio) { audio = new Audio(); beep(); }
+  }
+
+  function chooseNotification() {
+    function decide() {
+      var allowed = Notification.permission === 'granted';
+      element('notify').checked = allowed;
+      note('option-note', allowed ? '' : text.no_notification);
+    }
+    var promise;
+    if (!element('notify').checked) { return; }
+    promise = Notification.requestPermission(decide);
+    if (promise && promise.then) { promise.then(decide); }
+  }
+
+  function chooseAutomatic() {
+    remember('auto', element('auto').checked ? 1 : '', tab);
+    enterIfTurn();
   }
 
   /* ---- the board, read in between ---- */
@@ -269,29 +387,36 @@
       return;
     }
     if (!shown || paused) { return; }
-    showMessage(board.message);
     writeRow('now_serving', shown.state === 'waiting' && mine && mine.now_serving ? mine.now_serving : '');
   }
 
-  /* ---- what survives a reload of this tab ---- */
+  /* ---- what outlasts a reload ---- */
 
-  function sessionStorageOrNothing() {
+  function storageOrNothing(name) {
     try {
-      window.sessionStorage.setItem('anticamera', '1');
-      return window.sessionStorage;
+      window[name].setItem('anticamera', '1');
+      return window[name];
     } catch (blocked) { return null; }
   }
 
-  function remember(key, value) { try { storage.setItem(key, value); } catch (full) { return; } }
-  function recall(key) { return storage && storage.getItem(key); }
-  function forget(key) { if (storage) { storage.removeItem(key); } }
+  function key(name) { return ['anticamera', name, settings.room].join('-'); }
+  function remember(name, value, storage) { try { storage.setItem(key(name), value); } catch (full) { return; } }
+  function recall(name, storage) { return storage && storage.getItem(key(name)); }
 
-  /* The same id draws the same ticket, should the answer to a join be lost. */
+  /* The same id draws the same ticket, should the answer to a join be lost or two tabs join together. */
   function joinId() {
-    var key = 'anticamera-join-' + settings.room;
-    var id = recall(key) || random();
-    remember(key, id);
-    return id;
+    var kept = (recall('join', shared) || '').split(':');
+    if (!currentJoin && Date.now() - kept[1] < 45000) { currentJoin = kept[0]; }
+    if (!currentJoin) {
+      currentJoin = random();
+      remember('join', currentJoin + ':' + Date.now(), shared);
+    }
+    return currentJoin;
+  }
+
+  function forgetJoin() {
+    currentJoin = null;
+    remember('join', '', shared);
   }
 
   function random() {
@@ -314,17 +439,45 @@
     if (Date.now() - lastAsked > 2000) { if (latest) { poll(); } else { join(); } }
   }
 
+  /* A page in the back/forward cache keeps no request open; it asks anew when it is shown again. */
+  function pageHidden() {
+    stopAsking();
+    lastAsked = 0;
+  }
+
+  /* ---- what the visitor does ---- */
+
   function togglePause() {
     paused = !paused;
     write('pause', paused ? text.resume : text.pause);
     if (!paused && latest) { render(latest); enterIfTurn(); }
   }
 
+  function updateNow() {
+    asked = true;
+    if (Date.now() - lastAsked > 1000) { poll(); }
+  }
+
+  function leave(event) {
+    event.preventDefault();
+    remember('left', Date.now(), shared);
+    forgetJoin();
+    ask('leave');
+  }
+
+  function sendCode(event) {
+    var name = event.target.id;
+    event.preventDefault();
+    note(name + '-answer', '');
+    ask(name, { code: element(name + '-field').value });
+  }
+
   function startAgain() {
+    gone = '';
     trouble('');
     show('again', false);
     rejoined = false;
-    forget('anticamera-join-' + settings.room);
+    forgetJoin();
     join();
   }
 
@@ -337,20 +490,39 @@
     location.reload();
   }
 
-  if (element('service')) { write('service', location.host); }
-  if (element('languages')) { element('languages').addEventListener('click', chooseLanguage); }
-  if (settings.kind === 'maintenance') {
-    boardTimer = window.setTimeout(readBoard, settings.board_seconds * 1000);
-    return;
+  /* An operator looks at a state with made-up figures: nothing is asked or sent. */
+  function preview(made_up) {
+    if (made_up.queue) { render(made_up.queue); }
+    if (made_up.given_up) { giveUp(made_up.given_up); }
+    if (made_up.trouble) { trouble(made_up.trouble); }
+    if (made_up.by_hand) { byHand(); }
+    window.setInterval(countDown, 1000);
   }
-  element('enter').addEventListener('click', function () { location.reload(); });
-  element('again').addEventListener('click', startAgain);
-  element('pause').addEventListener('click', togglePause);
+
+  if (element('service')) { write('service', location.host); }
+  if (settings.kind !== 'maintenance') { show('plain', false); }
+  if (!window.Notification && element('notify')) { element('notify').parentNode.hidden = true; }
+  if (settings.kind === 'waiting') { headline(text.joining, text.joining_lead); }
+  if (settings.preview) { preview(settings.preview); return; }
+  on('languages', 'click', chooseLanguage);
+  boardTimer = window.setTimeout(readBoard, settings.board_seconds * 1000);
+  if (settings.kind === 'maintenance') { return; }
+  on('enter', 'click', enter);
+  on('extend', 'click', function () { ask('extend'); });
+  on('again', 'click', startAgain);
+  on('update', 'click', updateNow);
+  on('pause', 'click', togglePause);
+  on('auto', 'change', chooseAutomatic);
+  on('sound', 'change', chooseSound);
+  on('notify', 'change', chooseNotification);
+  on('leave', 'submit', leave);
+  on('code', 'submit', sendCode);
+  on('recover', 'submit', sendCode);
   document.addEventListener('visibilitychange', wake);
   window.addEventListener('pageshow', wake);
+  window.addEventListener('pagehide', pageHidden);
   window.addEventListener('online', wake);
-  show('plain', false);
-  if (settings.kind === 'waiting') { headline(text.joining, text.joining_lead); }
+  window.setInterval(function () { if (!paused) { countDown(); } }, 1000);
+  if (element('auto')) { element('auto').checked = !!recall('auto', tab); }
   join();
-  boardTimer = window.setTimeout(readBoard, settings.board_seconds * 1000);
 }());

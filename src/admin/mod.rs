@@ -32,6 +32,7 @@ use crate::config;
 use crate::gateway::snapshot::Snapshot;
 use crate::leaks::Leaks;
 use crate::telemetry::metrics::Metrics;
+use crate::waiting_room::preview::Previews;
 
 /// Connections at once; operators and Prometheus need few.
 const MAX_CONNECTIONS: usize = 32;
@@ -65,6 +66,7 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     status: watch::Receiver<Arc<Status>>,
     leaks: Option<LeakReports>,
+    previews: watch::Receiver<Arc<Previews>>,
     commands: mpsc::Sender<Command>,
     clock: Clock,
     failures: Mutex<token::Failures>,
@@ -78,10 +80,11 @@ impl Admin {
         token: AdminToken,
         metrics: Arc<Metrics>,
         status: watch::Receiver<Arc<Status>>,
+        previews: watch::Receiver<Arc<Previews>>,
         commands: mpsc::Sender<Command>,
         clock: Clock,
     ) -> Admin {
-        Admin { settings, token, metrics, status, leaks: None, commands, clock, failures: Mutex::default() }
+        Admin { settings, token, metrics, status, previews, leaks: None, commands, clock, failures: Mutex::default() }
     }
 
     /// The same with the findings of the leak guard.
@@ -188,6 +191,7 @@ mod tests {
             token,
             Arc::new(Metrics::new().unwrap()),
             watch::channel(Arc::new(status(Stage::Serving))).1,
+            watch::channel(Arc::new(crate::waiting_room::preview::tests::previews())).1,
             mpsc::channel(1).0,
             Clock::system(),
         );

@@ -17,6 +17,7 @@ use super::{Admin, Command, LeakReports, ReloadAnswer, RoomStateAnswer, guard};
 use crate::config::RoomState;
 use crate::domain::names::RoomName;
 use crate::telemetry::metrics;
+use crate::waiting_room::assets::BrokenAssets;
 
 /// Bytes of a request's body at most.
 const MAX_BODY: usize = 4 << 10;
@@ -38,6 +39,7 @@ enum Route {
     RoomState(RoomName),
     LeakGuard,
     LeakGuardReset,
+    Preview(RoomName),
 }
 
 /// Why a request is not answered as asked. The text is the answer's detail.
@@ -67,6 +69,8 @@ enum Refused {
     NoAnswer,
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    #[error(transparent)]
+    Assets(#[from] BrokenAssets),
 }
 
 impl Refused {
@@ -81,7 +85,7 @@ impl Refused {
             Refused::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Refused::Wish(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refused::ShuttingDown | Refused::NoAnswer => StatusCode::SERVICE_UNAVAILABLE,
-            Refused::Metrics(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::Metrics(_) | Refused::Assets(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -133,6 +137,7 @@ where
         Route::Ready => Ok(show_readiness(admin)),
         Route::Status => Ok(show_status(admin)),
         Route::Reload => reload(admin).await,
+        Route::Preview(room) => preview(admin, &room, &head.uri),
         Route::RoomState(room) => set_room_state(admin, room, wanted_state(body).await?).await,
         Route::LeakGuard => show_leaks(admin),
         Route::LeakGuardReset => reset_leak_guard(admin),
@@ -148,6 +153,7 @@ fn route(path: &str) -> Option<Route> {
         ["admin", "v1", "reload"] => Some(Route::Reload),
         ["admin", "v1", "leak-guard"] => Some(Route::LeakGuard),
         ["admin", "v1", "leak-guard", "reset"] => Some(Route::LeakGuardReset),
+        ["admin", "v1", "rooms", room, "preview"] => RoomName::new(room).ok().map(Route::Preview),
         ["admin", "v1", "rooms", room, "state"] => RoomName::new(room).ok().map(Route::RoomState),
         _ => None,
     }
@@ -155,7 +161,7 @@ fn route(path: &str) -> Option<Route> {
 
 fn check_method(route: &Route, method: &Method) -> Result<(), Refused> {
     let (allowed, shown): (&[Method], _) = match route {
-        Route::Metrics | Route::Alive | Route::Ready | Route::Status | Route::LeakGuard => {
+        Route::Metrics | Route::Alive | Route::Ready | Route::Status | Route::LeakGuard | Route::Preview(_) => {
             (&[Method::GET, Method::HEAD], "GET, HEAD")
         }
         Route::Reload | Route::RoomState(_) | Route::LeakGuardReset => (&[Method::POST], "POST"),
@@ -204,6 +210,18 @@ fn reset_leak_guard(admin: &Admin) -> Result<Answer, Refused> {
     leaks.reset();
     tracing::info!("an operator lets visitors in again after the leak guard stopped them");
     Ok(json_answer(StatusCode::OK, &json!({"result": "reset"})))
+}
+
+/// A page with made-up figures, or the list of all of them.
+fn preview(admin: &Admin, room: &RoomName, uri: &http::Uri) -> Result<Answer, Refused> {
+    let query = uri.query().unwrap_or_default();
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let previews = admin.previews.borrow().clone();
+    let page = previews.page(room, value("scene"), value("lang"), uri.path())?.ok_or(Refused::NotFound)?;
+    let mut answer = Response::new(Full::new(page.body));
+    answer.headers_mut().extend(page.headers);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
 }
 
 async fn reload(admin: &Admin) -> Result<Answer, Refused> {
@@ -302,6 +320,7 @@ mod tests {
     use crate::config;
     use crate::domain::time::Unix;
     use crate::telemetry::metrics::Metrics;
+    use crate::waiting_room::preview::tests::previews;
 
     struct Bench {
         admin: Admin,
@@ -330,6 +349,7 @@ mod tests {
             token,
             Arc::new(Metrics::new().unwrap()),
             status_receiver,
+            watch::channel(Arc::new(previews())).1,
             command_sender,
             Clock::Manual(clock.clone()),
         );
@@ -410,6 +430,25 @@ mod tests {
         bench.status.send_replace(Arc::new(status(Stage::Serving)));
         bench.clock.advance(Duration::from_secs(11));
         assert!(get(&bench, "/readyz").await.1.contains("control_plane_stalled"));
+    }
+
+    #[tokio::test]
+    async fn pages_can_be_looked_at() {
+        let bench = bench();
+        let (answer, list) = ask_for(&bench, request("GET", "/admin/v1/rooms/bonus-600/preview"), "").await;
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        assert!(list.contains("/admin/v1/rooms/bonus-600/preview?scene=your-turn&amp;lang=ar"), "{list}");
+        let one = "/admin/v1/rooms/bonus-600/preview?scene=your-turn&lang=de";
+        let (answer, page) = ask_for(&bench, request("GET", one), "").await;
+        assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+        assert!(answer.headers()["content-security-policy"].to_str().unwrap().contains("script-src 'sha256-"));
+        assert!(page.contains("Sie sind an der Reihe"));
+        for path in ["bonus-600/preview?scene=nothing", "other/preview", "NO NAME/preview?scene=left"] {
+            let uri = format!("/admin/v1/rooms/{}", path.replace(' ', "%20"));
+            assert_eq!(get(&bench, &uri).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+        let (answer, _) = ask_for(&bench, request("POST", one), "").await;
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[tokio::test]

@@ -53,6 +53,7 @@ pub(super) const FILE: &[Key] = &[
     table("tokens", TOKENS),
     table("store", STORE),
     Key { name: "room", kind: Kind::Tables(ROOM) },
+    table("page", PAGE),
     table("leak_guard", LEAK_GUARD),
     table("log", LOG),
     later("class"),
@@ -132,10 +133,28 @@ const ROOM: &[Key] = &[
     key("bypass", "[]"),
     key("login_callbacks", "[]"),
     key("logout", "[]"),
+    table("page", ROOM_PAGE),
     later("window"),
     later("opening"),
     later("closing"),
     later("adaptive"),
+];
+
+const ROOM_PAGE: &[Key] = &[
+    key("service", r#""""#),
+    key("hours", r#""""#),
+    key("prepare", r#""""#),
+    key("help", r#""""#),
+    key("help_url", r#""""#),
+    key("accessibility_url", r#""""#),
+    key("privacy_url", r#""""#),
+    key("colours", "{}"),
+    key("dark_colours", "{}"),
+];
+
+const PAGE: &[Key] = &[
+    key("assets", r#""""#),
+    key("languages", r#"["it", "de", "sl", "fr", "en", "es", "ro", "sq", "uk", "ar", "zh"]"#),
 ];
 
 const LEAK_GUARD: &[Key] = &[

@@ -7,6 +7,7 @@
 mod fault;
 mod guard;
 mod keys;
+mod page;
 mod reload;
 mod resolve;
 mod resolved;
@@ -25,6 +26,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use fault::{Fault, Faults, Place};
+pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
     Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, Config,

@@ -26,6 +26,7 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let tokens = tokens(&file.table("tokens"), base);
     let store = store(&file.table("store"), base);
     let rooms = room::rooms(&file.tables("room"));
+    let page = super::page::page(&file.table("page"), base);
     let leak_guard = guard::leak_guard(&file.table("leak_guard"), base);
     let log = log(&file.table("log"));
     Some(Config {
@@ -35,6 +36,7 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
         tokens: tokens?,
         store: store?,
         rooms: rooms?.into_iter().map(Arc::new).collect(),
+        page: page?,
         leak_guard: leak_guard?,
         log: log?,
     })

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::page::{LocalText, Page, RoomPage};
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
 use crate::domain::names::{RoomId, RoomName};
@@ -29,6 +30,8 @@ pub struct Config {
     pub store: Store,
     /// Rooms in the order in which they are tried.
     pub rooms: Vec<Arc<Room>>,
+    /// What pages are made of.
+    pub page: Page,
     /// What may be shared between visitors.
     pub leak_guard: LeakGuard,
     /// What is logged.
@@ -212,7 +215,7 @@ pub struct Room {
     /// Whether a visitor may go straight through when nobody waits.
     pub entry: Entry,
     /// Shown on the page; escaped.
-    pub message: Option<String>,
+    pub message: LocalText,
     /// Status of the waiting page: 200, 202, 429 or 503.
     pub page_status: u16,
     /// Never gated.
@@ -221,6 +224,8 @@ pub struct Room {
     pub login_callbacks: Vec<PathPattern>,
     /// Ends the pass and frees the seat.
     pub logout: Vec<PathPattern>,
+    /// Texts, links and colours of its pages.
+    pub page: RoomPage,
 }
 
 /// `room.state`

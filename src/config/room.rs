@@ -55,11 +55,12 @@ fn room(section: &Section<'_>, name: Option<RoomName>) -> Option<Room> {
     let time_zone = section.read("time_zone", value::time_zone);
     let state = section.read("state", value::one_of(&states));
     let entry = section.read("entry", value::one_of(&[("direct", Entry::Direct), ("page", Entry::Page)]));
-    let message = section.read("message", value::message);
+    let message = section.read("message", super::page::local_text);
     let page_status = section.read("page_status", value::page_status);
     let bypass = section.list("bypass", value::path_pattern);
     let login_callbacks = section.list("login_callbacks", value::path_pattern);
     let logout = section.list("logout", value::path_pattern);
+    let page = super::page::room_page(&section.table("page"));
 
     if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
         let remedy = "make claim_window shorter or ticket_lifetime longer";
@@ -87,6 +88,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>) -> Option<Room> {
         bypass: bypass?,
         login_callbacks: login_callbacks?,
         logout: logout?,
+        page: page?,
     })
 }
 

@@ -103,7 +103,7 @@ fn the_smallest_file_means_the_documented_defaults() {
     assert_eq!(room.session_duration, Duration::from_mins(20));
     assert_eq!(room.joins_per_client.unwrap().to_string(), "1200/min");
     assert_eq!(room.time_zone.iana_name(), Some("Europe/Rome"));
-    assert_eq!((room.message.as_deref(), room.page_status), (None, 503));
+    assert_eq!((room.message.first(), room.page_status), (None, 503));
     assert_eq!(config.admin.listen, AdminListen::Tcp("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(config.server.public_url, None);
     assert_eq!((config.portal.request_buffer, config.portal.response_buffer), (64 * 1024, 256 * 1024));
@@ -159,7 +159,7 @@ fn values_mean_what_they_say() {
     assert_eq!(config.admin.listen, AdminListen::Unix("/etc/anticamera/run/admin.sock".into()));
     let room = config.rooms.first().unwrap();
     assert_eq!((room.start.as_str(), room.max_active_sessions, room.joins_per_client), ("/a/", Some(1000), None));
-    assert_eq!((room.state, room.entry, room.message.clone()), (RoomState::Hold, Entry::Page, None));
+    assert_eq!((room.state, room.entry, room.message.first()), (RoomState::Hold, Entry::Page, None));
     assert_eq!(config.leak_guard.rules.mode, Mode::Observe);
 }
 

@@ -436,16 +436,6 @@ pub(super) fn same_origin_path(value: &DeValue<'_>) -> Read<String> {
     })
 }
 
-/// What an operator tells visitors; nothing when it is blank.
-pub(super) fn message(value: &DeValue<'_>) -> Read<Option<String>> {
-    let remedy = "write at most 2000 characters of text";
-    let text = text(value, remedy)?.trim();
-    if text.chars().count() > 2000 {
-        return Err(Wrong::new("too long", remedy));
-    }
-    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
-}
-
 /// The status of the waiting page.
 pub(super) fn page_status(value: &DeValue<'_>) -> Read<u16> {
     let remedy = "write 200, 202, 429 or 503";

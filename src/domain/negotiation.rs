@@ -106,9 +106,9 @@ fn thousandths(value: &str) -> u16 {
     }
 }
 
-/// Whether a browser says how it fetches. Apps do not.
+/// Whether a browser says from where it fetches. Apps do not; some (Node.js) say how they fetch, as browsers do besides.
 pub fn has_fetch_metadata(headers: &HeaderMap) -> bool {
-    headers.contains_key(&SEC_FETCH_MODE) || headers.contains_key(&SEC_FETCH_SITE)
+    headers.contains_key(&SEC_FETCH_SITE)
 }
 
 /// Whether the browser only fetches ahead what nobody has asked for yet. Nobody may enter by it.

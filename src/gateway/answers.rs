@@ -16,6 +16,7 @@ use crate::domain::admission::Wait;
 use crate::domain::canary::Kind;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
+use crate::waiting_room::api;
 use crate::waiting_room::page::{PageKind, PlainPage};
 use crate::waiting_room::queue::{PROBLEM_TYPE, QUEUE_TYPE, Standing};
 
@@ -91,6 +92,14 @@ pub fn queue(room: &RoomInForce, call: &Call, headers: &HeaderMap, standing: &St
 pub fn board(room: &RoomInForce) -> Response<Body> {
     let mut response = json(room.shown().board.clone(), QUEUE_TYPE);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// The description of what scripts and apps may ask for: the same for everybody.
+pub fn description(own_path: &str) -> Response<Body> {
+    let mut response = json(api::description(own_path), "application/json");
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -13,7 +13,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::answers::{add_cookies, allow_origin, board, plain_page, queue, queue_problem, retry_after, see_other};
+use super::answers::{
+    add_cookies, allow_origin, board, description, plain_page, queue, queue_problem, retry_after, see_other,
+};
 use super::call::{Call, form_value};
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
@@ -91,6 +93,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
     if path == "health" {
         only(call, &[Method::GET, Method::HEAD])?;
         return Ok(health(gateway));
+    }
+    if path == "openapi.json" {
+        only(call, &[Method::GET, Method::HEAD])?;
+        return Ok(description(&call.snapshot.config.server.own_path));
     }
     if let Some(name) = path.strip_prefix("board/") {
         only(call, &[Method::GET, Method::HEAD])?;

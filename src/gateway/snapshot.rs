@@ -1,10 +1,11 @@
 //! What a request sees of the configuration and the rooms: one snapshot from beginning to end.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use bytes::Bytes;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, LocalText};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
@@ -58,6 +59,9 @@ pub struct RoomInForce {
     rendering: Mutex<()>,
 }
 
+/// Compressed pages up to this size arrive with their headers in TCP's first flight (14,600 bytes).
+const LARGEST_PAGE: usize = 10 * 1024;
+
 /// What everybody may see of a room at this moment.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -82,17 +86,14 @@ impl RoomInForce {
         assets: &Assets,
         now: Now,
     ) -> Result<RoomInForce, BrokenAssets> {
-        let frame = RoomFrame {
-            room: settings.name.clone(),
-            own_path: config.server.own_path.clone(),
-            service: config.server.public_url.as_ref().map(|url| url.authority.clone()),
-        };
+        let frame = frame(&settings, config, assets)?;
         let published = published(&settings, &live, now);
-        let shown = Shown {
-            pages: Pages::render(assets, &frame, &published)?,
-            board: board(&settings, &live, assets, now),
-            published,
-        };
+        let pages = Pages::render(assets, &frame, &published)?;
+        if pages.largest() > LARGEST_PAGE {
+            let (room, bytes) = (settings.name.as_str(), pages.largest());
+            tracing::warn!(room, bytes, "the waiting page no longer arrives at once: shorten the room's texts");
+        }
+        let shown = Shown { pages, board: board(&settings, &live, assets, now), published };
         Ok(RoomInForce {
             tenure,
             keys: keyring.for_room(&settings.name),
@@ -147,6 +148,21 @@ impl RoomInForce {
     }
 }
 
+/// What a room's pages have in common. Without a name of the service's own, pages show the public host.
+fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<RoomFrame, BrokenAssets> {
+    let mut page = settings.page.clone();
+    if let (true, Some(url)) = (page.service == LocalText::default(), &config.server.public_url) {
+        page.service = LocalText::for_all(&url.authority);
+    }
+    Ok(RoomFrame {
+        room: settings.name.clone(),
+        own_path: config.server.own_path.clone(),
+        look: Some(assets.look(&page)?),
+        page,
+        codes: BTreeSet::new(),
+    })
+}
+
 /// The reason that is told to visitors.
 pub fn reason_of(still: Still) -> Reason {
     let code = match still.why {
@@ -181,7 +197,7 @@ fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) ->
         room: &settings.name,
         state: settings.state,
         reason: live.told_to_everybody(now).map(reason_of),
-        message: settings.message.as_deref(),
+        message: settings.message.first(),
         rate: settings.admission_rate,
         lanes: &lanes,
         updated_at: now.wall,

@@ -521,9 +521,14 @@ fn keys<T>(map: &HashMap<Key, T>, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
     map.iter().filter(|(_, value)| wanted(value)).map(|(key, _)| *key).collect()
 }
 
-/// A digest of how a node defines the room. The state and the message are not part of it: they change in operation.
+/// A digest of how a node defines the room. The state and what its pages say are not part of it: they change in operation.
 fn definition(settings: &config::Room) -> u64 {
-    let settings = config::Room { state: config::RoomState::Open, message: None, ..settings.clone() };
+    let settings = config::Room {
+        state: config::RoomState::Open,
+        message: config::LocalText::default(),
+        page: config::RoomPage::default(),
+        ..settings.clone()
+    };
     let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(format!("{settings:?}")));
     u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
 }

@@ -1,7 +1,7 @@
 //! What visitors read, in one language: the catalogue file as a type, so that a missing or mistyped text is a fault
 //! when it is loaded and never a hole in a page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,10 @@ pub struct Catalogue {
     pub figures: Figures,
     /// Waits and spans of time as words.
     pub wait: Wait,
-    /// Everything else on the waiting page.
+    /// Everything else on pages.
     pub page: PageTexts,
+    /// What the page's script says by itself.
+    pub script: ScriptTexts,
     /// The page that answers a form which was not sent.
     pub form: FormTexts,
     /// Pages that only say something.
@@ -74,6 +76,12 @@ pub struct Figures {
     pub reason: String,
     /// `{reason}` since `{clock}` on `{day}` `{month}`.
     pub reason_dated: String,
+    /// Exactly at a `{clock}` of the same day.
+    pub at_today: String,
+    /// Exactly at a `{clock}` on the next day.
+    pub at_tomorrow: String,
+    /// Exactly at a `{clock}` on `{day}` `{month}`.
+    pub at_on_date: String,
     /// A later `{clock}` of the same day.
     pub today: String,
     /// A `{clock}` on the next day.
@@ -82,7 +90,7 @@ pub struct Figures {
     pub on_date: String,
 }
 
-/// `[page]`: labels, buttons and sentences that templates and script look up by their key.
+/// `[page]`: labels, buttons and sentences that templates look up by their key.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageTexts {
@@ -92,34 +100,83 @@ pub struct PageTexts {
     ahead: String,
     wait: String,
     expected_at: String,
+    opens_at: String,
+    opens_in: String,
+    closes_at: String,
     now_serving: String,
     updated_at: String,
     reference: String,
+    reference_hint: String,
+    recovery: String,
+    recovery_hint: String,
     enter_by: String,
+    turn_kept: String,
     longer: String,
     progress: String,
     kept: String,
+    hours: String,
+    prepare: String,
     pub(super) by_hand_lead: String,
     unknown: String,
-    joining: String,
-    joining_lead: String,
     join: String,
     join_again: String,
     join_plain: String,
     enter: String,
-    entering: String,
+    extend: String,
     update: String,
     pause: String,
-    resume: String,
+    options: String,
+    option_enter: String,
+    option_sound: String,
+    option_notify: String,
+    code: String,
+    code_label: String,
+    code_send: String,
+    recover: String,
+    recover_label: String,
+    recover_send: String,
     leave: String,
     leave_warning: String,
     try_again: String,
-    offline: String,
-    online: String,
-    cookies: String,
-    lost: String,
-    by_hand: String,
+    help: String,
+    accessibility: String,
+    privacy: String,
     request_id: String,
+}
+
+/// Labels of the page that its script repeats.
+#[derive(Debug, Serialize)]
+pub struct Labels<'a> {
+    unknown: &'a str,
+    longer: &'a str,
+    wait: &'a str,
+    pause: &'a str,
+}
+
+impl PageTexts {
+    /// The labels that the page's script repeats.
+    pub fn labels(&self) -> Labels<'_> {
+        Labels { unknown: &self.unknown, longer: &self.longer, wait: &self.wait, pause: &self.pause }
+    }
+}
+
+/// `[script]`: what the page's script says by itself.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptTexts {
+    joining: String,
+    joining_lead: String,
+    entering: String,
+    called: String,
+    resume: String,
+    pub(super) offline: String,
+    online: String,
+    pub(super) cookies: String,
+    pub(super) lost: String,
+    pub(super) by_hand: String,
+    no_notification: String,
+    no_more_time: String,
+    code_refused: String,
 }
 
 /// `[form]`
@@ -130,7 +187,7 @@ pub struct FormTexts {
     pub(super) lead: String,
     plain: String,
     send_again: String,
-    turn: String,
+    pub(super) turn: String,
 }
 
 /// `[wait]`
@@ -217,9 +274,22 @@ pub enum BrokenCatalogue {
     /// Nobody has written down how the language forms plurals.
     #[error("no plural rule for the language `{0}`: add one to the program")]
     UnknownLanguage(String),
+    /// The file is called after another language.
+    #[error("it says that it is `{0}`: call the file after its language")]
+    OtherLanguage(String),
     /// A state, reason or notice has no text.
     #[error("no text for {0}: add it")]
     Missing(String),
+    /// A text of the file does not have the placeholders that the program fills in.
+    #[error("{key} has the placeholders {found}: use {expected}")]
+    Placeholders {
+        /// Which text.
+        key: String,
+        /// Those it has.
+        found: String,
+        /// Those it may have.
+        expected: String,
+    },
     /// A plural lacks a category that the language has.
     #[error("{key} has no `{category}`: the language needs it")]
     MissingForm {
@@ -236,7 +306,25 @@ impl Catalogue {
     /// # Errors
     /// [`BrokenCatalogue`] when a text is missing, unknown, or lacks a plural form.
     pub fn parse(text: &str) -> Result<Catalogue, BrokenCatalogue> {
-        let mut catalogue: Catalogue = toml::from_str(text)?;
+        Catalogue::checked(toml::from_str(text)?)
+    }
+
+    /// Reads a catalogue file that may hold only some of the texts; the others come from `base`, if there is one. The
+    /// texts must have the placeholders of those in `model`, a catalogue of any language.
+    ///
+    /// # Errors
+    /// [`BrokenCatalogue`] when a text is missing, unknown, lacks a plural form or has other placeholders.
+    pub fn parse_over(base: Option<&str>, model: &str, text: &str) -> Result<Catalogue, BrokenCatalogue> {
+        let given: toml::Table = toml::from_str(text)?;
+        check_placeholders(&given, &toml::from_str(model)?)?;
+        let whole = match base {
+            Some(base) => merged(toml::from_str(base)?, given),
+            None => given,
+        };
+        Catalogue::checked(Catalogue::deserialize(whole)?)
+    }
+
+    fn checked(mut catalogue: Catalogue) -> Result<Catalogue, BrokenCatalogue> {
         let rule =
             PluralRule::of(&catalogue.code).ok_or_else(|| BrokenCatalogue::UnknownLanguage(catalogue.code.clone()))?;
         catalogue.rule = Some(rule);
@@ -306,19 +394,77 @@ impl Forms {
     }
 }
 
+/// The tables of `base` with what `over` has in its place.
+fn merged(mut base: toml::Table, over: toml::Table) -> toml::Table {
+    for (key, value) in over {
+        let value = match (base.remove(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => toml::Value::Table(merged(old, new)),
+            (_, value) => value,
+        };
+        base.insert(key, value);
+    }
+    base
+}
+
+fn check_placeholders(given: &toml::Table, model: &toml::Table) -> Result<(), BrokenCatalogue> {
+    let known = placeholders(model);
+    // A text may do without, as "one hour" does; it may not ask for what it is not given.
+    for (key, found) in placeholders(given) {
+        match known.get(&key) {
+            Some(expected) if !found.is_subset(expected) => {
+                let (found, expected) = (in_braces(&found), in_braces(expected));
+                return Err(BrokenCatalogue::Placeholders { key, found, expected });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn in_braces(names: &BTreeSet<String>) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.iter().map(|name| format!("{{{name}}}")).collect() }
+}
+
+/// Every key with the placeholders of its text; the forms of a plural count as one text.
+fn placeholders(catalogue: &toml::Table) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    note_placeholders("", catalogue, &mut found);
+    found
+}
+
+fn note_placeholders(path: &str, table: &toml::Table, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    for (key, value) in table {
+        let is_form = Plural::ALL.iter().any(|category| category.name() == key);
+        let own = match (is_form, path) {
+            (true, _) => path.to_owned(),
+            (false, "") => key.clone(),
+            (false, _) => format!("{path}.{key}"),
+        };
+        match value {
+            toml::Value::Table(inner) => note_placeholders(&own, inner, found),
+            toml::Value::String(text) => found.entry(own).or_default().extend(names_in_braces(text)),
+            _ => {}
+        }
+    }
+}
+
+fn names_in_braces(text: &str) -> impl Iterator<Item = String> {
+    text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
+    use crate::waiting_room::language::BUILT_IN;
 
     const ITALIAN: &str = include_str!("../../waiting-room-assets/it.toml");
     const ENGLISH: &str = include_str!("../../waiting-room-assets/en.toml");
 
     #[test]
     fn the_compiled_in_catalogues_are_whole() {
-        for text in [ITALIAN, ENGLISH] {
-            Catalogue::parse(text).expect("a whole catalogue");
+        for (file, text) in BUILT_IN {
+            let catalogue = Catalogue::parse(text).unwrap_or_else(|fault| panic!("{file}: {fault}"));
+            assert_eq!(format!("{}.toml", catalogue.code), file);
         }
     }
 
@@ -344,31 +490,65 @@ mod tests {
 
     #[test]
     fn every_catalogue_has_the_same_keys_and_placeholders() {
-        assert_eq!(placeholders(ITALIAN), placeholders(ENGLISH));
+        for (file, text) in BUILT_IN {
+            assert_eq!(placeholders(&table(text)), placeholders(&table(ENGLISH)), "{file}");
+        }
     }
 
-    /// Every key with the placeholders of its text; the forms of a plural count as one text.
-    fn placeholders(file: &str) -> BTreeMap<String, BTreeSet<String>> {
-        fn walk(path: &str, table: &toml::Table, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    #[test]
+    fn no_text_is_empty_or_left_in_english() {
+        let english = texts(ENGLISH);
+        let same_everywhere = ["hours_minutes", "code_label"];
+        for (file, text) in BUILT_IN.iter().filter(|(file, _)| *file != "en.toml") {
+            let mut here = texts(text);
+            here.remove(".thousands").expect("a separator, which may be a space");
+            assert_eq!(here.len(), here.values().filter(|text| !text.trim().is_empty()).count(), "{file}");
+            let words = |text: &str| text.split('{').next().unwrap_or_default().chars().any(char::is_alphabetic);
+            let untranslated: Vec<_> = here
+                .iter()
+                .filter(|(key, text)| english.get(*key) == Some(*text) && words(text) && text.contains(' '))
+                .filter(|(key, _)| !same_everywhere.iter().any(|same| key.ends_with(same)))
+                .collect();
+            assert!(untranslated.is_empty(), "{file}: {untranslated:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_may_change_some_texts_only() {
+        let changed = "[page]\njoin = \"Prendi il numero\"\n[wait.hours]\none = \"un'ora\"";
+        let catalogue = Catalogue::parse_over(Some(ITALIAN), ENGLISH, changed).expect("a whole catalogue");
+        assert_eq!(catalogue.page.join, "Prendi il numero");
+        assert_eq!(catalogue.page.enter, "Entra ora");
+        assert_eq!(catalogue.form(&catalogue.wait.hours, 1), "un'ora");
+        assert_eq!(catalogue.form(&catalogue.wait.hours, 2), "{n} ore");
+    }
+
+    #[test]
+    fn a_changed_text_with_unknown_key_or_placeholder_is_a_fault() {
+        let fault = |text: &str| Catalogue::parse_over(Some(ITALIAN), ENGLISH, text).expect_err("a fault").to_string();
+        assert!(fault("[page]\njion = \"x\"").contains("jion"));
+        assert!(fault("page = 3").contains("page"));
+        let told = fault("[figures]\ntoday = \"alle {time}\"");
+        assert_eq!(told, "figures.today has the placeholders {time}: use {clock}");
+        assert!(Catalogue::parse_over(None, ENGLISH, "code = \"pt\"").is_err(), "a new language must be whole");
+    }
+
+    fn table(text: &str) -> toml::Table {
+        text.parse().expect("TOML")
+    }
+
+    fn texts(file: &str) -> BTreeMap<String, String> {
+        fn walk(path: &str, table: &toml::Table, found: &mut BTreeMap<String, String>) {
             for (key, value) in table {
-                let own = if key == "other" || Plural::ALL.iter().any(|category| category.name() == key) {
-                    path.to_owned()
-                } else {
-                    format!("{path}.{key}")
-                };
                 match value {
-                    toml::Value::Table(inner) => walk(&own, inner, found),
-                    toml::Value::String(text) => found.entry(own).or_default().extend(braces(text)),
+                    toml::Value::Table(inner) => walk(&format!("{path}.{key}"), inner, found),
+                    toml::Value::String(text) => drop(found.insert(format!("{path}.{key}"), text.clone())),
                     _ => {}
                 }
             }
         }
         let mut found = BTreeMap::new();
-        walk("", &file.parse().expect("TOML"), &mut found);
+        walk("", &table(file), &mut found);
         found
-    }
-
-    fn braces(text: &str) -> impl Iterator<Item = String> {
-        text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.to_owned())
     }
 }

@@ -7,6 +7,21 @@ use super::catalogue::{BrokenCatalogue, Catalogue};
 /// Keeps the language that a visitor chose by link. No personal data, set by the page's script.
 pub const LANGUAGE_COOKIE: &str = "anticamera-language";
 
+/// The catalogues compiled into the program, by their file names; the first is for whoever asked for none of them.
+pub(super) const BUILT_IN: [(&str, &str); 11] = [
+    ("it.toml", include_str!("../../waiting-room-assets/it.toml")),
+    ("de.toml", include_str!("../../waiting-room-assets/de.toml")),
+    ("sl.toml", include_str!("../../waiting-room-assets/sl.toml")),
+    ("fr.toml", include_str!("../../waiting-room-assets/fr.toml")),
+    ("en.toml", include_str!("../../waiting-room-assets/en.toml")),
+    ("es.toml", include_str!("../../waiting-room-assets/es.toml")),
+    ("ro.toml", include_str!("../../waiting-room-assets/ro.toml")),
+    ("sq.toml", include_str!("../../waiting-room-assets/sq.toml")),
+    ("uk.toml", include_str!("../../waiting-room-assets/uk.toml")),
+    ("ar.toml", include_str!("../../waiting-room-assets/ar.toml")),
+    ("zh.toml", include_str!("../../waiting-room-assets/zh.toml")),
+];
+
 /// Every language we speak; the first is for whoever asked for none of them. Never empty.
 #[derive(Clone, Debug)]
 pub struct Languages {
@@ -31,11 +46,14 @@ impl Languages {
     /// # Errors
     /// [`BrokenCatalogue`] names the fault; a test makes sure that there is none.
     pub fn built_in() -> Result<Languages, BrokenCatalogue> {
-        let parse = |text| Catalogue::parse(text).map(Arc::new);
-        Ok(Languages {
-            first: parse(include_str!("../../waiting-room-assets/it.toml"))?,
-            others: vec![parse(include_str!("../../waiting-room-assets/en.toml"))?],
-        })
+        let parsed: Result<Vec<Catalogue>, _> = BUILT_IN.iter().map(|(_, text)| Catalogue::parse(text)).collect();
+        Languages::of(parsed?).ok_or_else(|| BrokenCatalogue::Missing("any language".to_owned()))
+    }
+
+    /// These catalogues in this order; `None` when there is not a single one.
+    pub fn of(catalogues: Vec<Catalogue>) -> Option<Languages> {
+        let mut catalogues = catalogues.into_iter().map(Arc::new);
+        Some(Languages { first: catalogues.next()?, others: catalogues.collect() })
     }
 
     /// All of them, the first one first.
@@ -117,8 +135,10 @@ mod tests {
     #[test]
     fn the_browser_may_weigh_its_wishes() {
         assert_eq!(accepted("it;q=0.2, en-GB;q=0.9"), "en");
-        assert_eq!(accepted("fr, EN ; q=0.5, it;q=0.5"), "en");
+        assert_eq!(accepted("pt, EN ; q=0.5, it;q=0.5"), "en");
         assert_eq!(accepted("en;q=0, it;q=0.001"), "it");
+        assert_eq!(accepted("zh-Hant-TW, de;q=0.9"), "zh");
+        assert_eq!(accepted("de-AT"), "de");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Everything here renders facts that somebody else gathered; it asks no clock, keeps no line and decides nothing.
 
+pub mod api;
 pub mod assets;
 pub mod board;
 pub mod catalogue;
@@ -9,5 +10,6 @@ pub mod encoding;
 pub mod language;
 pub mod page;
 pub mod plural;
+pub mod preview;
 pub mod queue;
 pub mod words;

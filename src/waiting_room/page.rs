@@ -4,18 +4,19 @@
 //! The waiting page depends on room, language, method and published room state, never on the visitor, so it is
 //! rendered and compressed once and kept. A cache that stores it by mistake gives away nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::assets::{Assets, BrokenAssets, Headers, Scripting};
-use super::catalogue::{Catalogue, Direction, FormTexts, Heading, Notice, PageTexts};
+use super::assets::{Assets, BrokenAssets, Headers, Look, Scripting};
+use super::catalogue::{Catalogue, Direction, Heading, Labels, Notice, ScriptTexts};
 use super::encoding::{Coding, Encoded};
 use super::language::LANGUAGE_COOKIE;
 use super::queue::{QueueState, ReasonCode, Standing, Text};
 use super::words::Words;
+use crate::config::{LocalText, RoomPage};
 use crate::domain::names::RoomName;
 use crate::domain::paths::query_value;
 
@@ -29,15 +30,35 @@ pub struct RoomFrame {
     pub room: RoomName,
     /// Prefix of our own paths, without a slash at the end.
     pub own_path: String,
-    /// Whose service it is; without it the script shows the address's host.
-    pub service: Option<String>,
+    /// The operator's texts and links. Without a service's name the script shows the address's host.
+    pub page: RoomPage,
+    /// The room's colours; `None` for the built-in ones.
+    pub look: Option<Arc<Look>>,
+    /// The codes that visitors may enter.
+    pub codes: BTreeSet<Code>,
+}
+
+/// A code that a visitor may type in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Proves that the visitor was invited.
+    Invitation,
+    /// Gives a place back on another device.
+    Recovery,
+}
+
+impl RoomFrame {
+    fn look<'a>(&'a self, assets: &'a Assets) -> &'a Look {
+        self.look.as_ref().unwrap_or_else(|| assets.plain_look())
+    }
 }
 
 /// What the operator and the line make known to everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// What the operator wants everybody to read.
-    pub message: Option<String>,
+    pub message: LocalText,
     /// Why the room stands still, if it does.
     pub reason: Option<ReasonCode>,
 }
@@ -58,7 +79,7 @@ impl PageKind {
     pub const ALL: [PageKind; 3] = [PageKind::Waiting, PageKind::FormNotSent, PageKind::Maintenance];
 
     /// What templates and script call it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             PageKind::Waiting => "waiting",
             PageKind::FormNotSent => "form",
@@ -118,6 +139,12 @@ impl Pages {
         Ok(Pages { by_language })
     }
 
+    /// Bytes of the largest page as it is sent to browsers that take only gzip.
+    pub fn largest(&self) -> usize {
+        let pages = self.by_language.values().flat_map(BTreeMap::values);
+        pages.map(|page| page.body(Coding::Gzip).len()).max().unwrap_or_default()
+    }
+
     /// The page of this kind in this language; there is one for every language of the assets it was rendered with.
     pub fn get(&self, catalogue: &Catalogue, kind: PageKind) -> Option<&Arc<Page>> {
         self.by_language.get(&catalogue.code)?.get(&kind)
@@ -131,19 +158,33 @@ fn render_page(
     catalogue: &Catalogue,
     kind: PageKind,
 ) -> Result<Page, BrokenAssets> {
-    let html = assets.render(
+    let html = waiting_html(assets, frame, published, catalogue, kind, None, &Links::to_line(frame, None))?;
+    let body = Encoded::new(html).map_err(BrokenAssets::Compression)?;
+    Ok(Page { headers: frame.look(assets).headers(catalogue, Scripting::Script)?, body })
+}
+
+/// A waiting page; with a made-up state, one that shows it and asks nothing.
+pub(super) fn waiting_html(
+    assets: &Assets,
+    frame: &RoomFrame,
+    published: &Published,
+    catalogue: &Catalogue,
+    kind: PageKind,
+    made_up: Option<serde_json::Value>,
+    links: &Links,
+) -> Result<String, BrokenAssets> {
+    assets.render(
         "waiting.html",
         &WaitingContext {
-            frame: FrameContext::of(assets, Some(frame), catalogue),
+            frame: FrameContext::of(assets, Some(frame), catalogue, links),
             kind: kind.name(),
             heading: page_heading(catalogue, kind),
-            message: published.message.as_deref().map(readable),
+            message: OwnText::of(&published.message, catalogue),
             reason: published.reason.map(|code| catalogue.reason(code)),
-            settings: Settings::of(frame, catalogue, kind),
+            settings: Settings::of(frame, catalogue, kind, made_up),
+            script: assets.script(),
         },
-    )?;
-    let body = Encoded::new(html).map_err(BrokenAssets::Compression)?;
-    Ok(Page { headers: assets.headers(catalogue, Scripting::Script)?, body })
+    )
 }
 
 fn page_heading(catalogue: &Catalogue, kind: PageKind) -> HeadingContext<'_> {
@@ -171,24 +212,34 @@ impl LinePage<'_> {
     /// # Errors
     /// [`BrokenAssets`] when a template wants what it is not given.
     pub fn render(self, assets: &Assets, frame: &RoomFrame, words: &Words<'_>) -> Result<PlainPage, BrokenAssets> {
+        self.render_with_links(assets, frame, words, &Links::to_line(frame, Some(self.to)))
+    }
+
+    pub(super) fn render_with_links(
+        self,
+        assets: &Assets,
+        frame: &RoomFrame,
+        words: &Words<'_>,
+        links: &Links,
+    ) -> Result<PlainPage, BrokenAssets> {
         let (standing, text) = (self.standing, words.catalogue);
         let figures = Text::of(standing, words);
         let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
         let state = if nobody_may_use_turn(standing) { QueueState::Held } else { standing.state };
         let context = LineContext {
-            frame: FrameContext {
-                to_in_query: Some(query_value(self.to)),
-                ..FrameContext::of(assets, Some(frame), text)
-            },
+            frame: FrameContext::of(assets, Some(frame), text, links),
             heading: line_heading(state, &figures, text),
-            message: standing.message.as_deref().map(readable),
+            message: OwnText::of(&standing.message, text),
             figures: &figures,
             offer: Offer::to(state),
             join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
             has_place: has_place(standing.state),
             waits,
+            moves: standing.state == QueueState::Waiting,
+            says_all: matches!(standing.state, QueueState::BeforeOpening | QueueState::ClosedHours),
             enter_by: standing.enter_by.filter(|_| state == QueueState::YourTurn).map(|at| words.clock(at)),
             reference: standing.reference.as_deref(),
+            recovery_code: standing.recovery_code.as_deref(),
             progress: waits
                 .then_some(standing.progress)
                 .flatten()
@@ -197,7 +248,7 @@ impl LinePage<'_> {
             to: self.to,
             n: self.n,
         };
-        plain(assets, text, assets.render("line.html", &context)?)
+        plain(frame.look(assets), text, assets.render("line.html", &context)?)
     }
 }
 
@@ -242,18 +293,30 @@ impl NoticePage<'_> {
         frame: Option<&RoomFrame>,
         catalogue: &Catalogue,
     ) -> Result<PlainPage, BrokenAssets> {
+        let links = frame.map_or(Links::none(), |frame| Links::to_line(frame, None));
+        self.render_with_links(assets, frame, catalogue, &links)
+    }
+
+    pub(super) fn render_with_links(
+        self,
+        assets: &Assets,
+        frame: Option<&RoomFrame>,
+        catalogue: &Catalogue,
+        links: &Links,
+    ) -> Result<PlainPage, BrokenAssets> {
         let context = NoticeContext {
-            frame: FrameContext::of(assets, frame, catalogue),
+            frame: FrameContext::of(assets, frame, catalogue, links),
             heading: HeadingContext::of(catalogue.notices.get(&self.notice)),
             offer: Offer::with(self.notice),
             request_id: self.request_id,
         };
-        plain(assets, catalogue, assets.render("notice.html", &context)?)
+        let look = frame.map_or(assets.plain_look().as_ref(), |frame| frame.look(assets));
+        plain(look, catalogue, assets.render("notice.html", &context)?)
     }
 }
 
-fn plain(assets: &Assets, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
-    Ok(PlainPage { headers: assets.headers(catalogue, Scripting::Plain)?, body: html.into() })
+fn plain(look: &Look, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
+    Ok(PlainPage { headers: look.headers(catalogue, Scripting::Plain)?, body: html.into() })
 }
 
 /// An operator's text without control characters; line breaks stay.
@@ -261,15 +324,58 @@ fn readable(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control() || *letter == '\n').collect()
 }
 
+/// Where the links to other languages lead.
+pub(super) struct Links {
+    /// What stands before and after the language's tag; `None` where there is no page in another language.
+    around: Option<(String, String)>,
+}
+
+impl Links {
+    fn none() -> Links {
+        Links { around: None }
+    }
+
+    /// To a page that does not need script, with the wanted address where the page's own address does not say it.
+    fn to_line(frame: &RoomFrame, to: Option<&str>) -> Links {
+        let to = to.map(|to| format!("&to={}", query_value(to))).unwrap_or_default();
+        Links::around(format!("{}/line?room={}&lang=", frame.own_path, frame.room), to)
+    }
+
+    /// To an address that begins and ends like this.
+    pub(super) fn around(before: String, after: String) -> Links {
+        Links { around: Some((before, after)) }
+    }
+}
+
 #[derive(Serialize)]
 struct FrameContext<'a> {
     text: &'a Catalogue,
+    style: &'a str,
     room: &'a str,
     own_path: &'a str,
-    service: Option<&'a str>,
+    service: Option<OwnText<'a>>,
+    hours: Option<OwnText<'a>>,
+    prepare: Option<OwnText<'a>>,
+    help: Option<OwnText<'a>>,
+    help_url: Option<&'a str>,
+    accessibility_url: Option<&'a str>,
+    privacy_url: Option<&'a str>,
+    codes: Vec<Code>,
     languages: Vec<LanguageLink<'a>>,
-    /// The wanted address for links to other languages, where the page's own address does not say it.
-    to_in_query: Option<String>,
+}
+
+/// A text of the operator's, and its language where that is another one than the page's.
+#[derive(Serialize)]
+struct OwnText<'a> {
+    text: String,
+    lang: Option<&'a str>,
+}
+
+impl<'a> OwnText<'a> {
+    fn of(text: &'a LocalText, page: &Catalogue) -> Option<OwnText<'a>> {
+        let (text, lang) = text.in_language(&page.code)?;
+        Some(OwnText { text: readable(text), lang })
+    }
 }
 
 #[derive(Serialize)]
@@ -277,23 +383,36 @@ struct LanguageLink<'a> {
     code: &'a str,
     name: &'a str,
     direction: Direction,
+    href: String,
 }
 
 impl<'a> FrameContext<'a> {
-    /// Without a room there is no page to link to in another language.
-    fn of(assets: &'a Assets, frame: Option<&'a RoomFrame>, text: &'a Catalogue) -> FrameContext<'a> {
-        let link = |catalogue: &'a Arc<Catalogue>| LanguageLink {
-            code: &catalogue.code,
-            name: &catalogue.name,
-            direction: catalogue.direction,
+    fn of(assets: &'a Assets, frame: Option<&'a RoomFrame>, text: &'a Catalogue, links: &Links) -> FrameContext<'a> {
+        let link = |catalogue: &'a Arc<Catalogue>| {
+            let (before, after) = links.around.as_ref()?;
+            Some(LanguageLink {
+                code: &catalogue.code,
+                name: &catalogue.name,
+                direction: catalogue.direction,
+                href: format!("{before}{}{after}", catalogue.code),
+            })
         };
+        let page = frame.map(|frame| &frame.page);
+        let own = |choose: fn(&RoomPage) -> &LocalText| OwnText::of(choose(page?), text);
         FrameContext {
             text,
+            style: frame.map_or(&assets.plain_look().style, |frame| &frame.look(assets).style),
             room: frame.map_or("", |frame| frame.room.as_str()),
             own_path: frame.map_or("", |frame| &frame.own_path),
-            service: frame.and_then(|frame| frame.service.as_deref()),
-            languages: frame.map_or(Vec::new(), |_| assets.languages().iter().map(link).collect()),
-            to_in_query: None,
+            service: own(|page| &page.service),
+            hours: own(|page| &page.hours),
+            prepare: own(|page| &page.prepare),
+            help: own(|page| &page.help),
+            help_url: page.and_then(|page| page.help_url.as_deref()),
+            accessibility_url: page.and_then(|page| page.accessibility_url.as_deref()),
+            privacy_url: page.and_then(|page| page.privacy_url.as_deref()),
+            codes: frame.map_or(Vec::new(), |frame| frame.codes.iter().copied().collect()),
+            languages: assets.languages().iter().filter_map(link).collect(),
         }
     }
 }
@@ -319,9 +438,10 @@ struct WaitingContext<'a> {
     frame: FrameContext<'a>,
     kind: &'static str,
     heading: HeadingContext<'a>,
-    message: Option<String>,
+    message: Option<OwnText<'a>>,
     reason: Option<&'a str>,
     settings: Settings<'a>,
+    script: &'a str,
 }
 
 /// What the page's script is told.
@@ -334,13 +454,37 @@ struct Settings<'a> {
     language_cookie: &'static str,
     board_seconds: u32,
     states: &'a BTreeMap<QueueState, Heading>,
-    text: &'a PageTexts,
-    form: &'a FormTexts,
+    text: SettingsText<'a>,
+    form: Option<FormSettings<'a>>,
     too_many: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct SettingsText<'a> {
+    #[serde(flatten)]
+    script: &'a ScriptTexts,
+    #[serde(flatten)]
+    labels: Labels<'a>,
+}
+
+#[derive(Serialize)]
+struct FormSettings<'a> {
+    heading: &'a str,
+    lead: &'a str,
+    turn: &'a str,
 }
 
 impl<'a> Settings<'a> {
-    fn of(frame: &'a RoomFrame, catalogue: &'a Catalogue, kind: PageKind) -> Settings<'a> {
+    fn of(
+        frame: &'a RoomFrame,
+        catalogue: &'a Catalogue,
+        kind: PageKind,
+        preview: Option<serde_json::Value>,
+    ) -> Settings<'a> {
+        let form = &catalogue.form;
+        let form = FormSettings { heading: &form.heading, lead: &form.lead, turn: &form.turn };
         Settings {
             kind: kind.name(),
             room: frame.room.as_str(),
@@ -349,9 +493,10 @@ impl<'a> Settings<'a> {
             language_cookie: LANGUAGE_COOKIE,
             board_seconds: BOARD_SECONDS,
             states: &catalogue.states,
-            text: &catalogue.page,
-            form: &catalogue.form,
+            text: SettingsText { script: &catalogue.script, labels: catalogue.page.labels() },
+            form: (kind == PageKind::FormNotSent).then_some(form),
             too_many: catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
+            preview,
         }
     }
 }
@@ -361,14 +506,18 @@ struct LineContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     heading: HeadingContext<'a>,
-    message: Option<String>,
+    message: Option<OwnText<'a>>,
     figures: &'a Text,
     offer: Offer,
     join_label: &'static str,
     has_place: bool,
     waits: bool,
+    moves: bool,
+    /// Whether the heading is the reason already.
+    says_all: bool,
     enter_by: Option<String>,
     reference: Option<&'a str>,
+    recovery_code: Option<&'a str>,
     progress: Option<String>,
     shown_ahead: Option<u64>,
     to: &'a str,
@@ -437,7 +586,9 @@ mod tests {
         RoomFrame {
             room: RoomName::new("bonus-600").expect("a name"),
             own_path: "/.waiting-room".to_owned(),
-            service: Some("portal.example".to_owned()),
+            page: RoomPage { service: LocalText::for_all("portal.example"), ..RoomPage::default() },
+            look: None,
+            codes: BTreeSet::from([Code::Invitation, Code::Recovery]),
         }
     }
 
@@ -503,7 +654,7 @@ mod tests {
                 let page = pages.get(catalogue, kind).expect("a page");
                 let sizes = [Coding::Identity, Coding::Gzip, Coding::Brotli].map(|coding| page.body(coding).len());
                 println!("{} {kind:?}: {sizes:?} bytes plain, gzip, brotli", catalogue.code);
-                assert!(page.body(Coding::Gzip).len() <= 10 * 1024);
+                assert!(page.body(Coding::Gzip).len() <= 10 * 1024, "{} {sizes:?}", catalogue.code);
             }
             let words = Words { catalogue, time_zone: &TimeZone::UTC };
             for state in QueueState::ALL {
@@ -521,7 +672,7 @@ mod tests {
     #[test]
     fn no_page_asks_anybody_else() {
         let assets = assets();
-        let published = Published { message: Some("ciao".to_owned()), reason: Some(ReasonCode::RoomFull) };
+        let published = Published { message: LocalText::for_all("ciao"), reason: Some(ReasonCode::RoomFull) };
         for kind in PageKind::ALL {
             let html = html(&assets, &published, kind);
             assert!(!html.contains("://") && !html.contains("=\"//") && !html.contains(" src="));
@@ -532,14 +683,20 @@ mod tests {
     #[test]
     fn hostile_texts_stay_texts() {
         let assets = assets();
-        let published = Published { message: Some(HOSTILE.to_owned()), reason: None };
-        let hostile_frame = RoomFrame { service: Some(HOSTILE.to_owned()), ..frame() };
+        let published = Published { message: LocalText::for_all(HOSTILE), reason: None };
+        let own = || LocalText::for_all(HOSTILE);
+        let page = RoomPage { service: own(), hours: own(), prepare: own(), help: own(), ..RoomPage::default() };
+        let hostile_frame = RoomFrame { page, ..frame() };
         let pages = Pages::render(&assets, &hostile_frame, &published).expect("pages");
         let page = pages.get(assets.languages().default_language(), PageKind::Waiting).expect("a page");
         let standing =
             Standing { message: published.message.clone(), reference: Some(HOSTILE.to_owned()), ..waiting() };
         let waiting = String::from_utf8(page.body(Coding::Identity).to_vec()).expect("UTF-8");
-        for html in [waiting, line(&assets, &standing, HOSTILE)] {
+        let words = Words { catalogue: assets.languages().default_language(), time_zone: &TimeZone::UTC };
+        let line = LinePage { standing: &standing, to: HOSTILE, n: "abc" }.render(&assets, &hostile_frame, &words);
+        let line = String::from_utf8(line.expect("a page").body.to_vec()).expect("UTF-8");
+        for html in [waiting, line] {
+            assert!(html.matches("&lt;/script&gt;&lt;script&gt;alert(1)").count() >= 4, "{html}");
             assert!(!html.contains("<script>alert") && !html.contains("<img"));
             assert!(!html.contains("\"'`") && !html.contains("49"));
         }
@@ -547,16 +704,17 @@ mod tests {
 
     #[test]
     fn marks_of_direction_end_with_the_message() {
-        let published = Published { message: Some(HOSTILE.to_owned()), reason: None };
+        let published = Published { message: LocalText::for_all(HOSTILE), reason: None };
         let html = html(&assets(), &published, PageKind::Waiting);
-        assert!(html.contains("<p id=\"message\" dir=\"auto\">&lt;/script&gt;"));
+        assert!(html.contains("<p id=\"message\" class=\"own\" dir=\"auto\">&lt;/script&gt;"));
         assert!(!html.contains('\0') && !html.contains('\u{1b}'));
     }
 
     #[test]
     fn a_message_of_ten_kilobytes_is_shown_whole() {
         let message = "<&>".repeat(3_500);
-        let html = html(&assets(), &Published { message: Some(message), reason: None }, PageKind::Maintenance);
+        let html =
+            html(&assets(), &Published { message: LocalText::for_all(&message), reason: None }, PageKind::Maintenance);
         assert_eq!(html.matches("&lt;&amp;&gt;").count(), 3_500);
     }
 
@@ -620,39 +778,5 @@ mod tests {
         let reason = Some(Reason { code: ReasonCode::PortalUnhealthy, since: Unix(1_793_701_200_000) });
         let html = line(&assets(), &Standing { reason, ..waiting() }, "/");
         assert!(html.contains("Perché ci vuole di più: il servizio non risponde come dovrebbe (dalle 10:20)"));
-    }
-
-    /// Writes every page to the system's folder for temporary files, for people to look at.
-    #[test]
-    #[ignore = "for people to look at"]
-    fn write_previews() {
-        let (assets, folder) = (assets(), std::env::temp_dir().join("anticamera-preview"));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let write = |name: String, body: &[u8]| std::fs::write(folder.join(name), body).expect("a file");
-        let published = Published { message: Some("Prepara il codice fiscale.".to_owned()), reason: None };
-        let pages = Pages::render(&assets, &frame(), &published).expect("pages");
-        for catalogue in assets.languages().iter() {
-            let code = &catalogue.code;
-            for kind in PageKind::ALL {
-                let page = pages.get(catalogue, kind).expect("a page");
-                write(format!("{}-{code}.html", kind.name()), page.body(Coding::Identity));
-                let policy = page.headers().iter().find(|(name, _)| name == "content-security-policy");
-                write("csp".to_owned(), policy.expect("a policy").1.as_bytes());
-            }
-            let words = Words { catalogue, time_zone: &TimeZone::UTC };
-            for state in QueueState::ALL {
-                let standing = Standing { state, ..waiting() };
-                let page = LinePage { standing: &standing, to: "/bonus-600/", n: "x" };
-                write(
-                    format!("line-{state:?}-{code}.html"),
-                    &page.render(&assets, &frame(), &words).expect("a page").body,
-                );
-            }
-            for notice in Notice::ALL {
-                let page = NoticePage { notice, request_id: Some("7f3a") };
-                let page = page.render(&assets, Some(&frame()), catalogue).expect("a page");
-                write(format!("notice-{notice:?}-{code}.html"), &page.body);
-            }
-        }
     }
 }

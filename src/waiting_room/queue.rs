@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::words::Words;
+use crate::config::LocalText;
 use crate::domain::names::ClassName;
 use crate::domain::time::Unix;
 use crate::domain::wait_estimate::WaitRange;
@@ -36,7 +37,7 @@ pub struct Standing {
     /// Why the line stands still, if it does.
     pub reason: Option<Reason>,
     /// What the operator wants everybody to read.
-    pub message: Option<String>,
+    pub message: LocalText,
     /// The hours of this visitor's class.
     pub window: Window,
     /// When the turn lapses.
@@ -167,7 +168,7 @@ impl Standing {
             wait: None,
             progress: None,
             reason: None,
-            message: None,
+            message: LocalText::default(),
             window: Window::ALWAYS,
             enter_by: None,
             refresh,
@@ -209,7 +210,7 @@ impl Standing {
             expected_at: self.expected_at().map(|at| words.rfc_3339(at)),
             progress: self.progress.map(|progress| progress.clamp(0.0, 1.0)),
             reason: self.reason.map(|reason| ReasonInWords::of(reason, words)),
-            message: self.message.as_deref(),
+            message: self.message.in_language(&words.catalogue.code).map(|(text, _)| text),
             window: WindowInWords::of(self.window, words),
             enter_by: self.enter_by.map(|at| words.rfc_3339(at)),
             refresh_seconds: whole_seconds(self.refresh).max(1),
@@ -234,6 +235,10 @@ pub struct Text {
     pub wait: Option<String>,
     /// "about 11:45"
     pub expected_at: Option<String>,
+    /// "tomorrow, 08:00": when the service, or this visitor's hours, begin.
+    pub opens_at: Option<String>,
+    /// "16:00": when this visitor's hours end.
+    pub closes_at: Option<String>,
     /// Why the line stands still, and since when.
     pub reason: Option<String>,
     /// "11:42:10"
@@ -247,6 +252,8 @@ impl Text {
             ahead: ahead_in_words(standing, words),
             wait: standing.wait.map(|wait| words.wait(wait)),
             expected_at: standing.expected_at().map(|at| words.expected_at(at, standing.updated_at)),
+            opens_at: standing.window.opens_at.map(|at| words.at(at, standing.updated_at)),
+            closes_at: standing.window.closes_at.map(|at| words.at(at, standing.updated_at)),
             reason: standing.reason.map(|reason| words.reason(reason, standing.updated_at)),
             updated_at: words.clock_with_seconds(standing.updated_at),
         }
@@ -373,7 +380,7 @@ mod tests {
             wait: Some(WaitRange { low: Duration::from_millis(1_500_900), high: Duration::from_millis(2_000_100) }),
             progress: Some(1.5),
             reason: Some(Reason { code: ReasonCode::RoomFull, since: Unix(1_793_701_200_000) }),
-            message: Some("<b>ciao</b>".to_owned()),
+            message: LocalText::for_all("<b>ciao</b>"),
             ..Standing::only(QueueState::Waiting, Duration::from_millis(12_300), Unix(1_793_701_330_000))
         }
     }
@@ -394,7 +401,7 @@ mod tests {
             "enter_by": null, "refresh_seconds": 13, "updated_at": "2026-11-03T11:22:10+01:00",
             "text": {
                 "ahead": "1,234 people are ahead of you", "wait": "about 25 to 35 minutes",
-                "expected_at": "about 11:55",
+                "expected_at": "about 11:55", "opens_at": null, "closes_at": null,
                 "reason": "the service is full; the next person enters when somebody leaves (since 11:20)",
                 "updated_at": "11:22:10",
             },

@@ -61,6 +61,19 @@ impl Words<'_> {
         self.dated(&figures.on_date, &at, "")
     }
 
+    /// "16:00", with the day when it is another one than that of `now`: an hour that was set, not estimated.
+    pub fn at(&self, at: Unix, now: Unix) -> String {
+        let figures = &self.catalogue.figures;
+        let (at, now) = (self.zoned(at), self.zoned(now));
+        if at.date() == now.date() {
+            return fill(&figures.at_today, &[("clock", &clock(&at))]);
+        }
+        if now.date().tomorrow().is_ok_and(|tomorrow| tomorrow == at.date()) {
+            return fill(&figures.at_tomorrow, &[("clock", &clock(&at))]);
+        }
+        self.dated(&figures.at_on_date, &at, "")
+    }
+
     /// "the service is full; the next person enters when somebody leaves (since 11:20)"
     pub fn reason(&self, reason: Reason, now: Unix) -> String {
         let (words, since) = (self.catalogue.reason(reason.code), self.zoned(reason.since));
@@ -183,13 +196,11 @@ fn rounded_clock(at: Unix, now: Unix) -> Unix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waiting_room::language::BUILT_IN;
     use crate::waiting_room::queue::ReasonCode;
 
     fn catalogue(code: &str) -> Catalogue {
-        let text = match code {
-            "it" => include_str!("../../waiting-room-assets/it.toml"),
-            _ => include_str!("../../waiting-room-assets/en.toml"),
-        };
+        let (_, text) = BUILT_IN.iter().find(|(file, _)| file.strip_suffix(".toml") == Some(code)).expect("a language");
         Catalogue::parse(text).expect("a whole catalogue")
     }
 
@@ -264,6 +275,58 @@ mod tests {
             assert_eq!(words.expected_at(at("2026-11-04T00:00:00Z"), now), "tomorrow, about 01:00");
             assert_eq!(words.expected_at(at("2026-11-06T00:00:00Z"), now), "6 November, about 01:00");
         });
+    }
+
+    #[test]
+    fn hours_that_were_set_are_told_exactly() {
+        with_words("it", |words| {
+            let now = at("2026-11-03T10:00:00Z");
+            assert_eq!(words.at(at("2026-11-03T15:00:00Z"), now), "alle 16:00");
+            assert_eq!(words.at(at("2026-11-04T07:00:00Z"), now), "domani alle 08:00");
+            assert_eq!(words.at(at("2026-11-06T07:00:00Z"), now), "6 novembre, alle 08:00");
+        });
+        with_words("zh", |words| {
+            let now = at("2026-11-03T10:00:00Z");
+            assert_eq!(words.at(at("2026-11-06T07:00:00Z"), now), "11月6日 08:00");
+        });
+    }
+
+    #[test]
+    fn people_and_waits_in_languages_with_many_forms() {
+        let ahead = |code, n| with_words(code, |words| words.ahead(n));
+        assert_eq!(ahead("sl", 2), "pred vami sta 2 osebi");
+        assert_eq!(ahead("sl", 1_103), "pred vami so 1.103 osebe");
+        assert_eq!(ahead("uk", 21), "перед вами 21 особа");
+        assert_eq!(ahead("uk", 1_012), "перед вами 1\u{a0}012 осіб");
+        assert_eq!(ahead("ro", 119), "119 persoane sunt înaintea dumneavoastră");
+        assert_eq!(ahead("ro", 120), "120 de persoane sunt înaintea dumneavoastră");
+        assert_eq!(ahead("fr", 1_234), "1\u{202f}234 personnes sont devant vous");
+        assert_eq!(ahead("ar", 3), "أمامك 3 أشخاص");
+        assert_eq!(ahead("ar", 11), "أمامك 11 شخصًا");
+        let wait = |code, low, high| with_words(code, |words| words.wait(minutes(low, high)));
+        assert_eq!(wait("de", 27, 33), "etwa 25 bis 35 Minuten");
+        assert_eq!(wait("uk", 50, 61), "приблизно 50 хвилин – 1 година 5 хвилин");
+        assert_eq!(wait("sl", 4, 4), "približno 4 minute");
+        assert_eq!(wait("zh", 27, 33), "大约 25 至 35 分钟");
+    }
+
+    #[test]
+    fn every_language_fills_in_every_figure() {
+        let now = at("2026-11-03T10:00:00Z");
+        for (file, _) in BUILT_IN {
+            with_words(file.trim_end_matches(".toml"), |words| {
+                for n in [0, 1, 2, 3, 11, 21, 100, 101, 1_000_000] {
+                    for said in [words.ahead(n), words.ahead_at_gate(n), words.wait(minutes(n / 2, n))] {
+                        assert!(!said.is_empty() && !said.contains(['{', '}']), "{file} {n}: {said}");
+                    }
+                }
+                for later in ["2026-11-03T11:00:00Z", "2026-11-04T11:00:00Z", "2026-12-24T11:00:00Z"] {
+                    for said in [words.at(at(later), now), words.expected_at(at(later), now)] {
+                        assert!(said.contains("12:00") && !said.contains(['{', '}']), "{file}: {said}");
+                    }
+                }
+            });
+        }
     }
 
     #[test]

@@ -13,6 +13,12 @@ const PROGRAM = process.env.ANTICAMERA ?? path.join(process.env.CARGO_TARGET_DIR
 export const ROOM = 'pratica';
 export const OWN = '/.waiting-room';
 
+/** A value as TOML has it. */
+function toml(value) {
+  if (value?.constructor !== Object) { return JSON.stringify(value); }
+  return `{ ${Object.entries(value).map(([key, inner]) => `"${key}" = ${toml(inner)}`).join(', ')} }`;
+}
+
 export class Program {
   #process;
   #log = [];
@@ -25,7 +31,7 @@ export class Program {
   #operators;
   #stopped = false;
 
-  /** Starts the program in front of `portal`; `settings` are lines of the room's table. */
+  /** Starts the program in front of `portal`; `settings` are lines of the room's table, `page` of `[room.page]`, `pages` of `[page]`. */
   static async start(portal, settings) {
     const program = new Program();
     program.#portal = portal;
@@ -35,6 +41,15 @@ export class Program {
   }
 
   get origin() { return `http://${this.#visitors}`; }
+
+  /** Where operators look. */
+  get operators() { return `http://${this.#operators}`; }
+
+  /** Where an operator looks at pages with made-up figures. */
+  get previews() { return `${this.operators}/admin/v1/rooms/${ROOM}/preview`; }
+
+  /** A folder of the program's own, which ends with it. */
+  get folder() { return this.#folder; }
 
   async #start() {
     this.#write();
@@ -54,21 +69,29 @@ export class Program {
   get #file() { return path.join(this.#folder, 'config.toml'); }
 
   #write() {
-    const room = Object.entries(this.#settings).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
+    const { page = {}, pages = {}, ...settings } = this.#settings;
+    const lines = (table) => Object.entries(table).map(([key, value]) => `${key} = ${toml(value)}`);
     fs.writeFileSync(this.#file, [
       '[server]', `listen = ["${this.#listen}"]`, 'watch = false',
       '[portal]', `url = "${this.#portal.origin}"`, 'ramp = "1s"', 'connect_timeout = "1s"',
       '[admin]', `listen = "${this.#admin}"`,
-      '[[room]]', `name = "${ROOM}"`, 'paths = ["/pratica/**"]', ...room, '',
+      '[page]', ...lines(pages),
+      '[[room]]', `name = "${ROOM}"`, 'paths = ["/pratica/**"]', ...lines(settings),
+      '[room.page]', ...lines(page), '',
     ].join('\n'));
   }
 
   /** Changes settings of the room while the program runs. */
   async change(settings) {
+    const answer = await this.tryToChange(settings);
+    if (!answer.ok) { throw new Error(`reload: ${answer.status} ${await answer.text()}`); }
+  }
+
+  /** The answer to a change that may be refused. */
+  tryToChange(settings) {
     this.#settings = { ...this.#settings, ...settings };
     this.#write();
-    const answer = await fetch(`http://${this.#operators}/admin/v1/reload`, { method: 'POST' });
-    if (!answer.ok) { throw new Error(`reload: ${answer.status} ${await answer.text()}`); }
+    return fetch(`${this.operators}/admin/v1/reload`, { method: 'POST' });
   }
 
   /** `kill -9`. */

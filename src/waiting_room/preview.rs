@@ -1,0 +1,387 @@
+//! Every page in every state with made-up figures: for operators to look at before their visitors do, for tests, and to
+//! find out whether templates render at all.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::assets::{Assets, BrokenAssets, Headers, Look, Scripting};
+use super::catalogue::{Catalogue, Notice};
+use super::page::{Code, LinePage, Links, NoticePage, PageKind, Published, RoomFrame, waiting_html};
+use super::queue::{QueueState, Reason, ReasonCode, Standing, Window};
+use super::words::Words;
+use crate::config::{LocalText, RoomPage};
+use crate::domain::names::{ClassName, RoomName};
+use crate::domain::time::Unix;
+use crate::domain::wait_estimate::WaitRange;
+
+/// 3 November 2026, 10:22:10 UTC: made-up figures are always of the same moment.
+const MOMENT: Unix = Unix(1_793_701_330_000);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a scene shows.
+#[derive(Clone, Debug)]
+enum Scene {
+    /// The waiting page with this standing.
+    Page(PageKind, Standing),
+    /// The waiting page in something else than a standing.
+    Moment(PageKind, Moment),
+    /// The page for browsers without script.
+    Line(Standing),
+    /// A page that only says something.
+    Notice(Notice),
+}
+
+/// What the waiting page shows besides standings.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Joining,
+    CookiesBlocked,
+    Lost,
+    ByHand,
+    Offline,
+}
+
+/// A room's pages with made-up figures.
+#[derive(Debug)]
+pub struct Previews {
+    assets: Arc<Assets>,
+    rooms: Vec<(RoomFrame, TimeZone)>,
+}
+
+/// A page to look at.
+#[derive(Debug)]
+pub struct Preview {
+    /// Media type, language and security policy.
+    pub headers: Headers,
+    /// The HTML.
+    pub body: Bytes,
+}
+
+impl Previews {
+    /// Of these rooms.
+    pub fn new(assets: Arc<Assets>, rooms: Vec<(RoomFrame, TimeZone)>) -> Previews {
+        Previews { assets, rooms }
+    }
+
+    /// A list of all scenes of a room, or one of them in one language; `None` when there is no such room or scene.
+    /// `path` is the address of the list.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template wants what it is not given.
+    pub fn page(
+        &self,
+        room: &RoomName,
+        scene: Option<&str>,
+        language: Option<&str>,
+        path: &str,
+    ) -> Result<Option<Preview>, BrokenAssets> {
+        let Some((frame, time_zone)) = self.rooms.iter().find(|(frame, _)| frame.room == *room) else {
+            return Ok(None);
+        };
+        let languages = self.assets.languages();
+        let Some(name) = scene else { return list(&self.assets, frame, path).map(Some) };
+        let known = languages.iter().find(|catalogue| Some(catalogue.code.as_str()) == language);
+        let words = Words { catalogue: known.unwrap_or(languages.default_language()), time_zone };
+        let Some((_, scene)) = scenes().into_iter().find(|(known, _)| known == name) else { return Ok(None) };
+        let links = Links::around(format!("{path}?scene={name}&lang="), String::new());
+        // Codes belong to features that a room may not have; here they can be looked at all the same.
+        let frame = match name {
+            "codes" | "line-codes" => {
+                RoomFrame { codes: BTreeSet::from([Code::Invitation, Code::Recovery]), ..frame.clone() }
+            }
+            _ => frame.clone(),
+        };
+        scene.render(&self.assets, &frame, &words, &links).map(Some)
+    }
+}
+
+/// Renders every scene in every language, and forgets it.
+pub(super) fn render_everything(assets: &Assets) -> Result<(), BrokenAssets> {
+    let frame = RoomFrame {
+        room: RoomName::new("room").map_err(|_| BrokenAssets::Missing("a name"))?,
+        own_path: "/.waiting-room".to_owned(),
+        page: RoomPage::default(),
+        look: None,
+        codes: BTreeSet::from([Code::Invitation, Code::Recovery]),
+    };
+    for catalogue in assets.languages().iter() {
+        let words = Words { catalogue, time_zone: &TimeZone::UTC };
+        for (_, scene) in scenes() {
+            scene.render(assets, &frame, &words, &Links::around(String::new(), String::new()))?;
+        }
+        for notice in Notice::ALL {
+            NoticePage { notice, request_id: None }.render(assets, None, catalogue)?;
+        }
+    }
+    Ok(())
+}
+
+impl Scene {
+    fn render(
+        self,
+        assets: &Assets,
+        frame: &RoomFrame,
+        words: &Words<'_>,
+        links: &Links,
+    ) -> Result<Preview, BrokenAssets> {
+        let text = words.catalogue;
+        let (kind, made_up) = match self {
+            Scene::Page(kind, standing) => (kind, queue_of(&standing, words)),
+            Scene::Moment(kind, moment) => (kind, moment.made_up(words)),
+            Scene::Line(standing) => {
+                let page = LinePage { standing: &standing, to: "/", n: "0" };
+                let page = page.render_with_links(assets, frame, words, links)?;
+                return Ok(Preview { headers: page.headers, body: page.body });
+            }
+            Scene::Notice(notice) => {
+                let page = NoticePage { notice, request_id: Some("7f3a9c0d12e45b68") };
+                let page = page.render_with_links(assets, Some(frame), text, links)?;
+                return Ok(Preview { headers: page.headers, body: page.body });
+            }
+        };
+        let published = Published::default();
+        let html = waiting_html(assets, frame, &published, text, kind, Some(made_up), links)?;
+        let look: &Look = frame.look.as_ref().unwrap_or_else(|| assets.plain_look());
+        Ok(Preview { headers: look.headers(text, Scripting::Script)?, body: html.into() })
+    }
+}
+
+impl Moment {
+    /// What the page's script is told to show.
+    fn made_up(self, words: &Words<'_>) -> Value {
+        let script = &words.catalogue.script;
+        match self {
+            Moment::Joining => json!({}),
+            Moment::CookiesBlocked => json!({"given_up": script.cookies}),
+            Moment::Lost => json!({"given_up": script.lost}),
+            Moment::ByHand => json!({"by_hand": true}),
+            Moment::Offline => {
+                let mut shown = queue_of(&waiting(), words);
+                if let Some(shown) = shown.as_object_mut() {
+                    shown.insert("trouble".to_owned(), Value::from(script.offline.as_str()));
+                }
+                shown
+            }
+        }
+    }
+}
+
+fn queue_of(standing: &Standing, words: &Words<'_>) -> Value {
+    serde_json::from_slice(&standing.to_json(words)).unwrap_or_default()
+}
+
+/// Every scene and its name.
+fn scenes() -> Vec<(String, Scene)> {
+    let mut scenes = Vec::new();
+    let mut add = |name: &str, scene: Scene| scenes.push((name.to_owned(), scene));
+    for (name, standing) in standings() {
+        let kind = if name == "maintenance" { PageKind::Maintenance } else { PageKind::Waiting };
+        add(&name, Scene::Page(kind, standing.clone()));
+        add(&format!("line-{name}"), Scene::Line(standing));
+    }
+    for (name, moment) in [
+        ("joining", Moment::Joining),
+        ("offline", Moment::Offline),
+        ("cookies-blocked", Moment::CookiesBlocked),
+        ("lost", Moment::Lost),
+        ("by-hand", Moment::ByHand),
+    ] {
+        add(name, Scene::Moment(PageKind::Waiting, moment));
+    }
+    add("form-not-sent", Scene::Page(PageKind::FormNotSent, waiting()));
+    add("form-turn", Scene::Page(PageKind::FormNotSent, your_turn()));
+    for notice in Notice::ALL {
+        add(&format!("notice-{}", name_of(&notice)), Scene::Notice(notice));
+    }
+    scenes
+}
+
+/// Every standing that a visitor can be in.
+fn standings() -> Vec<(String, Standing)> {
+    let opens = |after: Duration| Window { open: false, opens_at: Some(MOMENT + after), closes_at: None };
+    let own_hours = Window { open: true, opens_at: None, closes_at: Some(MOMENT + 4 * HOUR) };
+    let mut standings: Vec<(String, Standing)> = [
+        ("waiting", waiting()),
+        ("waiting-without-estimate", Standing { wait: None, ..waiting() }),
+        ("waiting-long", Standing { ahead: Some(653_452), wait: range(290, 345), progress: Some(0.02), ..waiting() }),
+        ("waiting-own-hours", Standing { window: own_hours, ..waiting() }),
+        (
+            "waiting-with-message",
+            Standing { message: LocalText::for_all("Il servizio è lento: 3 < 5 & \"grazie\"."), ..waiting() },
+        ),
+        ("codes", Standing { recovery_code: Some("7F3K-92QX-M4TD".to_owned()), ..waiting() }),
+        ("held", Standing { wait: None, ..stopped(QueueState::Held, ReasonCode::OperatorHold) }),
+        (
+            "before-opening",
+            Standing {
+                window: opens(95 * MINUTE),
+                wait: None,
+                progress: Some(0.0),
+                ..stopped(QueueState::BeforeOpening, ReasonCode::BeforeOpening)
+            },
+        ),
+        (
+            "closed-hours",
+            Standing {
+                window: opens(22 * HOUR),
+                wait: None,
+                ..stopped(QueueState::ClosedHours, ReasonCode::OutsideHours)
+            },
+        ),
+        ("your-turn", your_turn()),
+        ("at-the-gate", Standing { ahead_at_gate: Some(3), ..your_turn() }),
+        ("turn-standing-still", Standing { reason: Some(reason(ReasonCode::PortalUnhealthy)), ..your_turn() }),
+        ("inside", ended(QueueState::Inside)),
+        ("expired", ended(QueueState::Expired)),
+        ("left", ended(QueueState::Left)),
+        ("none", ended(QueueState::None)),
+        ("maintenance", ended(QueueState::Maintenance)),
+    ]
+    .map(|(name, standing)| (name.to_owned(), standing))
+    .into();
+    for code in ReasonCode::ALL {
+        standings.push((format!("still-{}", name_of(&code)), stopped(QueueState::Waiting, code)));
+    }
+    standings
+}
+
+/// A state's, reason's or notice's name as JSON has it, with hyphens.
+fn name_of(named: &impl serde::Serialize) -> String {
+    let name = serde_json::to_value(named).unwrap_or_default();
+    name.as_str().unwrap_or_default().replace('_', "-")
+}
+
+fn waiting() -> Standing {
+    Standing {
+        class: Some(ClassName::citizen()),
+        reference: Some("K7M2-44XD".to_owned()),
+        ahead: Some(1234),
+        wait: range(25, 33),
+        progress: Some(0.4),
+        ..Standing::only(QueueState::Waiting, MINUTE, MOMENT)
+    }
+}
+
+fn your_turn() -> Standing {
+    Standing {
+        state: QueueState::YourTurn,
+        ahead: None,
+        wait: None,
+        progress: Some(1.0),
+        enter_by: Some(MOMENT + 20 * MINUTE),
+        ..waiting()
+    }
+}
+
+fn stopped(state: QueueState, code: ReasonCode) -> Standing {
+    Standing { state, reason: Some(reason(code)), ..waiting() }
+}
+
+fn ended(state: QueueState) -> Standing {
+    Standing::only(state, MINUTE, MOMENT)
+}
+
+fn reason(code: ReasonCode) -> Reason {
+    Reason { code, since: Unix(MOMENT.0 - 22 * 60_000) }
+}
+
+fn range(low: u32, high: u32) -> Option<WaitRange> {
+    Some(WaitRange { low: low * MINUTE, high: high * MINUTE })
+}
+
+/// The list of a room's scenes, in every language.
+fn list(assets: &Assets, frame: &RoomFrame, path: &str) -> Result<Preview, BrokenAssets> {
+    let look = assets.plain_look();
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"><title>Preview of {room}</title><style>{}</style></head><body>\
+         <main><h1>Preview of {room}</h1><p>Every page with made-up figures. Nothing is asked or sent.</p><dl>\n",
+        look.style,
+        room = frame.room,
+    );
+    for (name, _) in scenes() {
+        let mut links = String::new();
+        for Catalogue { code, .. } in assets.languages().iter().map(Arc::as_ref) {
+            // Writing into a text cannot fail.
+            let _ = write!(links, " <a href=\"{path}?scene={name}&amp;lang={code}\">{code}</a>");
+        }
+        let _ = writeln!(html, "<div><dt>{name}</dt><dd>{links}</dd></div>");
+    }
+    html.push_str("</dl></main></body></html>\n");
+    let mut headers = look.headers(assets.languages().default_language(), Scripting::Plain)?;
+    // It is in English, whatever the pages are in.
+    headers.retain(|(name, _)| *name != http::header::CONTENT_LANGUAGE);
+    Ok(Preview { headers, body: html.into() })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Of one room with the built-in assets.
+    pub(crate) fn previews() -> Previews {
+        let frame = RoomFrame {
+            room: RoomName::new("bonus-600").expect("a name"),
+            own_path: "/.waiting-room".to_owned(),
+            page: RoomPage::default(),
+            look: None,
+            codes: BTreeSet::new(),
+        };
+        Previews::new(Arc::new(Assets::built_in().expect("whole assets")), vec![(frame, TimeZone::UTC)])
+    }
+
+    fn shown(scene: Option<&str>, language: Option<&str>) -> Option<String> {
+        let room = RoomName::new("bonus-600").expect("a name");
+        let page = previews().page(&room, scene, language, "/preview").expect("a page")?;
+        Some(String::from_utf8(page.body.to_vec()).expect("UTF-8"))
+    }
+
+    #[test]
+    fn every_state_and_reason_can_be_looked_at() {
+        let states: BTreeSet<QueueState> = standings().into_iter().map(|(_, standing)| standing.state).collect();
+        assert_eq!(states.len(), QueueState::ALL.len());
+        let reasons: BTreeSet<ReasonCode> =
+            standings().into_iter().filter_map(|(_, standing)| Some(standing.reason?.code)).collect();
+        assert_eq!(reasons.len(), ReasonCode::ALL.len());
+        let names: BTreeSet<String> = scenes().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), scenes().len(), "names are unique");
+    }
+
+    #[test]
+    fn the_list_names_every_scene_and_its_links_lead_there() {
+        let list = shown(None, None).expect("a list");
+        for (name, _) in scenes() {
+            assert!(list.contains(&format!("/preview?scene={name}&amp;lang=ar")), "{name}");
+            assert!(shown(Some(&name), Some("ar")).expect("a page").contains("<html lang=\"ar\" dir=\"rtl\">"));
+        }
+    }
+
+    #[test]
+    fn the_made_up_figures_are_in_the_page() {
+        let html = shown(Some("waiting"), Some("en")).expect("a page");
+        assert!(html.contains("1,234 people are ahead of you") && html.contains("\"preview\""));
+        assert!(html.contains("href=\"/preview?scene=waiting&amp;lang=it\""));
+        assert!(shown(Some("before-opening"), Some("it")).expect("a page").contains("alle 11:57"));
+        assert!(shown(Some("line-closed-hours"), Some("it")).expect("a page").contains("domani alle 08:22"));
+    }
+
+    #[test]
+    fn unknown_scenes_and_rooms_are_nothing_and_unknown_languages_the_first() {
+        assert_eq!(shown(Some("nothing"), None), None);
+        assert!(shown(Some("left"), Some("<script>")).expect("a page").contains("<html lang=\"it\""));
+        let elsewhere = RoomName::new("elsewhere").expect("a name");
+        assert!(previews().page(&elsewhere, None, None, "/preview").expect("no fault").is_none());
+    }
+
+    #[test]
+    fn everything_renders() {
+        render_everything(&Assets::built_in().expect("whole assets")).expect("whole templates");
+    }
+}
