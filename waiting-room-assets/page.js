@@ -21,6 +21,7 @@
   var joinedAt = 0;
   var currentJoin = null;    // the id of the join that is under way
   var pollTimer = null;
+  var goingUntil = 0;
   var boardTimer = null;
   var pending = null;        // the request for the visitor's place that is under way
   var pendingSince = 0;
@@ -199,6 +200,7 @@
   }
 
   function poll() {
+    if (Date.now() < goingUntil) { pollTimer = window.setTimeout(poll, 2000); return; }
     ask('status', shown && shown.ahead !== null ? { shown_ahead: shown.ahead } : {});
   }
 
@@ -287,8 +289,8 @@
 
   /* ---- the turn ---- */
 
-  /* Nobody enters while there is a reason; only a service that starts again lets people in, slowly. */
-  function standsStill(queue) { return !!queue.reason && queue.reason.code !== 'ramping_up'; }
+  /* Nobody enters while there is a reason; only a service that starts again, or is full, lets people in, slowly. */
+  function standsStill(queue) { return !!queue.reason && !/^(ramping_up|room_full)$/.test(queue.reason.code); }
 
   function mayEnter(queue) {
     if (queue.state === 'inside') { return true; }
@@ -299,13 +301,21 @@
   function enterIfTurn() {
     var wished = element('auto') && element('auto').checked || Date.now() - recall('entering', tab) < 120000;
     if (!latest || !mayEnter(latest) || settings.kind !== 'waiting' || !wished || paused || document.hidden) { return; }
+    if (Date.now() < goingUntil) { return; }
     if (!mayReload()) { trouble(text.by_hand); return; }
     headline(text.entering, '');
-    location.reload();
+    go();
   }
 
   function enter() {
     remember('entering', Date.now(), tab);
+    go();
+  }
+
+  /* On the way: asking again would break off the request that is entering just now. */
+  function go() {
+    goingUntil = Date.now() + 30000;
+    stopAsking();
     location.reload();
   }
 
@@ -519,7 +529,7 @@
   on('code', 'submit', sendCode);
   on('recover', 'submit', sendCode);
   document.addEventListener('visibilitychange', wake);
-  window.addEventListener('pageshow', wake);
+  window.addEventListener('pageshow', function (event) { if (event.persisted) { goingUntil = 0; } wake(); });
   window.addEventListener('pagehide', pageHidden);
   window.addEventListener('online', wake);
   window.setInterval(function () { if (!paused) { countDown(); } }, 1000);

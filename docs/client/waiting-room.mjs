@@ -39,7 +39,7 @@ async function waitForTurn(own, room, onWait, signal) {
 
 /** Nobody enters while there is a reason, except that a service which starts again lets people in slowly. */
 function mayEnter({ state, ahead_at_gate: before, reason }) {
-  return state === 'inside' || (state === 'your_turn' && !(before > 0) && (!reason || reason.code === 'ramping_up'));
+  return state === 'inside' || (state === 'your_turn' && !(before > 0) && (!reason || ['ramping_up', 'room_full'].includes(reason.code)));
 }
 
 async function ask(url, options) {

@@ -481,6 +481,16 @@ fn is_forged(name: &str, trust: Trust) -> bool {
     overrides || name.starts_with("waiting-room-") || (trust == Trust::Nobody && is_statement_of_a_proxy(name))
 }
 
+/// Whether a header says who asks: a certificate, or a user whom a proxy in front of us signed in.
+pub fn names_a_person(name: &str) -> bool {
+    const PREFIXES: [&str; 6] =
+        ["client-cert", "x-client-cert", "ssl-client-", "x-tls-client-", "x-amzn-mtls-", "x-auth-request-"];
+    matches!(name, "remote-user" | "x-remote-user" | "x-client-dn" | "x-client-verify")
+        || name.starts_with("x-ssl-")
+        || name.starts_with("x-arr-clientcert")
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Statements that only a proxy in front of us can make.
 fn is_statement_of_a_proxy(name: &str) -> bool {
     const PREFIXES: [&str; 9] = [

@@ -58,18 +58,25 @@ const READ: [(&str, HitHeader, Says); 11] = [
 
 /// The first header that says that a cache answered, apart from those whose names (in lower case) are ignored.
 pub fn hit_header(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
-    let is_read = |name: &str| !ignored.iter().any(|ignored| ignored == name);
-    let says =
-        |name: &str, hit: Says| headers.get_all(name).iter().any(|line| line.to_str().is_ok_and(hit)) && is_read(name);
-    if headers.contains_key(AGE) && says("age", is_positive) {
+    if headers.contains_key(AGE) && says(headers, ignored, "age", is_positive) {
         return Some(HitHeader::Age);
     }
+    hit_marker(headers, ignored)
+}
+
+fn says(headers: &HeaderMap, ignored: &[String], name: &str, hit: Says) -> bool {
+    let is_read = !ignored.iter().any(|ignored| ignored == name);
+    is_read && headers.get_all(name).iter().any(|line| line.to_str().is_ok_and(hit))
+}
+
+/// The same without `Age`, which an answer that may be shared can have for other reasons.
+pub fn hit_marker(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
     // Nearly every answer has none of the others, and looking for each of them costs more than looking once.
     let may_say = headers.keys().any(|name| {
         let name = name.as_str();
         name.starts_with("x-") || name == "cache-status" || name == "cf-cache-status"
     });
-    let found = || READ.iter().find(|(name, _, hit)| says(name, *hit)).map(|(_, header, _)| *header);
+    let found = || READ.iter().find(|(name, _, hit)| says(headers, ignored, name, *hit)).map(|(_, header, _)| *header);
     if may_say { found() } else { None }
 }
 

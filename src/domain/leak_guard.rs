@@ -4,7 +4,8 @@
 //! Personal answers leave with exactly one cache policy; personal requests reach the portal without validators;
 //! public requests reach it without anything that names the visitor. Pure functions over header maps.
 
-use super::hit_header::{HitHeader, hit_header};
+use super::forwarding::names_a_person;
+use super::hit_header::{HitHeader, hit_header, hit_marker};
 use http::header::{
     ACCEPT_RANGES, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, ETAG,
     EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, PRAGMA, RANGE, SET_COOKIE, TRANSFER_ENCODING,
@@ -363,6 +364,10 @@ fn unfit_for_personal(headers: &HeaderMap, method: &Method, personal: Personal) 
 
 fn make_anonymous(headers: &mut HeaderMap, keep_cookies: &[String]) {
     headers.remove(AUTHORIZATION);
+    let who: Vec<HeaderName> = headers.keys().filter(|name| names_a_person(name.as_str())).cloned().collect();
+    for name in who {
+        headers.remove(name);
+    }
     let kept = if keep_cookies.is_empty() { None } else { kept_cookies(headers, keep_cookies) };
     match kept {
         Some(kept) => drop(headers.insert(COOKIE, kept)),
@@ -528,17 +533,18 @@ fn reason_against_sharing(
     if headers.contains_key(&IDENTITY) {
         return Some(Reason::Identity);
     }
-    if hit_header(headers, &rules.ignored_markers).is_some_and(|hit| hit != HitHeader::Age) {
+    if hit_marker(headers, &rules.ignored_markers).is_some() {
         return Some(Reason::Hit);
     }
     if !varies_harmlessly(headers) {
         return Some(Reason::Vary);
     }
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if let (Some(extension), Some(media_type)) = (exchange.extension, media_type)
-        && !extension.fits(media_type)
-    {
-        return Some(Reason::ContentType);
+    let mut media_types = headers.get_all(CONTENT_TYPE).iter();
+    if let (Some(extension), Some(media_type)) = (exchange.extension, media_types.next()) {
+        let fits = media_type.to_str().is_ok_and(|media_type| extension.fits(media_type));
+        if !fits || media_types.next().is_some() {
+            return Some(Reason::ContentType);
+        }
     }
     reason_in_policy(headers)
 }
@@ -800,13 +806,18 @@ mod tests {
             ("cookie", "b=2"),
             ("authorization", "Basic x"),
             ("if-none-match", "\"1\""),
+            ("x-remote-user", "rossi"),
+            ("client-cert", ":x:"),
+            ("x-forwarded-port", "443"),
         ]);
         let keep = Rules { keep_cookies: vec!["ROUTEID".to_owned()], ..STRICT };
         clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &keep);
         assert_eq!(headers["cookie"], "ROUTEID=.n1");
         assert_eq!(headers.get_all("cookie").iter().count(), 1);
-        assert!(!headers.contains_key("authorization"));
-        assert!(headers.contains_key("if-none-match"));
+        for name in ["authorization", "x-remote-user", "client-cert"] {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+        assert!(headers.contains_key("if-none-match") && headers.contains_key("x-forwarded-port"));
         clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &STRICT);
         assert!(!headers.contains_key("cookie"));
     }
@@ -974,6 +985,14 @@ mod tests {
         }
         let two = [("cache-control", "public"), ("cache-control", "max-age=1")];
         assert_eq!(judged(&exchange, 200, &two), Verdict::Downgraded(Reason::UnclearPolicy));
+        let aged_hit = [("age", "7"), ("x-cache", "HIT")];
+        assert_eq!(judged(&exchange, 200, &aged_hit), Verdict::Downgraded(Reason::Hit));
+        let two_types = [("content-type", "text/css"), ("content-type", "text/html")];
+        assert_eq!(judged(&exchange, 200, &two_types), Verdict::Downgraded(Reason::ContentType));
+        assert_eq!(
+            judged(&exchange, 200, &[("content-type", "text/html; x=è")]),
+            Verdict::Downgraded(Reason::ContentType)
+        );
         for line in [("x-cache", "MISS from hit-server"), ("vary", "Accept-Encoding, Origin"), ("server", "nginx")] {
             assert_eq!(judged(&exchange, 200, &[line]), Verdict::Public, "{line:?}");
         }

@@ -137,7 +137,9 @@ impl Call {
 
     /// The language to answer in.
     pub fn language(&self, headers: &HeaderMap) -> &Arc<Catalogue> {
-        let link = self.query("lang");
+        // A page of the portal may have a `lang` of its own, which chooses nothing here.
+        let is_own = self.path().starts_with(&self.snapshot.config.server.own_path);
+        let link = self.query("lang").filter(|_| is_own);
         self.snapshot.assets.languages().choose(Asked {
             link: link.as_deref(),
             cookie: cookie(headers, LANGUAGE_COOKIE),

@@ -9,6 +9,7 @@ use crate::config::RoomState;
 use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
 use crate::domain::tickets::Told;
 use crate::domain::token::VisitorId;
+use crate::domain::wait_estimate::WaitRange;
 use crate::room::{NoTicket, View, Why};
 use crate::waiting_room::queue::{QueueState, Standing, Window};
 
@@ -87,7 +88,7 @@ fn of_ticket(
             with_place(Standing {
                 ahead: Some(ahead),
                 wait: view.wait,
-                progress: Some(progress(held.ticket.number, view.now_serving, ahead)),
+                progress: view.wait.map(|wait| progress(call.now.unix.seconds().saturating_sub(held.issued), wait)),
                 ..plain(state, ask_again(told, near, held.ticket.number))
             })
         }
@@ -127,10 +128,11 @@ fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing)
     Standing { class: has_place.then(|| room.live.class().1), ..standing }
 }
 
-/// How much of the way is done: numbers already called over those called and those still ahead.
-fn progress(number: u64, now_serving: u64, ahead: u64) -> f64 {
-    let done = now_serving.min(number) as f64;
-    (done / (done + ahead as f64 + 1.0)).clamp(0.0, 1.0)
+/// How much of the way is done: the time waited, over that and what is estimated still to come.
+fn progress(waited_seconds: u32, wait: WaitRange) -> f64 {
+    let waited = f64::from(waited_seconds);
+    let to_come = (wait.low + wait.high).as_secs_f64() / 2.0;
+    waited / (waited + to_come.max(1.0))
 }
 
 /// Told intervals are spread by up to 15 %, always the same way for one ticket, so that polls do not come in waves.
@@ -158,6 +160,13 @@ mod tests {
     fn references_can_be_read_out() {
         assert_eq!(reference(&VisitorId([0; 16])), "0000-0000");
         assert_eq!(reference(&VisitorId([0xFF; 16])), "ZZZZ-ZZZZ");
+    }
+
+    #[test]
+    fn who_just_joined_has_nothing_of_the_way_behind() {
+        let wait = WaitRange { low: Duration::from_secs(3000), high: Duration::from_secs(5000) };
+        assert!(progress(0, wait) < 0.001);
+        assert!((progress(4000, wait) - 0.5).abs() < 0.001);
     }
 
     #[test]

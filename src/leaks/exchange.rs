@@ -3,12 +3,13 @@
 use http::{Method, StatusCode};
 
 use super::audit::{Event, hex};
+use super::tally::route_of;
 use super::{Leaks, Whose};
 use crate::config;
 use crate::domain::leak_detectors::{
     Arrival, Certainty, Detector, Effect, Finding, IdentityKey, SessionKey, Who, issued_sessions, presented_sessions,
 };
-use crate::domain::leak_guard::{Guarded, Mode, PortalSays, Reason, Route, Verdict};
+use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, PortalSays, Reason, Route, Verdict};
 use crate::domain::names::RoomName;
 use crate::domain::time::Now;
 use crate::telemetry::metrics::{LeakGuardAction, LeakGuardRule};
@@ -153,7 +154,7 @@ impl Exchange<'_> {
     }
 
     fn hit(&self, guarded: &Guarded, status: StatusCode) -> Option<Detector> {
-        let hit = guarded.hit?;
+        let hit = guarded.hit.filter(|_| self.settings.rules.cache_behind == CacheBehind::Distrusted)?;
         let event = Event { header: Some(hit.as_str()), ..self.event(None, None, None) };
         self.act_on(&Finding::cache_hit(Certainty::Sure), event, Some(status))
     }
@@ -213,7 +214,7 @@ impl Exchange<'_> {
         Event {
             room: room.map(ToString::to_string),
             method: method.to_string(),
-            path: path.to_owned(),
+            path: route_of(path),
             request_id: request_id.to_owned(),
             visitor: who.visitor.map(visitor),
             session: session.or(self.presented.first().copied()).map(|session| hex(session.0)),

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use http::Method;
 
 use super::audit::Event;
+use crate::domain::fiscal_code::has_fiscal_code;
 use crate::domain::leak_guard::is_plain_public_path;
 use crate::domain::time::Unix;
 use crate::telemetry::metrics::{LeakGuardAction, LeakGuardRule};
@@ -183,11 +184,14 @@ fn entry(key: &Key, times: u64, last: Unix) -> Entry {
 /// nobody's number stands in a report.
 pub(super) fn route_of(path: &str) -> String {
     let shape = |segment: &str| {
+        // What follows a semicolon may be the number of a session.
+        let segment = segment.split(';').next().unwrap_or_default();
         let digits = segment.bytes().filter(u8::is_ascii_digit).count();
         let is_file = segment.contains('.');
         let is_number = digits >= 3 && digits * 2 >= segment.len();
         let is_key = !is_file && digits > 0 && segment.len() >= 12;
-        if is_number || is_key || segment.len() > 60 { "*".to_owned() } else { segment.to_owned() }
+        let names_a_person = has_fiscal_code(segment.as_bytes());
+        if is_number || is_key || names_a_person || segment.len() > 60 { "*".to_owned() } else { segment.to_owned() }
     };
     path.split('/').take(8).map(shape).collect::<Vec<_>>().join("/")
 }
@@ -204,6 +208,8 @@ mod tests {
             ("/cf/RSSMRA85T10A562S/pdf", "/cf/*/pdf"),
             ("/static/app.3f2a9c11d8.js", "/static/app.3f2a9c11d8.js"),
             ("/v2/me", "/v2/me"),
+            ("/inps/home.jsp;jsessionid=0A1B2C3D4E5F", "/inps/home.jsp"),
+            ("/docs/RSSMRA85T10A562S.pdf", "/docs/*"),
         ] {
             assert_eq!(route_of(path), route);
         }

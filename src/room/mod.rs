@@ -165,8 +165,6 @@ pub struct View {
     pub wait: Option<WaitRange>,
     /// Why nothing moves.
     pub still: Option<Still>,
-    /// The ticket's number over the highest one called: how much of the way is done needs both.
-    pub now_serving: u64,
 }
 
 /// What the operators' view shows of a lane.
@@ -617,7 +615,7 @@ impl Inner {
             }
             _ => None,
         };
-        View { standing, wait, still: self.still, now_serving: lane.map_or(0, |lane| lane.now_serving()) }
+        View { standing, wait, still: self.still }
     }
 
     fn stands_still(&self) -> bool {

@@ -771,6 +771,7 @@ mod tests {
         assert!(stopped.contains("La fila è in pausa") && stopped.contains("il servizio non risponde"));
         assert!(!stopped.contains("/enter?room") && !stopped.contains("Entra prima delle"));
         assert!(turn(ReasonCode::RampingUp).contains("/enter?room"));
+        assert!(turn(ReasonCode::RoomFull).contains("/enter?room"));
     }
 
     #[test]

@@ -177,9 +177,9 @@ impl Standing {
         }
     }
 
-    /// Whether nobody enters now, turn or not. While the service starts again people do enter, slowly.
+    /// Whether nobody enters now, turn or not. While the service starts again, or is full, people do enter, slowly.
     pub fn nobody_enters(&self) -> bool {
-        self.reason.is_some_and(|reason| reason.code != ReasonCode::RampingUp)
+        self.reason.is_some_and(|reason| !matches!(reason.code, ReasonCode::RampingUp | ReasonCode::RoomFull))
     }
 
     /// The middle of the estimated range, on the clock.
