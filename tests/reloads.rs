@@ -231,3 +231,14 @@ async fn operators_hold_a_room_with_their_token() {
     running.seconds(1).await;
     assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
 }
+
+#[tokio::test]
+async fn a_hold_counts_before_the_next_tick() {
+    let running = room_of("10/s").start().await;
+    running.seconds(1).await;
+    assert_eq!(running.visitor().navigate("/fair/").send().await.status, 200);
+    running.seconds(1).await;
+    running.write(&room_of("10/s").with("state = \"hold\""));
+    assert_eq!(running.operate("POST", "/admin/v1/reload").await.status, 200);
+    assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
+}

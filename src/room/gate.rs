@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::seats::Seat;
 use super::shared::Granted;
-use super::{Inner, Key, LiveRoom, Ticket};
+use super::{Inner, Key, LiveRoom, Ticket, is_held};
 use crate::clock::Clock;
 use crate::domain::gate::Came;
 use crate::domain::line::{Arrival, Knock};
@@ -125,6 +125,9 @@ impl LiveRoom {
 
     /// Lets in whoever can enter now, in the order of their tickets.
     pub fn let_in(self: &Arc<Self>, portal: &Portal, now: Now) {
+        if is_held(&self.settings()) {
+            return;
+        }
         loop {
             let mut inner = self.lock();
             if self.role(&mut inner, now) == Role::Follows {

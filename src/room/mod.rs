@@ -360,7 +360,8 @@ impl LiveRoom {
 
     /// Whether a newcomer may go straight through.
     pub fn straight_through(&self, class: ClassId) -> StraightThrough {
-        if self.settings().entry == config::Entry::Page {
+        let settings = self.settings();
+        if settings.entry == config::Entry::Page || is_held(&settings) {
             return StraightThrough::No;
         }
         self.lock().line.straight_through(class)
@@ -484,8 +485,7 @@ impl LiveRoom {
     }
 
     fn conditions(&self, settings: &config::Room, around: Around) -> Conditions {
-        let held = matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed);
-        let held = held.then_some(Standstill::OperatorHold);
+        let held = is_held(settings).then_some(Standstill::OperatorHold);
         Conditions {
             standstill: held.or(around.standstill).or(self.store_unreachable()),
             ramp: around.ramp,
@@ -668,6 +668,11 @@ pub enum NoTicket {
     /// There is no randomness for an identity.
     #[error(transparent)]
     Entropy(#[from] entropy::NoEntropy),
+}
+
+/// Whether the operator lets nobody in. That counts at once, not only from the next tick on.
+fn is_held(settings: &config::Room) -> bool {
+    matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed)
 }
 
 fn terms(room: &config::Room) -> Terms {
