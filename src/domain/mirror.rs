@@ -187,7 +187,7 @@ impl Line {
         }
     }
 
-    /// The ticket went in elsewhere.
+    /// The ticket went in elsewhere, or the leader let it in here.
     pub fn entered_elsewhere(&mut self, class: ClassId, number: Number) {
         if self.state(class, number) != State::Forgotten {
             self.lane_mut(class).entered(number);
@@ -209,11 +209,6 @@ impl Line {
             let came = if lane.claim_ends(number).is_some() { Came::Called } else { Came::Straight };
             lane.gate.hold_elsewhere(number, came, elsewhere, now);
         }
-    }
-
-    /// The leader let the ticket in: it has an admission.
-    pub fn granted(&mut self, class: ClassId, number: Number) {
-        self.entered_elsewhere(class, number);
     }
 
     /// The ticket was let in and could not enter: it keeps its turn. The leader gets the admission back.
@@ -325,7 +320,7 @@ mod tests {
         let mut line = Line::new(terms(), Mono(0));
         line.joined_elsewhere(CLASS, 1..=1, Asks::Scripted, at(0));
         line.called_elsewhere(CLASS, 1);
-        line.granted(CLASS, 1);
+        line.entered_elsewhere(CLASS, 1);
         line.unspent(CLASS, 1);
         assert!(matches!(line.standing(CLASS, 1, Asks::Scripted), Standing::YourTurn { .. }));
     }

@@ -412,7 +412,7 @@ impl LiveRoom {
         };
         let waiting = inner.at_gate.remove(&key).unwrap_or_default();
         inner.others.told.remove(&key);
-        inner.line.granted(key.class, key.number);
+        inner.line.entered_elsewhere(key.class, key.number);
         let seat = waiting.first().map(|first| self.take_seat(key, first, now));
         drop(inner);
         if let Some(seat) = seat {

@@ -117,7 +117,10 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn stream(fields: Vec<Value>) -> Value {
+    /// An answer with one entry of node 5.
+    fn stream(draws: &str, blob: Vec<u8>) -> Value {
+        let mut fields: Vec<Value> = ["n", "5", "s", "6", "f", "0", "j", draws, "b"].map(text).into();
+        fields.push(Value::BulkString(blob));
         let entry = Value::Array(vec![text("17-3"), Value::Array(fields)]);
         Value::Array(vec![Value::Array(vec![text("log"), Value::Array(vec![entry])])])
     }
@@ -129,20 +132,7 @@ mod tests {
             Item::Said(Said::Heard { class, number: 9, told: Told::Eight }),
             Item::Fact(Fact::Forget { class, through: 4 }),
         ];
-        let blob = Value::BulkString(write(&items));
-        let fields = vec![
-            text("n"),
-            text("5"),
-            text("s"),
-            text("6"),
-            text("f"),
-            text("0"),
-            text("j"),
-            text("7:3:2:p"),
-            text("b"),
-            blob,
-        ];
-        let read = entries(&stream(fields));
+        let read = entries(&stream("7:3:2:p", write(&items)));
         let drawn = Item::Drawn { class, first: 3, last: 4, drawn: Drawn::ToWait(Asks::ByHand) };
         let expected = LogEntry {
             id: "17-3".to_owned(),
@@ -163,19 +153,7 @@ mod tests {
             ("x:1:1:w", vec![]),
             ("", vec![9, 200, 3]),
         ] {
-            let fields = vec![
-                text("n"),
-                text("5"),
-                text("s"),
-                text("6"),
-                text("f"),
-                text("0"),
-                text("j"),
-                text(draws),
-                text("b"),
-                Value::BulkString(blob),
-            ];
-            assert_eq!(entries(&stream(fields)), [None], "{draws}");
+            assert_eq!(entries(&stream(draws, blob)), [None], "{draws}");
         }
         assert_eq!(entries(&Value::Nil), []);
     }

@@ -489,7 +489,7 @@ async fn step_back(inner: &Inner, room: &Room, outcome: Outcome) -> Result<(), S
             _ => room.put_back(said),
         }
     }
-    let found = inner.read_line(room, room.identity(), Asked::Open).await?;
+    let found = inner.read_line(room, room.identity(), Asked::Look).await?;
     room.restart(&found);
     room.hear(News::Anew(Box::new(found.line)));
     Ok(())
@@ -548,19 +548,16 @@ async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: St
         };
         for entry in entries {
             match entry {
-                Some(entry) if entry.seq == seq + 1 => {
+                Some(entry) if entry.seq <= seq + 1 => {
+                    if entry.seq <= seq {
+                        room.doubt(inner.clock.mono());
+                    }
                     (seq, cursor) = (entry.seq, entry.id.clone());
                     room.seq.store(seq, Ordering::Relaxed);
-                    room.hear(News::Entry(heard(&inner, entry)));
-                }
-                Some(entry) if entry.seq <= seq => {
-                    (seq, cursor) = (entry.seq, entry.id.clone());
-                    room.seq.store(seq, Ordering::Relaxed);
-                    room.doubt(inner.clock.mono());
                     room.hear(News::Entry(heard(&inner, entry)));
                 }
                 _ => {
-                    if let Ok(found) = inner.read_line(&room, room.identity(), Asked::Open).await {
+                    if let Ok(found) = inner.read_line(&room, room.identity(), Asked::Look).await {
                         (seq, cursor) = (found.seq, found.cursor.clone());
                         room.take_over(&found);
                         room.hear(News::Anew(Box::new(found.line)));
