@@ -28,6 +28,7 @@ pub mod paths;
 pub mod presence;
 pub mod rate;
 pub mod recent;
+pub mod recovery;
 pub mod schedule;
 mod schedule_check;
 pub mod seat;

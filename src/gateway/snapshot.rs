@@ -14,7 +14,7 @@ use crate::domain::time::Now;
 use crate::room::{InForce, LiveRoom, NamedLane, Still, Why};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
 use crate::waiting_room::board::{Board, LaneBoard};
-use crate::waiting_room::page::{Pages, Published, RoomFrame};
+use crate::waiting_room::page::{Code, Pages, Published, RoomFrame};
 use crate::waiting_room::queue::{Reason, ReasonCode, Window};
 use crate::waiting_room::words::Words;
 
@@ -160,7 +160,7 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
         own_path: config.server.own_path.clone(),
         look: Some(assets.look(&page)?),
         page,
-        codes: BTreeSet::new(),
+        codes: BTreeSet::from([Code::Recovery]),
     })
 }
 
