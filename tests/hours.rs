@@ -22,7 +22,6 @@ share = { citizen = 100 }
 
 [[class]]
 name = \"office\"
-proof = [ { kind = \"network\", ranges = [\"127.0.0.2/32\"], sufficient = true } ]
 ";
 
 fn office(running: &Running) -> Visitor {
@@ -123,7 +122,6 @@ async fn a_class_that_is_gone_drains_on_the_citizens_credit() {
     let held = "
 [[class]]
 name = \"office\"
-proof = [ { kind = \"network\", ranges = [\"127.0.0.2/32\"], sufficient = true } ]
 ";
     let setup = || room_of("10/s").with("entry = \"page\"");
     let running = setup().with("state = \"hold\"").with_more(held).start().await;

@@ -29,6 +29,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// Where the line lives.
     pub store: Store,
+    /// Classes of visitors; the citizens are the last.
+    pub classes: Vec<ClassName>,
     /// Rooms in the order in which they are tried.
     pub rooms: Vec<Arc<Room>>,
     /// What pages are made of.

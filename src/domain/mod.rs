@@ -30,7 +30,7 @@ pub mod rate;
 pub mod recent;
 pub mod recovery;
 pub mod schedule;
-mod schedule_check;
+pub mod schedule_check;
 pub mod seat;
 pub mod shares;
 pub mod tickets;

@@ -236,6 +236,11 @@ impl Schedule {
         &self.zone
     }
 
+    /// How many windows there are.
+    pub fn window_count(&self) -> usize {
+        self.windows.len()
+    }
+
     /// What holds now, `None` without windows, and when another window takes over, `None` when none does.
     pub fn at(&self, now: Unix) -> (Option<&WindowTerms>, Option<Unix>) {
         (self.held_at(now).and_then(|window| self.terms(window)), self.next_change(now))
@@ -265,7 +270,7 @@ impl Schedule {
     pub fn opens_for(&self, class: ClassId, now: Unix) -> Hours {
         let shares = || self.windows.iter().map(|window| window.terms.share(class));
         if shares().all(|share| share > 0) {
-            return Hours { now: OpenNow::Open, opens_at: None, closes_at: None };
+            return Hours::ALWAYS;
         }
         if shares().all(|share| share == 0) {
             return Hours { now: OpenNow::Closed, opens_at: None, closes_at: None };
