@@ -12,11 +12,16 @@ use anticamera::clock::Clock;
 use anticamera::config::{self, watch::Watch};
 use anticamera::demo;
 use anticamera::domain::canary::Shown;
+use anticamera::domain::local_time;
 use anticamera::leaks::{Hashes, canary, report};
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
 use anticamera::waiting_room::assets::Assets;
+use anticamera::waiting_room::timetable;
 use clap::{Parser, Subcommand};
+use jiff::SignedDuration;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A virtual waiting room in front of your portal.
@@ -44,6 +49,21 @@ enum Order {
         /// running program keeps personal pages. Exit code 1 when it does or cannot be asked.
         #[arg(long)]
         public_url: Option<String>,
+    },
+    /// Prints who may enter when, in the rooms' local time.
+    Schedule {
+        /// The configuration file.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// The first day, such as 2026-03-28. Left out: today.
+        #[arg(long)]
+        from: Option<Date>,
+        /// The last day. Left out: six days after the first.
+        #[arg(long)]
+        to: Option<Date>,
+        /// Only this room.
+        #[arg(long)]
+        room: Option<String>,
     },
     /// Reads the leak guard's audit file.
     Leaks {
@@ -76,11 +96,15 @@ enum LeaksOrder {
 /// The configuration is at fault.
 const FAULTY: u8 = 2;
 
+/// Days of which who may enter is printed at most.
+const LONGEST_TIMETABLE: i32 = 366;
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Order::Run { config } => run(&config),
         Order::Check { config, public_url: None } => check(&config),
         Order::Check { config, public_url: Some(url) } => check_edge(&config, &url),
+        Order::Schedule { config, from, to, room } => print_schedule(&config, from, to, room.as_deref()),
         Order::Leaks { order: LeaksOrder::Report { config } } => report_leaks(&config),
         Order::Leaks { order: LeaksOrder::Match { config, identities } } => match_leaks(&config, &identities),
         Order::Demo => demo::run(),
@@ -148,6 +172,24 @@ fn check_edge(path: &Path, url: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_schedule(path: &Path, from: Option<Date>, to: Option<Date>, room: Option<&str>) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let from = from.unwrap_or_else(|| local_time::date_at(&TimeZone::system(), Clock::system().now().wall));
+    let to = to.unwrap_or_else(|| from.saturating_add(SignedDuration::from_hours(6 * 24)));
+    if let Some(unknown) = room.filter(|name| config.rooms.iter().all(|room| room.name.as_str() != *name)) {
+        eprintln!("there is no room {unknown:?} in {}", path.display());
+        return ExitCode::from(FAULTY);
+    }
+    if to < from || (to - from).get_days() > LONGEST_TIMETABLE {
+        eprintln!("from {from} to {to}: name a first day and, at most {LONGEST_TIMETABLE} days later, a last one");
+        return ExitCode::from(FAULTY);
+    }
+    printed(Ok(timetable::of_rooms(&config, room, timetable::Days { from, to })))
 }
 
 fn report_leaks(path: &Path) -> ExitCode {

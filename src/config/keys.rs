@@ -56,8 +56,10 @@ pub(super) const FILE: &[Key] = &[
     table("page", PAGE),
     table("leak_guard", LEAK_GUARD),
     table("log", LOG),
-    later("class"),
+    Key { name: "class", kind: Kind::Tables(CLASS) },
 ];
+
+const CLASS: &[Key] = &[required("name"), later("proof")];
 
 const SERVER: &[Key] = &[
     required("listen"),
@@ -134,10 +136,24 @@ const ROOM: &[Key] = &[
     key("login_callbacks", "[]"),
     key("logout", "[]"),
     table("page", ROOM_PAGE),
-    later("window"),
+    Key { name: "window", kind: Kind::Tables(WINDOW) },
     later("opening"),
     later("closing"),
     later("adaptive"),
+];
+
+const WINDOW: &[Key] = &[
+    required("from"),
+    required("to"),
+    key("days", "[]"),
+    key("dates", "[]"),
+    optional("share"),
+    key("borrow", "false"),
+    key("floor", "[]"),
+    key("closed", "false"),
+    optional("admission_rate"),
+    optional("max_active_sessions"),
+    key("message", r#""""#),
 ];
 
 const ROOM_PAGE: &[Key] = &[
@@ -290,6 +306,6 @@ mod tests {
         assert_eq!(advice(SERVER, "max_headers"), "max_headers belongs in [server.limits]");
         assert!(advice(LOG, "colour").starts_with("remove it; known here are format, access"));
         assert!(!advice(STORE, "zzz").contains("on_store_loss"), "keys of later versions are not offered");
-        assert!(!advice(SERVER, "window").contains("belongs"), "keys of later versions are not offered");
+        assert!(!advice(SERVER, "opening").contains("belongs"), "keys of later versions are not offered");
     }
 }

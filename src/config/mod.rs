@@ -4,6 +4,7 @@
 //! Reading: `keys` lists every key and its default; `section` takes a table of the file apart by that list; `value`
 //! turns single values into what they mean; `resolve` and `room` put them together and refuse what does not fit.
 
+mod class;
 mod fault;
 mod guard;
 mod keys;
@@ -18,6 +19,7 @@ mod tests;
 mod value;
 mod warning;
 pub mod watch;
+mod window;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
+use super::class;
 use super::fault::Wrong;
 use super::guard;
 use super::resolved::{
@@ -25,7 +26,8 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let portal = portal(&file.table("portal"));
     let tokens = tokens(&file.table("tokens"), base);
     let store = store(&file.table("store"), base);
-    let rooms = room::rooms(&file.tables("room"));
+    let classes = class::names(&file.tables("class"));
+    let rooms = room::rooms(&file.tables("room"), classes.as_deref());
     let page = super::page::page(&file.table("page"), base);
     let leak_guard = guard::leak_guard(&file.table("leak_guard"), base);
     let log = log(&file.table("log"));
@@ -35,6 +37,7 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
         admin: admin?,
         tokens: tokens?,
         store: store?,
+        classes: classes?,
         rooms: rooms?.into_iter().map(Arc::new).collect(),
         page: page?,
         leak_guard: leak_guard?,

@@ -11,9 +11,10 @@ use ipnet::IpNet;
 use super::page::{LocalText, Page, RoomPage};
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
-use crate::domain::names::{RoomId, RoomName};
+use crate::domain::names::{ClassName, RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
+use crate::domain::schedule::Schedule;
 
 /// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// Where the line lives.
     pub store: Store,
+    /// Classes of visitors; the citizens are the last.
+    pub classes: Vec<ClassName>,
     /// Rooms in the order in which they are tried.
     pub rooms: Vec<Arc<Room>>,
     /// What pages are made of.
@@ -210,6 +213,12 @@ pub struct Room {
     pub joins_per_client: Option<Rate>,
     /// For what people read.
     pub time_zone: jiff::tz::TimeZone,
+    /// Every class that may join; the citizens are the last.
+    pub classes: Vec<ClassName>,
+    /// Who may enter when, and in which shares.
+    pub schedule: Schedule,
+    /// What windows say instead of the room's message.
+    pub window_messages: Vec<LocalText>,
     /// What the operator wants of the room.
     pub state: RoomState,
     /// Whether a visitor may go straight through when nobody waits.

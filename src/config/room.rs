@@ -4,14 +4,15 @@ use super::fault::Wrong;
 use super::resolved::{Entry, Room, RoomState};
 use super::section::Section;
 use super::value::{self, LIFE, WAIT};
-use crate::domain::names::RoomName;
+use crate::domain::names::{ClassName, RoomName};
 use crate::domain::paths::{NormalPath, PathPattern};
 
 /// Reads all rooms. `None` when anything is wrong with one of them or between them.
-pub(super) fn rooms(sections: &[Section<'_>]) -> Option<Vec<Room>> {
+pub(super) fn rooms(sections: &[Section<'_>], classes: Option<&[ClassName]>) -> Option<Vec<Room>> {
     let names: Vec<Option<RoomName>> = sections.iter().map(|section| section.read("name", value::room_name)).collect();
     check_names(sections, &names);
-    let rooms: Vec<Option<Room>> = sections.iter().zip(names).map(|(section, name)| room(section, name)).collect();
+    let rooms: Vec<Option<Room>> =
+        sections.iter().zip(names).map(|(section, name)| room(section, name, classes)).collect();
     rooms.into_iter().collect()
 }
 
@@ -34,7 +35,7 @@ fn clash(name: &RoomName, other: &RoomName) -> Option<Wrong> {
     (name.id() == other.id()).then(|| Wrong::new(what, "change one of the two names"))
 }
 
-fn room(section: &Section<'_>, name: Option<RoomName>) -> Option<Room> {
+fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassName]>) -> Option<Room> {
     let states = [
         ("open", RoomState::Open),
         ("hold", RoomState::Hold),
@@ -61,12 +62,14 @@ fn room(section: &Section<'_>, name: Option<RoomName>) -> Option<Room> {
     let login_callbacks = section.list("login_callbacks", value::path_pattern);
     let logout = section.list("logout", value::path_pattern);
     let page = super::page::room_page(&section.table("page"));
+    let windows = super::window::windows(section, time_zone.as_ref(), classes);
 
     if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
         let remedy = "make claim_window shorter or ticket_lifetime longer";
         section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
     }
     let name = name?;
+    let windows = windows?;
     Some(Room {
         id: name.id(),
         name,
@@ -81,6 +84,9 @@ fn room(section: &Section<'_>, name: Option<RoomName>) -> Option<Room> {
         gate_wait: gate_wait?,
         joins_per_client: joins_per_client?,
         time_zone: time_zone?,
+        classes: classes?.to_vec(),
+        schedule: windows.schedule,
+        window_messages: windows.messages,
         state: state?,
         entry: entry?,
         message: message?,

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::resolved::{PortalUrl, PublicUrl};
-use crate::domain::names::RoomName;
+use crate::domain::names::{ClassName, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
 
@@ -64,7 +64,11 @@ fn text<'v>(value: &'v DeValue<'_>, remedy: &str) -> Read<&'v str> {
 }
 
 /// Reads a text with `parse`; whatever it refuses is answered with `remedy`.
-fn parsed<T, E: Display>(value: &DeValue<'_>, remedy: &str, parse: impl Fn(&str) -> Result<T, E>) -> Read<T> {
+pub(super) fn parsed<T, E: Display>(
+    value: &DeValue<'_>,
+    remedy: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Read<T> {
     let text = text(value, remedy)?;
     parse(text).map_err(|why| Wrong::new(format!("{}: {why}", shown(text)), remedy))
 }
@@ -229,6 +233,11 @@ pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
 /// A room's name.
 pub(super) fn room_name(value: &DeValue<'_>) -> Read<RoomName> {
     parsed(value, "write 1 to 32 of a-z, 0-9 and -", |text| RoomName::new(text).map_err(|_| "not a name"))
+}
+
+/// A class's name.
+pub(super) fn class_name(value: &DeValue<'_>) -> Read<ClassName> {
+    parsed(value, "write 1 to 32 of a-z, 0-9 and -", |text| ClassName::new(text).map_err(|_| "not a name"))
 }
 
 /// A host that a room protects.

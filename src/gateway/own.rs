@@ -17,6 +17,7 @@ use super::answers::{
     add_cookies, allow_origin, board, description, plain_page, queue, queue_problem, retry_after, see_other,
 };
 use super::call::{Call, form_value};
+use super::class::class_of;
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::view::{self, standing_of};
@@ -24,11 +25,13 @@ use super::visitor::{Credentials, Held, Tokens, has_header_tokens, wants_header_
 use super::{Gateway, Outcome, leave_unread};
 use crate::body::Body;
 use crate::config::RoomState;
+use crate::domain::client::ClientPrefix;
 use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
+use crate::domain::recovery::RecoveryCode;
 use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
@@ -130,6 +133,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
         "leave" => {
             only(call, &[Method::POST])?;
             visit(message)?.leave().await
+        }
+        "recover" => {
+            only(call, &[Method::POST])?;
+            visit(message)?.recover().await
         }
         _ => Err(Refusal::NotFound),
     }
@@ -253,15 +260,47 @@ impl Visit<'_> {
         {
             tokens.pass(&self.room, self.call, &self.message.headers, &held.ticket, &seat);
         }
+        Ok(self.has_place(&credentials, tokens))
+    }
+
+    /// The answer to a visitor who has a place now: their standing, or the page that shows it.
+    fn has_place(self, credentials: &Credentials, tokens: Tokens) -> Response<Body> {
         let mut response = if self.by_hand() {
             see_other(&self.line_address(self.wanted().as_str()))
         } else {
-            let view = self.look(&credentials);
-            let standing = standing_of(&self.room, self.call, &credentials, view, None);
+            let view = self.look(credentials);
+            let standing = standing_of(&self.room, self.call, credentials, view, None);
             queue(&self.room, self.call, &self.message.headers, &standing)
         };
         self.hand_over(&mut response, tokens);
-        Ok(response)
+        response
+    }
+
+    /// Gives a place back to whoever lost the cookie and has the code; another place that the visitor drew meanwhile is
+    /// given up. Whoever is inside stays there.
+    async fn recover(self) -> Result<Response<Body>, Refusal> {
+        self.must_come_from_here(Unsaid::Refused)?;
+        let client = ClientPrefix::of(self.call.client.address);
+        self.room.live.joins.count_code(client, self.call.now.mono).map_err(Refusal::TooMany)?;
+        let mut credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        let ticket = self.recovered().ok_or(Refusal::BadRequest("code"))?;
+        let has_it = credentials.ticket.is_some_and(|held| held.ticket.is_same_place(&ticket));
+        if credentials.inside.is_none() && !has_it {
+            if let Some(held) = credentials.ticket {
+                self.room.live.leave(&held.ticket);
+            }
+            tokens.ticket(&self.room, self.call, &ticket);
+            tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
+            credentials.ticket = Some(Held { ticket, issued: self.call.now.unix.seconds(), turn: None });
+        }
+        Ok(self.has_place(&credentials, tokens))
+    }
+
+    fn recovered(&self) -> Option<Ticket> {
+        let code = RecoveryCode::read(&self.field("code")?)?;
+        let place = self.room.keys.recovered(code, self.room.live.identity())?;
+        self.room.live.ticket_of(place).ok()?
     }
 
     fn needs_ticket(&self, credentials: &Credentials) -> bool {
@@ -279,7 +318,7 @@ impl Visit<'_> {
     }
 
     fn look(&self, credentials: &Credentials) -> Option<View> {
-        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks()))
+        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks(), self.call.now))
     }
 
     fn asks(&self) -> Asks {
@@ -288,7 +327,7 @@ impl Visit<'_> {
 
     async fn draw(&self, tokens: &mut Tokens) -> Result<Held, NoTicket> {
         let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
-        let (class, _) = self.room.live.class();
+        let class = class_of(self.call, &self.room);
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
         tokens.ticket(&self.room, self.call, &ticket);
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
@@ -381,7 +420,7 @@ impl Visit<'_> {
             _ = news => {}
             () = clock.sleep(HOLD) => {}
         }
-        live.look(ticket, Asks::Scripted)
+        live.look(ticket, Asks::Scripted, clock.now())
     }
 
     /// The turn for whoever was called; the ticket anew for whoever has had it for half its life; a turn that lapsed

@@ -9,11 +9,12 @@ use crate::config::{self, Config, LocalText};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
-use crate::domain::time::Now;
-use crate::room::{LiveRoom, Still, Why};
+use crate::domain::schedule::{Hours, OpenNow};
+use crate::domain::time::{Mono, Now};
+use crate::room::{InForce, LiveRoom, NamedLane, Still, Why};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
 use crate::waiting_room::board::{Board, LaneBoard};
-use crate::waiting_room::page::{Pages, Published, RoomFrame};
+use crate::waiting_room::page::{Code, Pages, Published, RoomFrame};
 use crate::waiting_room::queue::{Reason, ReasonCode, Window};
 use crate::waiting_room::words::Words;
 
@@ -69,6 +70,8 @@ pub struct Shown {
     pub pages: Pages,
     /// The public board.
     pub board: Bytes,
+    /// When the board was true.
+    as_of: Mono,
     published: Published,
 }
 
@@ -93,7 +96,7 @@ impl RoomInForce {
             let (room, bytes) = (settings.name.as_str(), pages.largest());
             tracing::warn!(room, bytes, "the waiting page no longer arrives at once: shorten the room's texts");
         }
-        let shown = Shown { pages, board: board(&settings, &live, assets, now), published };
+        let shown = Shown { pages, board: board(&settings, &live, assets, now), as_of: now.mono, published };
         Ok(RoomInForce {
             tenure,
             keys: keyring.for_room(&settings.name),
@@ -117,13 +120,14 @@ impl RoomInForce {
     }
 
     /// Brings the board up to date at once, and then the pages if their published state changed. Once a second, on
-    /// the control plane; rendering may take longer than that, so only one rendering goes on at a time.
+    /// the control plane; rendering may take longer than that, so only one rendering goes on at a time. An earlier call
+    /// that comes to its end later changes nothing.
     ///
     /// # Errors
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
         let board = board(&self.settings, &self.live, assets, now);
-        self.show(|old| Shown { board, ..old });
+        self.show(|old| if old.as_of > now.mono { old } else { Shown { board, as_of: now.mono, ..old } });
         let published = published(&self.settings, &self.live, now);
         if published == self.shown().published {
             return Ok(());
@@ -159,7 +163,7 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
         own_path: config.server.own_path.clone(),
         look: Some(assets.look(&page)?),
         page,
-        codes: BTreeSet::new(),
+        codes: BTreeSet::from([Code::Recovery]),
     })
 }
 
@@ -171,6 +175,7 @@ pub fn reason_of(still: Still) -> Reason {
         Why::Standstill(Standstill::LeakGuard) => ReasonCode::LeakGuard,
         Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
         Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
+        Why::OutsideHours => ReasonCode::OutsideHours,
         Why::RampingUp => ReasonCode::RampingUp,
         Why::StoreFull => ReasonCode::StoreFull,
         Why::StoreUnreachable => ReasonCode::StoreUnreachable,
@@ -182,25 +187,38 @@ fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
-        message: settings.message.clone(),
+        message: settings.message_in(&live.in_force(now)).clone(),
         reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
     }
 }
 
 fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
-    let (class, name) = live.class();
-    let view = live.lane_view(class);
-    let lanes =
-        [LaneBoard { class: name, now_serving: view.now_serving, waiting: view.waiting, window: Window::ALWAYS }];
+    let in_force = live.in_force(now);
+    let lanes: Vec<LaneBoard> = live.lanes().iter().map(|lane| lane_board(lane, live, &in_force)).collect();
     let words = Words { catalogue: assets.languages().default_language(), time_zone: &settings.time_zone };
     Board {
         room: &settings.name,
         state: settings.state,
         reason: live.told_to_everybody(now).map(reason_of),
-        message: settings.message.first(),
-        rate: settings.admission_rate,
+        message: settings.message_in(&in_force).first(),
+        rate: in_force.rate(),
         lanes: &lanes,
         updated_at: now.wall,
     }
     .to_json(&words)
+}
+
+fn lane_board(lane: &NamedLane, live: &LiveRoom, in_force: &InForce) -> LaneBoard {
+    let view = live.lane_view(lane.class);
+    LaneBoard {
+        class: lane.name.clone(),
+        now_serving: view.now_serving,
+        waiting: view.waiting,
+        window: window_of(in_force.hours(lane.class)),
+    }
+}
+
+/// A class's hours as people are told.
+pub fn window_of(hours: Hours) -> Window {
+    Window { open: hours.now == OpenNow::Open, opens_at: hours.opens_at, closes_at: hours.closes_at }
 }

@@ -12,4 +12,5 @@ pub mod page;
 pub mod plural;
 pub mod preview;
 pub mod queue;
+pub mod timetable;
 pub mod words;

@@ -55,6 +55,33 @@ fn check_names_all_faults_at_once_and_run_does_not_start() {
 }
 
 #[test]
+fn schedule_prints_who_may_enter_in_local_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let windows = "[[class]]\nname = \"intermediary\"\n[[room]]\nname = \"april\"\npaths = [\"/april/**\"]\n\
+        admission_rate = \"100/s\"\n[[room.window]]\nfrom = \"08:00\"\nto = \"16:00\"\n\
+        share = { intermediary = 1 }\n[[room.window]]\nfrom = \"16:00\"\nto = \"08:00\"\n";
+    fs::write(&file, format!("{}\n{windows}", good().text())).unwrap();
+    let file = file.to_str().unwrap();
+    let schedule = |more: &[&str]| run(&[&["schedule", "--config", file], more].concat());
+    let printed = schedule(&["--from", "2026-03-28", "--to", "2026-03-29", "--room", "april"]);
+    assert_eq!((printed.code, printed.errors.as_str()), (0, ""), "{printed:?}");
+    let expected = [
+        "room \"april\", time zone Europe/Rome",
+        "  Sat 2026-03-28 00:00 to Sat 2026-03-28 08:00  intermediary 50 %, citizen 50 %, 100/s",
+        "  Sat 2026-03-28 08:00 to Sat 2026-03-28 16:00  intermediary 100 %, citizen must wait, 100/s",
+        "  Sat 2026-03-28 16:00 (UTC+01:00) to Sun 2026-03-29 08:00 (UTC+02:00), 15 h by the changing clock  intermediary 50 %, \
+         citizen 50 %, 100/s",
+        "  Sun 2026-03-29 08:00 to Sun 2026-03-29 16:00  intermediary 100 %, citizen must wait, 100/s",
+        "  Sun 2026-03-29 16:00 to Mon 2026-03-30 00:00  intermediary 50 %, citizen 50 %, 100/s",
+    ];
+    assert_eq!(printed.output.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(schedule(&["--from", "2026-03-28", "--to", "2026-03-27"]).code, 2);
+    assert_eq!(schedule(&["--room", "elsewhere"]).code, 2);
+    assert_eq!(schedule(&[]).code, 0, "a week from today");
+}
+
+#[test]
 fn a_missing_or_unreadable_file_is_named() {
     for command in ["check", "run"] {
         let missing = run(&[command, "--config", "/nowhere/at-all.toml"]);
