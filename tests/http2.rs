@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::support::app::{PATIENCE, Running, Setup, own, room_of};
 use crate::support::portal::{Script, gate};
-use crate::support::tls::{Authority, ask, page, whole};
+use crate::support::tls::{Authority, ask, page};
 
 const NAME: &str = "portal.example";
 
@@ -244,28 +244,31 @@ async fn whoever_takes_nothing_of_an_answer_is_reset_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_drain_says_goodbye_and_finishes_what_is_under_way() {
-    let stage = stage().await;
+    let patient = Setup { limits: "drain_timeout = \"20s\"".to_owned(), ..room_of("1000/s") };
+    let stage = stage_of(patient).await;
     let (open, wait) = gate();
     let answer = crate::support::portal::Step::Send(b"HTTP/1.1 200 X\r\nContent-Length: 4\r\n\r\nlate".to_vec());
     stage.running.portal.script("/slow", [Script::new([wait, answer])]);
-    let mut sender = stage.connect().await;
-    let pending = sender.send_request(page(NAME, "/slow"));
-    let late = tokio::spawn(async move { whole(pending.await.unwrap()).await });
+    let (streams, ended) = stage.streams(h2::client::Builder::new()).await;
+    let mut first = streams.clone().ready().await.unwrap();
+    let (late, _) = first.send_request(page(NAME, "/slow").map(|_| ()), true).unwrap();
     while !stage.running.portal.seen().iter().any(|seen| seen.target == "/slow") {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let Stage { running: Running { app, .. }, .. } = stage;
     let stopping = tokio::spawn(app.stop());
     timeout(PATIENCE, async {
-        while !sender.is_closed() && sender.ready().await.is_ok() {
+        while streams.clone().ready().await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
     .expect("GOAWAY");
-    assert!(!late.is_finished());
     open.send(true).unwrap();
-    assert_eq!(timeout(PATIENCE, late).await.unwrap().unwrap().body, "late");
+    let mut late = timeout(PATIENCE, late).await.unwrap().expect("what is under way goes on").into_body();
+    assert_eq!(late.data().await.unwrap().unwrap(), "late");
+    drop((first, streams, late));
+    timeout(PATIENCE, ended).await.expect("the end").unwrap().expect("a proper end");
     timeout(PATIENCE, stopping).await.expect("the end").unwrap().unwrap();
 }
 

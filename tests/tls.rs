@@ -2,15 +2,17 @@
 //! faults, redirects, proxies that announce their clients, and a portal behind TLS.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use anticamera::admin::ReloadAnswer;
+use tokio::time::timeout;
 
-use crate::support::app::{Running, Setup, at, room_of};
+use crate::support::app::{PATIENCE, Running, Setup, at, room_of};
 use crate::support::process;
 use crate::support::tls::{Authority, Browser, Pair, Years, ask, ask1, page, page1, text};
 
@@ -30,10 +32,14 @@ async fn stage() -> Stage {
 
 /// The same with more lines of `[server]` and more tables.
 async fn stage_with(server: &str, more: &str) -> Stage {
+    stage_of(room_of("1000/s").with_server(server).with_more(more)).await
+}
+
+async fn stage_of(setup: Setup) -> Stage {
     let authority = Authority::new("tests");
     let pair = authority.server("portal", &[NAME, "www.portal.example"]);
     let entry = pair.entry("127.0.0.1:0", &[NAME, "www.portal.example"], "");
-    let setup = room_of("1000/s").with_server(server).with_more(&entry).with_more(more);
+    let setup = setup.with_more(&entry);
     let running = setup.clone().start().await;
     Stage { authority, pair, setup, running }
 }
@@ -83,6 +89,51 @@ async fn who_speaks_no_tls_or_an_old_one_gets_nothing_and_disturbs_nobody() {
     assert!(Authority::new("somebody else").browser().http1(stage.tls(), NAME).await.is_err(), "not believed");
     let mut one = stage.browser().http1(stage.tls(), NAME).await.unwrap();
     assert_eq!(ask1(&mut one, page1(NAME, "/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_not_waited_for() {
+    let stage =
+        stage_of(room_of("1000/s").with_limits("handshake_timeout = \"1s\"\nfirst_byte_timeout = \"1s\"")).await;
+    let mut silent = TcpStream::connect(stage.tls()).await.unwrap();
+    let mut begun = TcpStream::connect(stage.tls()).await.unwrap();
+    begun.write_all(&[0x16, 3, 1, 2, 0]).await.unwrap();
+    let mut standing = stage.browser().connect(stage.tls(), NAME, &["http/1.1"]).await.unwrap();
+    let mut two = stage.browser().connect(stage.tls(), NAME, &["h2"]).await.unwrap();
+    let mut sink = Vec::new();
+    for (name, ended) in [
+        ("silent", timeout(PATIENCE, silent.read_to_end(&mut sink)).await),
+        ("begun", timeout(PATIENCE, begun.read_to_end(&mut sink)).await),
+        ("standing", timeout(PATIENCE, standing.read_to_end(&mut sink)).await),
+    ] {
+        assert!(ended.is_ok(), "{name} is still open");
+    }
+    assert!(
+        two.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.is_ok(),
+        "browsers open ahead"
+    );
+}
+
+/// What passes after HTTP was left has no heads.
+#[tokio::test]
+async fn websockets_work_over_tls_and_outlast_every_limit_on_heads() {
+    let limits = "head_timeout = \"1s\"\nkeep_alive_timeout = \"1s\"\nfirst_byte_timeout = \"1s\"";
+    let stage = stage_of(room_of("1000/s").with_limits(limits)).await;
+    let mut stream = stage.browser().connect(stage.tls(), NAME, &["http/1.1"]).await.unwrap();
+    let request = "GET /ws HTTP/1.1\r\nHost: portal.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    for _ in 0..2 {
+        stream.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        timeout(PATIENCE, stream.read_exact(&mut echo)).await.unwrap().unwrap();
+        assert_eq!(&echo, b"ping");
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+    }
 }
 
 #[tokio::test]
@@ -326,9 +377,14 @@ async fn proxies_that_announce_their_clients_are_believed_when_listed() {
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
 
     assert_eq!(exchange(stage.running.address, request.as_bytes()).await, "", "whoever is listed has to say it");
-    let stranger = at(&stage.running.visitor(), stage.running.address).from("127.0.0.9".parse().unwrap());
-    let refused = stranger.request("PROXY", "TCP4").send().await;
-    assert_eq!(refused.status, 400, "nobody else is believed");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
+    let mut stranger = socket.connect(stage.running.address).await.unwrap();
+    stranger.write_all(b"PROXY TCP4 203.0.113.7 10.0.0.1 1 2\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let _ = stranger.read_to_end(&mut said).await;
+    assert!(said.starts_with(b"HTTP/1.1 400"), "nobody else is believed");
+    let stranger = stage.running.visitor().from("127.0.0.9".parse().unwrap());
     assert_eq!(stranger.navigate("/").send().await.status, 200);
 }
 

@@ -55,7 +55,7 @@ pub struct Setup {
 pub fn room_of(rate: &str) -> Setup {
     Setup {
         server: String::new(),
-        limits: String::new(),
+        limits: "drain_timeout = \"2s\"\n".to_owned(),
         portal_url: None,
         portal: String::new(),
         rate: rate.to_owned(),
@@ -109,7 +109,7 @@ impl Setup {
         let portal = self.portal_url.clone().unwrap_or_else(|| format!("http://{portal}"));
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n{}\n\
-             [server.limits]\ndrain_timeout = \"2s\"\n{}\n\
+             [server.limits]\n{}\n\
              [portal]\nurl = \"{portal}\"\n{}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n\
              [tokens]\nactivate_after = \"0s\"\n\
