@@ -532,6 +532,12 @@ fn warnings_name_what_is_probably_not_meant() {
     assert_eq!(warned_keys(&file("admin.listen = \"0.0.0.0:9090\"")), ["admin.listen"]);
     assert!(warned_keys(&file("admin.listen = \"unix:/run/a.sock\"")).is_empty());
     assert_eq!(warned_keys(&file("server.trusted_proxies = [\"0.0.0.0/0\"]")), ["server.trusted_proxies"]);
+    let announced = "server.client_address = \"proxy-protocol\"";
+    assert_eq!(warned_keys(&file(announced)), ["server.client_address"]);
+    assert!(warned_keys(&file(&format!("{announced}\nserver.trusted_proxies = [\"10.0.0.1\"]"))).is_empty());
+    let redirect = "server.redirect_listen = [\"127.0.0.1:80\"]";
+    assert_eq!(warned_keys(&file(redirect)), ["server.redirect_listen"]);
+    assert!(warned_keys(&file(&format!("{redirect}\nserver.public_url = \"https://a.example\""))).is_empty());
     let few = file("") + "max_active_sessions = 119999";
     assert_eq!(warned_keys(&few), ["room \"bonus-600\".max_active_sessions"]);
     assert!(warned_keys(&(file("") + "max_active_sessions = 120000")).is_empty());

@@ -12,7 +12,7 @@ pub mod tls;
 
 use std::convert::Infallible;
 use std::io::{Error, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,30 +210,26 @@ impl Visit {
         match self.door {
             Door::Plain => self.http1(stream, Connection::plain(peer, for_whom)).await,
             Door::Redirect => self.redirect(stream).await,
-            // Boxed, because a handshake's state is large and short-lived, and this waits as long as the connection.
-            Door::Tls(address) => {
-                let standing = Box::pin(self.handshake(address, stream)).await;
-                let Some(standing) = standing else { return };
-                let is_http2 = standing.speaks_http2();
-                let facts = TlsFacts { reach: standing.reach, client_chain: standing.client_chain };
-                let connection = Connection::over_tls(peer, for_whom, facts);
-                if is_http2 {
-                    self.http2(standing.stream, connection).await;
-                } else {
-                    self.http1(standing.stream, connection).await;
-                }
-            }
+            // Boxed, because TLS is large, and connections without it are not to be.
+            Door::Tls(address) => Box::pin(self.over_tls(address, stream, peer, for_whom)).await,
+        }
+    }
+
+    async fn over_tls(self, address: SocketAddr, stream: VisitorStream, peer: IpAddr, for_whom: Option<ForWhom>) {
+        // Boxed, because the handshake is soon over, and this lasts as long as the connection.
+        let Some(standing) = Box::pin(self.handshake(address, stream)).await else { return };
+        let is_http2 = standing.speaks_http2();
+        let facts = TlsFacts { reach: standing.reach, client_chain: standing.client_chain };
+        let connection = Connection::over_tls(peer, for_whom, facts);
+        if is_http2 {
+            Box::pin(self.http2(standing.stream, connection)).await;
+        } else {
+            self.http1(standing.stream, connection).await;
         }
     }
 
     /// Whether the client may have one connection more. Proxies bring the connections of many.
-    fn has_room_for(
-        &self,
-        for_whom: Option<ForWhom>,
-        peer: std::net::IpAddr,
-        relation: Peer,
-        place: &mut Place,
-    ) -> bool {
+    fn has_room_for(&self, for_whom: Option<ForWhom>, peer: IpAddr, relation: Peer, place: &mut Place) -> bool {
         let client = match (for_whom, relation) {
             (Some(client), _) => client.address,
             (None, Peer::Client) => peer,

@@ -70,13 +70,13 @@ fn the_service_manager_is_told_how_the_program_is() {
 /// Starts the program as systemd does: the socket is descriptor 3, and two variables say so.
 fn activated(socket: &TcpListener) -> Command {
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
-    let mut command = Command::new("sh");
+    let mut command = Command::new("bash");
     let script = format!(
         "exec 3<&{0}; [ {0} = 3 ] || exec {0}<&-; export LISTEN_PID=$$ LISTEN_FDS=1; exec {1} \"$@\"",
         socket.as_raw_fd(),
         env!("CARGO_BIN_EXE_anticamera")
     );
-    command.args(["-c", &script, "sh"]);
+    command.args(["-c", &script, "bash"]);
     command
 }
 
