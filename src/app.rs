@@ -13,11 +13,12 @@ use crate::admin::{
     self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, LeakReports,
     PortalStatus, ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
+use crate::certificates;
 use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
 use crate::domain::keyring::Keyring;
 use crate::domain::names::{ClassName, RoomName};
-use crate::domain::time::Now;
+use crate::domain::time::{Now, Unix};
 use crate::entropy;
 use crate::gateway::snapshot::{RoomInForce, Snapshot, Tenure};
 use crate::gateway::{Gateway, Ids, Shared};
@@ -25,8 +26,9 @@ use crate::keys::{self, KeyFaults};
 use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
+use crate::proxy::tls::PortalTls;
 use crate::room::{LiveRoom, NoTicket};
-use crate::server::{BindError, Connections, Listeners, Serving};
+use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
@@ -48,6 +50,9 @@ pub enum StartError {
     /// The signing keys.
     #[error("{0}")]
     Keys(KeyFaults),
+    /// The certificates.
+    #[error(transparent)]
+    Certificates(#[from] certificates::Faults),
     /// The state.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,8 +79,12 @@ pub enum StartError {
 /// A program that runs.
 #[derive(Debug)]
 pub struct App {
-    /// The visitors' addresses in fact listened on.
+    /// The visitors' addresses in fact listened on, without TLS.
     pub addresses: Vec<SocketAddr>,
+    /// Those with TLS.
+    pub tls_addresses: Vec<SocketAddr>,
+    /// Those that only send visitors to HTTPS.
+    pub redirect_addresses: Vec<SocketAddr>,
     /// The private listener's address, unless it is a Unix socket.
     pub admin_address: Option<SocketAddr>,
     /// Ticks done by the pacer so far.
@@ -102,6 +111,15 @@ struct Control {
     limits: watch::Sender<Limits>,
     admin: watch::Sender<Arc<config::Admin>>,
     previews: watch::Sender<Arc<Previews>>,
+    tls: watch::Sender<Arc<Tls>>,
+}
+
+/// What the configuration names in files besides itself.
+struct Files {
+    keyring: Arc<Keyring>,
+    assets: Arc<Assets>,
+    tls: Arc<Tls>,
+    portal_tls: Option<PortalTls>,
 }
 
 impl App {
@@ -128,7 +146,12 @@ impl App {
         let (drain, stage) = (watch::Sender::new(false), watch::Sender::new(Stage::Serving));
         let (status, ticks) = (watch::Sender::new(Arc::new(starting(&control.clock))), watch::Sender::new(0));
         let (commands, orders) = mpsc::channel(16);
-        let (addresses, admin_address) = (doors.addresses(), doors.admin.local_addr());
+        let addresses =
+            |kind: fn(&Door) -> bool| doors.visitors.first().map(|set| set.addresses(kind)).unwrap_or_default();
+        let plain_addresses = addresses(|door| *door == Door::Plain);
+        let tls_addresses = addresses(|door| matches!(door, Door::Tls(_)));
+        let redirect_addresses = addresses(|door| *door == Door::Redirect);
+        let admin_address = doors.admin.local_addr();
         let seen_ticks = ticks.subscribe();
         let admin = control.admin(doors.token, status.subscribe(), commands.clone());
         let mut tasks = tokio::task::JoinSet::new();
@@ -140,11 +163,24 @@ impl App {
         tasks.spawn(control.leaks.clone().ask_at_the_edge(control.snapshot.subscribe()));
         let serving = ServingParts {
             shared: control.shared.clone(),
+            tls: control.tls.subscribe(),
             limits: control.limits.subscribe(),
             drain: drain.subscribe(),
         };
         let threads = serving.spawn(doors.visitors)?;
-        Ok(App { addresses, admin_address, ticks: seen_ticks, control, commands, drain, stage, threads, tasks })
+        Ok(App {
+            addresses: plain_addresses,
+            tls_addresses,
+            redirect_addresses,
+            admin_address,
+            ticks: seen_ticks,
+            control,
+            commands,
+            drain,
+            stage,
+            threads,
+            tasks,
+        })
     }
 
     /// Where to send what an operator wants.
@@ -196,14 +232,10 @@ impl Doors {
     async fn open(config: &Config) -> Result<Doors, StartError> {
         let threads = if config.server.threads == 0 { cores() } else { config.server.threads };
         Ok(Doors {
-            visitors: Listeners::bind(&config.server.listen, threads)?,
+            visitors: Listeners::bind(&config.server, threads, &Inherited::from_environment())?,
             admin: AdminListener::bind(&config.admin.listen).await?,
             token: AdminToken::load_or_create(&config.admin.token_file)?,
         })
-    }
-
-    fn addresses(&self) -> Vec<SocketAddr> {
-        self.visitors.first().map(Listeners::addresses).unwrap_or_default()
     }
 }
 
@@ -225,6 +257,7 @@ pub async fn reload(commands: &mpsc::Sender<Command>) -> ReloadAnswer {
 /// What every request thread gets.
 struct ServingParts {
     shared: Arc<Shared>,
+    tls: watch::Receiver<Arc<Tls>>,
     limits: watch::Receiver<Limits>,
     drain: watch::Receiver<bool>,
 }
@@ -238,6 +271,7 @@ impl ServingParts {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let serving = Serving {
                 gateway: Arc::new(Gateway::new(self.shared.clone())),
+                tls: self.tls.clone(),
                 limits: self.limits.clone(),
                 connections: connections.clone(),
                 drain: self.drain.clone(),
@@ -375,13 +409,16 @@ impl Control {
     ) -> Result<Control, StartError> {
         let (key_dir, activate_after) = (&config.tokens.key_dir, config.tokens.activate_after);
         let keyring = Arc::new(keys::load_or_create(key_dir, activate_after).map_err(StartError::Keys)?);
+        let tls = Arc::new(Tls::load(&config.server, None, clock.now().wall)?);
+        metrics.set_certificate_expiries(tls.expiries());
+        let portal_tls = PortalTls::load(&config.portal).map_err(certificates::Faults::of_portal)?;
         let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
         let assets = Arc::new(Assets::load(&config.page)?);
         let config = Arc::new(config);
         let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
         let previews = watch::Sender::new(Arc::new(previews(&first)));
         let snapshot = watch::Sender::new(Arc::new(first));
-        let portal = Portal::new(&config.portal);
+        let portal = Portal::new(&config.portal, portal_tls);
         let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
         let shared = Arc::new(Shared {
             snapshot: snapshot.subscribe(),
@@ -406,6 +443,7 @@ impl Control {
             limits: watch::Sender::new(config.server.limits.clone()),
             admin: watch::Sender::new(Arc::new(config.admin.clone())),
             previews,
+            tls: watch::Sender::new(tls),
         })
     }
 
@@ -494,20 +532,29 @@ impl Control {
         }
     }
 
-    /// Reads what the configuration names: keys and what pages are made of.
+    /// Reads what the configuration names: keys, certificates and what pages are made of.
     async fn read_files_and_apply(&self, config: Arc<Config>) -> ReloadAnswer {
-        let (dir, age) = (config.tokens.key_dir.clone(), config.tokens.activate_after);
-        let keyring = match tokio::task::spawn_blocking(move || keys::load(&dir, age)).await {
-            Ok(Ok(keyring)) => Arc::new(keyring),
-            Ok(Err(faults)) => return refused("tokens.key_dir", faults.to_string()),
-            Err(error) => return refused("tokens.key_dir", error.to_string()),
-        };
-        let page = config.page.clone();
-        match tokio::task::spawn_blocking(move || Assets::load(&page)).await {
-            Ok(Ok(assets)) => self.apply(config, keyring, Arc::new(assets)).await,
-            Ok(Err(fault)) => refused("page.assets", fault.to_string()),
-            Err(error) => refused("page.assets", error.to_string()),
+        let (named, old, now) = (config.clone(), self.tls.borrow().clone(), self.clock.now().wall);
+        match tokio::task::spawn_blocking(move || Files::read(&named, &old, now)).await {
+            Ok(Ok(files)) => self.apply_with(config, files).await,
+            Ok(Err(faults)) => ReloadAnswer::Refused(faults),
+            Err(error) => refused("", error.to_string()),
         }
+    }
+
+    /// Puts a configuration and its files in force. All or nothing.
+    async fn apply_with(&self, config: Arc<Config>, files: Files) -> ReloadAnswer {
+        let portal = config.portal.clone();
+        let answer = self.apply(config, files.keyring, files.assets).await;
+        if answer == ReloadAnswer::Applied {
+            self.portal.reload(&portal, files.portal_tls);
+            for doubt in files.tls.warnings() {
+                tracing::warn!(key = doubt.key, "{}", doubt.text);
+            }
+            self.metrics.set_certificate_expiries(files.tls.expiries());
+            self.tls.send_replace(files.tls);
+        }
+        answer
     }
 
     /// Puts a configuration in force: rooms are reconfigured, pages rendered. All or nothing.
@@ -521,7 +568,6 @@ impl Control {
         for room in &new.rooms {
             room.live.reconfigure(room.settings.clone(), self.clock.now());
         }
-        self.portal.reload(&config.portal);
         self.limits.send_replace(config.server.limits.clone());
         self.admin.send_replace(Arc::new(config.admin.clone()));
         let rooms = config.rooms.clone();
@@ -571,7 +617,27 @@ impl ReloadAnswer {
     }
 }
 
+impl Files {
+    /// Reads everything anew.
+    fn read(config: &Config, old: &Tls, now: Unix) -> Result<Files, Vec<ReloadFault>> {
+        let one = |key: &str, wrong: String| vec![fault(key, wrong)];
+        let keyring = keys::load(&config.tokens.key_dir, config.tokens.activate_after)
+            .map_err(|faults| one("tokens.key_dir", faults.to_string()))?;
+        let assets = Assets::load(&config.page).map_err(|fault| one("page.assets", fault.to_string()))?;
+        let all = |faults: certificates::Faults| -> Vec<ReloadFault> {
+            faults.iter().map(|found| fault(&found.key, found.wrong.to_string())).collect()
+        };
+        let tls = Tls::load(&config.server, Some(old), now).map_err(all)?;
+        let portal_tls = PortalTls::load(&config.portal).map_err(|wrong| one("portal", wrong.to_string()))?;
+        Ok(Files { keyring: Arc::new(keyring), assets: Arc::new(assets), tls: Arc::new(tls), portal_tls })
+    }
+}
+
 fn refused(key: &str, wrong: String) -> ReloadAnswer {
+    ReloadAnswer::Refused(vec![fault(key, wrong)])
+}
+
+fn fault(key: &str, wrong: String) -> ReloadFault {
     let remedy = "mend it and reload; nothing was changed".to_owned();
-    ReloadAnswer::Refused(vec![ReloadFault { key: key.to_owned(), line: None, wrong, remedy }])
+    ReloadFault { key: key.to_owned(), line: None, wrong, remedy }
 }

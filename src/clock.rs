@@ -150,6 +150,24 @@ fn wall() -> Unix {
     Unix(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Measures how long something takes on a socket. What is limited there runs on real time also where a test moves the
+/// program's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(tokio::time::Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the monotonic clock")]
+    pub fn start() -> Stopwatch {
+        Stopwatch(tokio::time::Instant::now())
+    }
+
+    /// The time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A clock that stands still until its owner moves it.
 #[derive(Clone, Debug)]
 pub struct ManualClock {

@@ -2,7 +2,7 @@
 //!
 //! # Life of a request
 //! ```text
-//! socket -> HTTP                                       server
+//! socket -> TLS -> HTTP/1.1 or HTTP/2                  server
 //!   -> own path? answer it                             gateway::own, waiting_room
 //!   -> find the room                                   domain::paths
 //!   -> who is it                                       gateway::visitor
@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod app;
 pub mod body;
+pub mod certificates;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -29,6 +30,7 @@ pub mod pacer;
 pub mod proxy;
 pub mod room;
 pub mod server;
+pub mod service_manager;
 pub mod store;
 pub mod telemetry;
 pub mod waiting_room;

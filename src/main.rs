@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anticamera::admin::ReloadAnswer;
+use anticamera::admin::{Command, ReloadAnswer};
 use anticamera::app::{self, App, StartError};
 use anticamera::clock::Clock;
 use anticamera::config::{self, watch::Watch};
@@ -14,6 +14,9 @@ use anticamera::demo;
 use anticamera::domain::canary::Shown;
 use anticamera::domain::local_time;
 use anticamera::leaks::{Hashes, canary, report};
+use anticamera::proxy::tls::PortalTls;
+use anticamera::server::Tls;
+use anticamera::service_manager;
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
 use anticamera::waiting_room::assets::Assets;
@@ -111,17 +114,33 @@ fn main() -> ExitCode {
     }
 }
 
-/// The configuration, when neither it nor what its pages are made of has a fault.
-fn load(path: &std::path::Path) -> Result<config::Config, String> {
+/// A configuration without faults, and what is allowed in it but probably not meant.
+struct Loaded {
+    config: config::Config,
+    warnings: Vec<config::Warning>,
+}
+
+/// The configuration, when neither it nor the certificates and page files that it names have a fault.
+fn load(path: &std::path::Path) -> Result<Loaded, String> {
     let config = config::load(path).map_err(|faults| faults.to_string())?;
-    Assets::load(&config.page).map_err(|fault| format!("page.assets: {fault}"))?;
-    Ok(config)
+    let assets = Assets::load(&config.page).map_err(|fault| format!("page.assets: {fault}"));
+    let tls = Tls::load(&config.server, None, Clock::system().now().wall).map_err(|faults| faults.to_string());
+    let portal = PortalTls::load(&config.portal).map_err(|wrong| format!("portal: {wrong}"));
+    let faults = [assets.err(), tls.as_ref().err().cloned(), portal.err()];
+    match (tls, faults.iter().all(Option::is_none)) {
+        (Ok(tls), true) => {
+            let mut warnings = config.warnings();
+            warnings.extend(tls.warnings().iter().cloned());
+            Ok(Loaded { config, warnings })
+        }
+        _ => Err(faults.into_iter().flatten().collect::<Vec<_>>().join("\n")),
+    }
 }
 
 fn check(path: &std::path::Path) -> ExitCode {
     match load(path) {
-        Ok(config) => {
-            for warning in config.warnings() {
+        Ok(loaded) => {
+            for warning in loaded.warnings {
                 println!("warning: {warning}");
             }
             println!("{}: no faults", path.display());
@@ -230,8 +249,8 @@ fn printed(text: Result<String, Box<dyn std::error::Error>>) -> ExitCode {
 fn run(path: &std::path::Path) -> ExitCode {
     // Made before the file is read, so that no change in between is missed.
     let watch = Watch::new(path);
-    let config = match load(path) {
-        Ok(config) => config,
+    let loaded = match load(path) {
+        Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");
             return ExitCode::from(FAULTY);
@@ -241,7 +260,7 @@ fn run(path: &std::path::Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&StartError::Thread(error)),
     };
-    match runtime.block_on(serve(config, path, watch)) {
+    match runtime.block_on(serve(loaded, path, watch)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
@@ -252,13 +271,14 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(config: config::Config, path: &std::path::Path, mut watch: Watch) -> Result<(), StartError> {
+async fn serve(loaded: Loaded, path: &std::path::Path, mut watch: Watch) -> Result<(), StartError> {
+    let Loaded { config, warnings } = loaded;
     let metrics = Arc::new(Metrics::new()?);
     let (log, _writer) = Log::start(std::io::stdout(), metrics.log_lines_dropped())?;
     if let Err(error) = log.install(config.log) {
         eprintln!("{error}");
     }
-    for warning in config.warnings() {
+    for warning in warnings {
         tracing::warn!(key = warning.key, "{}", warning.text);
     }
     let watched = config.server.watch;
@@ -266,21 +286,40 @@ async fn serve(config: config::Config, path: &std::path::Path, mut watch: Watch)
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let app = App::start(config, Some(path), Clock::system(), log, metrics).await?;
-    tracing::info!(listen = ?app.addresses, admin = ?app.admin_address, "anticamera serves");
+    tracing::info!(
+        listen = ?app.addresses,
+        tls = ?app.tls_addresses,
+        redirect = ?app.redirect_addresses,
+        admin = ?app.admin_address,
+        "anticamera serves"
+    );
     let commands = app.commands();
+    let reassuring = tokio::spawn(service_manager::reassure(app.ticks.clone()));
+    service_manager::ready("serving");
     loop {
         tokio::select! {
-            _ = hangup.recv() => note(app::reload(&commands).await),
-            () = watch.changed(), if watched => note(app::reload(&commands).await),
+            _ = hangup.recv() => reload(&commands).await,
+            () = watch.changed(), if watched => reload(&commands).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
     tracing::info!("draining");
+    service_manager::stopping();
+    reassuring.abort();
     app.stop().await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// The outcome of a reload has been logged by the control plane.
-fn note(_: ReloadAnswer) {}
+/// Reads the configuration again. The outcome is logged by the control plane.
+async fn reload(commands: &tokio::sync::mpsc::Sender<Command>) {
+    service_manager::reloading();
+    service_manager::ready(match app::reload(commands).await {
+        ReloadAnswer::Applied | ReloadAnswer::Unchanged => "serving",
+        ReloadAnswer::Refused(_) => "serving; the changed configuration has faults, the old one stays in force",
+        ReloadAnswer::NeedsRestart(_) => {
+            "serving; the changed configuration needs a restart, the old one stays in force"
+        }
+    });
+}

@@ -14,7 +14,7 @@ use anticamera::domain::forwarding::{Scheme, Trust, Visitor};
 use anticamera::domain::kept::KeptHeaders;
 use anticamera::domain::leak_guard::{Command, Personal, PortalSays, RangeRule, Route, Rules, Verdict};
 use anticamera::domain::time::Unix;
-use anticamera::proxy::{self, Context, Health, Portal, ProxyError, Received, Worker};
+use anticamera::proxy::{self, Context, Health, Pace, Portal, ProxyError, Received, Worker};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -42,12 +42,14 @@ struct Setup {
 
 fn setup(portals: &[SocketAddr]) -> Setup {
     let url = |address: &SocketAddr| PortalUrl {
+        https: false,
         host: address.ip().to_string(),
         port: address.port(),
         authority: address.to_string(),
     };
     let config = config::Portal {
         urls: portals.iter().map(url).collect(),
+        tls: config::PortalTls::default(),
         max_in_flight: 8,
         queue_timeout: PATIENCE,
         preserve_host: true,
@@ -73,7 +75,7 @@ impl Setup {
     async fn start(self) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let portal = Portal::new(&self.config);
+        let portal = Portal::new(&self.config, None);
         let told = Arc::default();
         let kept = Arc::new(());
         let proxy = Proxy { address, portal: Arc::clone(&portal), told: Arc::clone(&told), kept: Arc::clone(&kept) };
@@ -142,7 +144,8 @@ impl Server {
     async fn forward(&self, request: Request<Incoming>, context: &Context<'_>) -> Result<Response<Body>, ProxyError> {
         let config = &self.setup.config;
         let (parts, body) = request.into_parts();
-        let body = proxy::receive(body, config.request_buffer, self.setup.body_idle).await?;
+        let pace = Pace { idle_limit: self.setup.body_idle, min_rate: 0 };
+        let body = proxy::receive(body, config.request_buffer, pace).await?;
         let request = Request::from_parts(parts, body);
         let slot = self.portal.slot_for_insider(config.queue_timeout).await?;
         let answer = self.worker.forward(request, context, slot).await?;

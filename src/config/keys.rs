@@ -70,23 +70,50 @@ const SERVER: &[Key] = &[
     key("own_path", r#""/.waiting-room""#),
     key("watch", "true"),
     key("cors_origins", "[]"),
+    key("redirect_listen", "[]"),
+    key("hsts", r#""""#),
     table("limits", LIMITS),
-    later("tls"),
+    Key { name: "tls", kind: Kind::Tables(TLS) },
+];
+
+const TLS: &[Key] = &[
+    required("listen"),
+    required("names"),
+    required("certificate"),
+    required("private_key"),
+    key("client_auth", r#""none""#),
+    optional("client_ca"),
 ];
 
 const LIMITS: &[Key] = &[
+    key("handshake_timeout", r#""10s""#),
+    key("first_byte_timeout", r#""10s""#),
     key("head_timeout", r#""10s""#),
     key("body_idle_timeout", r#""30s""#),
+    key("min_body_rate", r#""100B""#),
     key("write_idle_timeout", r#""60s""#),
+    key("keep_alive_timeout", r#""75s""#),
+    key("http2_idle_timeout", r#""3m""#),
+    key("held_poll_timeout", r#""20s""#),
+    key("max_connection_age", r#""1h""#),
     key("max_head_bytes", r#""64KiB""#),
     key("max_headers", "100"),
+    key("max_cookie_bytes", r#""16KiB""#),
     key("max_connections", "20000"),
+    key("max_connections_per_client", "2000"),
+    key("idle_watermark", "80"),
+    key("http2_max_streams", "100"),
+    key("http2_window", r#""256KiB""#),
     key("drain_timeout", r#""30s""#),
 ];
 
 const PORTAL: &[Key] = &[
     optional("url"),
     optional("urls"),
+    key("ca", r#""""#),
+    key("server_name", r#""""#),
+    key("client_certificate", r#""""#),
+    key("client_key", r#""""#),
     key("max_in_flight", "512"),
     key("queue_timeout", r#""5s""#),
     key("preserve_host", "true"),

@@ -16,6 +16,7 @@ mod room;
 mod section;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 mod warning;
 pub mod watch;
@@ -31,9 +32,9 @@ pub use fault::{Fault, Faults, Place};
 pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
-    Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, Config,
-    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalUrl, PublicUrl, Room,
-    RoomState, Server, SharedStore, Store, Tokens, Wears,
+    Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, ClientAuth, Config,
+    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalTls, PortalUrl, PublicUrl,
+    Room, RoomState, ServedName, Server, SharedStore, Store, TlsEntry, Tokens, Wears,
 };
 pub use warning::Warning;
 

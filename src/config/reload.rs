@@ -40,6 +40,8 @@ impl Reload {
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     let differences = [
         ("server.listen", old.server.listen != new.server.listen),
+        ("server.redirect_listen", old.server.redirect_listen != new.server.redirect_listen),
+        ("server.tls.listen", old.server.tls_listen() != new.server.tls_listen()),
         ("server.threads", old.server.threads != new.server.threads),
         ("server.own_path", old.server.own_path != new.server.own_path),
         ("server.watch", old.server.watch != new.server.watch),
@@ -108,6 +110,8 @@ mod tests {
     fn every_key_that_needs_a_restart_is_found() {
         let changed = r#"
             server.listen = ["127.0.0.1:1"]
+            server.redirect_listen = ["127.0.0.1:2"]
+            server.tls = [{ listen = ["127.0.0.1:3"], names = ["a"], certificate = "c", private_key = "k" }]
             server.threads = 3
             server.own_path = "/waiting"
             server.watch = false
@@ -126,6 +130,8 @@ mod tests {
             keys,
             [
                 "server.listen",
+                "server.redirect_listen",
+                "server.tls.listen",
                 "server.threads",
                 "server.own_path",
                 "server.watch",

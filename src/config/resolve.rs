@@ -15,15 +15,16 @@ use super::resolved::{
 };
 use super::room;
 use super::section::Section;
-use super::value::{self, DELAY, Read, WAIT};
+use super::value::{self, DELAY, LIFE, Read, WAIT};
 
 /// Reads the whole file. `None` when anything is wrong; the section's findings say what.
 pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let server_section = file.table("server");
-    let listen = server_section.list_of_some("listen", value::socket);
-    let admin = admin(&file.table("admin"), base, listen.as_deref().unwrap_or_default());
-    let server = server(&server_section, listen);
-    let portal = portal(&file.table("portal"));
+    let listen = visitors_listen(&server_section);
+    let server = server(&server_section, listen, base);
+    let visitors = server.as_ref().map(Server::all_listen).unwrap_or_default();
+    let admin = admin(&file.table("admin"), base, &visitors);
+    let portal = portal(&file.table("portal"), base);
     let tokens = tokens(&file.table("tokens"), base);
     let store = store(&file.table("store"), base);
     let classes = class::names(&file.tables("class"));
@@ -45,12 +46,44 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     })
 }
 
-fn server(section: &Section<'_>, listen: Option<Vec<SocketAddr>>) -> Option<Server> {
-    let headers =
-        [("x-forwarded-for", ClientAddressHeader::XForwardedFor), ("forwarded", ClientAddressHeader::Forwarded)];
-    let client_address = value::except_later(&["proxy-protocol"], value::one_of(&headers));
+/// Where visitors come without TLS; may be empty where they come with it.
+fn visitors_listen(section: &Section<'_>) -> Option<Vec<SocketAddr>> {
+    if section.has("tls") {
+        section.list("listen", value::socket)
+    } else {
+        section.list_of_some("listen", value::socket)
+    }
+}
 
-    check_listeners(section, listen.as_deref().unwrap_or_default());
+impl Server {
+    /// Every address on which visitors are served.
+    fn all_listen(&self) -> Vec<SocketAddr> {
+        self.listen.iter().chain(&self.redirect_listen).copied().chain(self.tls_listen()).collect()
+    }
+}
+
+fn server(section: &Section<'_>, listen: Option<Vec<SocketAddr>>, base: &Path) -> Option<Server> {
+    let said_in = [
+        ("x-forwarded-for", ClientAddressHeader::XForwardedFor),
+        ("forwarded", ClientAddressHeader::Forwarded),
+        ("proxy-protocol", ClientAddressHeader::ProxyProtocol),
+    ];
+    let client_address = value::one_of(&said_in);
+
+    let redirect_listen = section.list("redirect_listen", value::socket);
+    let tls = super::tls::entries(section, base);
+    check_listeners(section, "listen", listen.as_deref().unwrap_or_default(), &[]);
+    check_listeners(
+        section,
+        "redirect_listen",
+        redirect_listen.as_deref().unwrap_or_default(),
+        listen.as_deref().unwrap_or_default(),
+    );
+    let plain = [listen.as_deref().unwrap_or_default(), redirect_listen.as_deref().unwrap_or_default()].concat();
+    super::tls::check_listeners(section, tls.as_deref().unwrap_or_default(), |address| {
+        plain.iter().any(|taken| collide(*taken, address))
+    });
+    let hsts = section.read("hsts", value::unless_empty(value::hsts));
     let threads = section.read("threads", value::whole(0..=1024));
     let trusted_proxies = section.list("trusted_proxies", value::network);
     let client_address = section.read("client_address", client_address);
@@ -68,32 +101,60 @@ fn server(section: &Section<'_>, listen: Option<Vec<SocketAddr>>) -> Option<Serv
         own_path: own_path?,
         watch: watch?,
         cors_origins: cors_origins?,
+        redirect_listen: redirect_listen?,
+        hsts: hsts?,
+        tls: tls?,
         limits: limits?,
     })
 }
 
 fn limits(section: &Section<'_>) -> Option<Limits> {
+    let handshake_timeout = section.read("handshake_timeout", value::duration(WAIT));
+    let first_byte_timeout = section.read("first_byte_timeout", value::duration(WAIT));
     let head_timeout = section.read("head_timeout", value::duration(WAIT));
     let body_idle_timeout = section.read("body_idle_timeout", value::duration(WAIT));
+    let min_body_rate = section.read("min_body_rate", value::size(0..=1024 * 1024));
     let write_idle_timeout = section.read("write_idle_timeout", value::duration(WAIT));
+    let keep_alive_timeout = section.read("keep_alive_timeout", value::duration(WAIT));
+    let http2_idle_timeout = section.read("http2_idle_timeout", value::duration(WAIT));
+    let held_poll_timeout = section.read("held_poll_timeout", value::duration(WAIT));
+    let max_connection_age = section.read("max_connection_age", value::duration(LIFE));
     // hyper reads heads into a buffer of at least 8 KiB.
     let max_head_bytes = section.read("max_head_bytes", value::size(8 * 1024..=1024 * 1024));
     let max_headers = section.read("max_headers", value::whole(10..=1000));
+    let max_cookie_bytes = section.read("max_cookie_bytes", value::size(1024..=1024 * 1024));
     let max_connections = section.read("max_connections", value::whole(1..=10_000_000));
+    let max_connections_per_client = section.read("max_connections_per_client", value::whole(0..=10_000_000));
+    let idle_watermark = section.read("idle_watermark", value::whole(1..=100));
+    let http2_max_streams = section.read("http2_max_streams", value::whole(1..=1000));
+    let http2_window = section.read("http2_window", value::size(64 * 1024..=16 * 1024 * 1024));
     let drain_timeout = section.read("drain_timeout", value::duration(DELAY));
     Some(Limits {
+        handshake_timeout: handshake_timeout?,
+        first_byte_timeout: first_byte_timeout?,
         head_timeout: head_timeout?,
         body_idle_timeout: body_idle_timeout?,
+        min_body_rate: min_body_rate?,
         write_idle_timeout: write_idle_timeout?,
+        keep_alive_timeout: keep_alive_timeout?,
+        http2_idle_timeout: http2_idle_timeout?,
+        held_poll_timeout: held_poll_timeout?,
+        max_connection_age: max_connection_age?,
         max_head_bytes: max_head_bytes?,
         max_headers: max_headers?,
+        max_cookie_bytes: max_cookie_bytes?,
         max_connections: max_connections?,
+        max_connections_per_client: max_connections_per_client?,
+        idle_watermark: idle_watermark?,
+        http2_max_streams: http2_max_streams?,
+        http2_window: http2_window?,
         drain_timeout: drain_timeout?,
     })
 }
 
-fn portal(section: &Section<'_>) -> Option<Portal> {
+fn portal(section: &Section<'_>, base: &Path) -> Option<Portal> {
     let urls = portal_urls(section);
+    let tls = super::tls::portal(section, base, urls.as_deref().unwrap_or_default());
     let max_in_flight = section.read("max_in_flight", value::whole(1..=1_000_000));
     let queue_timeout = section.read("queue_timeout", value::duration(WAIT));
     let preserve_host = section.read("preserve_host", value::flag);
@@ -106,6 +167,7 @@ fn portal(section: &Section<'_>) -> Option<Portal> {
     let ramp = section.read("ramp", value::duration(WAIT));
     Some(Portal {
         urls: urls?,
+        tls: tls?,
         max_in_flight: max_in_flight?,
         queue_timeout: queue_timeout?,
         preserve_host: preserve_host?,
@@ -181,10 +243,15 @@ fn log(section: &Section<'_>) -> Option<Log> {
     Some(Log { json: json?, access: access?, truncate_addresses: truncate_addresses? })
 }
 
-fn check_listeners(section: &Section<'_>, listen: &[SocketAddr]) {
+fn check_listeners(section: &Section<'_>, name: &str, listen: &[SocketAddr], taken: &[SocketAddr]) {
     for (index, repeated) in repetitions(listen, |one, other| collide(*one, *other)) {
         let what = format!("{repeated} is taken by another address of the list");
-        section.fault_in_list("listen", index, Wrong::new(what, "give each its own address and port"));
+        section.fault_in_list(name, index, Wrong::new(what, "give each its own address and port"));
+    }
+    let is_taken = |address: &SocketAddr| taken.iter().any(|taken| collide(*taken, *address));
+    for (index, address) in listen.iter().enumerate().filter(|(_, address)| is_taken(address)) {
+        let what = format!("{address} is taken by server.listen");
+        section.fault_in_list(name, index, Wrong::new(what, "give each its own address and port"));
     }
 }
 
@@ -197,7 +264,7 @@ fn check_private_listener(section: &Section<'_>, listen: Option<&AdminListen>, v
 }
 
 /// Whether two sockets cannot both be listened on. Port 0 is a different port each time.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = |address: IpAddr| address.is_unspecified();
     let same_address = one.ip() == other.ip() || everywhere(one.ip()) || everywhere(other.ip());
     one.port() != 0 && one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && same_address

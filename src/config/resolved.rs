@@ -15,6 +15,7 @@ use crate::domain::names::{ClassName, RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
 use crate::domain::schedule::Schedule;
+pub use crate::domain::tls_names::ServedName;
 
 /// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,12 @@ pub struct Server {
     pub watch: bool,
     /// Other sites whose scripts may read our JSON and post to us: origins such as `https://app.example`.
     pub cors_origins: Vec<String>,
+    /// Addresses on which plain HTTP is only sent to HTTPS.
+    pub redirect_listen: Vec<SocketAddr>,
+    /// The value of `Strict-Transport-Security` on answers over our own TLS, when configured.
+    pub hsts: Option<String>,
+    /// Certificates by name, in the order of the file.
+    pub tls: Vec<TlsEntry>,
     /// Limits on time and size towards visitors.
     pub limits: Limits,
 }
@@ -73,21 +80,86 @@ pub struct PublicUrl {
     pub authority: String,
 }
 
+/// `[[server.tls]]`: one certificate, the names it is shown for, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsEntry {
+    /// Addresses to listen on; several entries may share one.
+    pub listen: Vec<SocketAddr>,
+    /// Names for which the certificate is shown, at least one.
+    pub names: Vec<ServedName>,
+    /// The certificate and those of its issuers, as PEM.
+    pub certificate: PathBuf,
+    /// Its key, as PEM.
+    pub private_key: PathBuf,
+    /// Whether clients are asked for a certificate.
+    pub client_auth: ClientAuth,
+}
+
+/// `server.tls.client_auth`, with the file of those who issue client certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nobody is asked.
+    None,
+    /// Whoever has a certificate may show it.
+    Optional(PathBuf),
+    /// Nobody gets further without one.
+    Required(PathBuf),
+}
+
+impl Server {
+    /// The addresses of all `[[server.tls]]`, each once, in the order of the file.
+    pub fn tls_listen(&self) -> Vec<SocketAddr> {
+        let mut addresses = Vec::new();
+        for address in self.tls.iter().flat_map(|entry| &entry.listen) {
+            // Port 0 is a different port each time, but one entry's several ports 0 make no sense either.
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        addresses
+    }
+}
+
 /// `[server.limits]`: every wait and every size towards visitors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From the first byte expected to the end of the request head.
+    /// Until TLS stands, or a proxy has said for whom it speaks.
+    pub handshake_timeout: Duration,
+    /// From then to the first byte of a request.
+    pub first_byte_timeout: Duration,
+    /// From a request's first byte to the end of its head.
     pub head_timeout: Duration,
     /// Between two pieces of a request body.
     pub body_idle_timeout: Duration,
+    /// Bytes per second that a request body brings on average at least, once it was waited for as long as
+    /// `body_idle_timeout` in all; 0 means no such limit.
+    pub min_body_rate: usize,
     /// While a visitor takes nothing of what we send.
     pub write_idle_timeout: Duration,
+    /// Between two requests of an HTTP/1.1 connection.
+    pub keep_alive_timeout: Duration,
+    /// While an HTTP/2 connection has no request.
+    pub http2_idle_timeout: Duration,
+    /// How long the answer to a poll is held back.
+    pub held_poll_timeout: Duration,
+    /// After which a connection gets no further requests.
+    pub max_connection_age: Duration,
     /// Head bytes (request line and headers) at most.
     pub max_head_bytes: usize,
     /// Header lines at most.
     pub max_headers: usize,
+    /// Bytes of all cookies of a request at most.
+    pub max_cookie_bytes: usize,
     /// Connections at most, over all threads.
     pub max_connections: usize,
+    /// Connections of one client prefix at most; 0 means no limit.
+    pub max_connections_per_client: usize,
+    /// Percent of `max_connections` above which connections without a request are closed early.
+    pub idle_watermark: u8,
+    /// Requests at the same time on one HTTP/2 connection.
+    pub http2_max_streams: u32,
+    /// Bytes of request bodies that one HTTP/2 connection may send ahead.
+    pub http2_window: usize,
     /// Time for requests under way once draining began.
     pub drain_timeout: Duration,
 }
@@ -97,6 +169,8 @@ pub struct Limits {
 pub struct Portal {
     /// Its addresses, at least one; a visitor stays with one of them.
     pub urls: Vec<PortalUrl>,
+    /// What is used where an address begins with `https:`.
+    pub tls: PortalTls,
     /// Requests under way at the portal at most.
     pub max_in_flight: usize,
     /// How long a visitor inside waits for one of them.
@@ -119,9 +193,22 @@ pub struct Portal {
     pub ramp: Duration,
 }
 
-/// One address of the portal: `http://host[:port]`, without a path.
+/// TLS towards the portal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortalTls {
+    /// Those whose certificates are believed, as PEM; `None` means those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The name in the portal's certificate, when it is not the host of its address.
+    pub server_name: Option<String>,
+    /// Our own certificate and its key, as PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// One address of the portal: `http://host[:port]` or `https://host[:port]`, without a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PortalUrl {
+    /// Whether it begins with `https:`.
+    pub https: bool,
     /// Host name or address (IPv6 without brackets).
     pub host: String,
     /// TCP port.

@@ -66,27 +66,34 @@ fn the_example_shows_the_defaults() {
 
 #[test]
 fn the_example_has_every_key_with_its_default() {
-    let example: Table = with_examples(EXAMPLE).parse().unwrap();
+    let example: Table = whole_example().parse().unwrap();
     let mut shown = 0;
     check_shown(FILE, &Value::Table(example), "", &mut shown);
     assert!(shown > 60, "only {shown} keys were compared");
 }
 
-/// The example file with the tables that it shows in comments, which begin with their headings.
-fn with_examples(text: &str) -> String {
+/// The example with what it shows as a comment: tables that begin with a heading behind the mark and a blank, and lines on
+/// which something other than a blank follows the mark.
+fn whole_example() -> String {
     let mut within = false;
-    let lines = text.lines().map(|line| {
+    let lines = EXAMPLE.lines().map(|line| {
         within = line.starts_with("# [[") || (within && line.starts_with('#'));
-        let shown = line.strip_prefix('#').map(|rest| rest.strip_prefix(' ').unwrap_or(rest));
-        if within { shown.unwrap_or(line) } else { line }
+        let shown = match line.strip_prefix('#') {
+            Some(rest) if within => rest.strip_prefix(' ').unwrap_or(rest),
+            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
+            _ => line,
+        };
+        format!("{shown}\n")
     });
-    lines.collect::<Vec<_>>().join("\n")
+    lines.collect()
 }
 
 #[test]
-fn the_example_loads_with_what_it_shows_in_comments() {
-    let config = good(&with_examples(EXAMPLE));
+fn what_the_example_shows_as_a_comment_is_good_too() {
+    let config = good(&whole_example());
     assert_eq!((config.classes.len(), config.rooms[0].schedule.window_count()), (2, 1));
+    assert_eq!(config.server.tls.len(), 1);
+    assert_eq!(config.server.tls_listen(), ["0.0.0.0:8443".parse().unwrap()]);
 }
 
 fn check_shown(keys: &[Key], table: &Value, path: &str, shown: &mut usize) {
@@ -146,7 +153,7 @@ fn values_mean_what_they_say() {
         client_address = "forwarded"
         limits.head_timeout = "1m30s"
         [portal]
-        urls = ["http://[::1]:9000/", "http://portal.internal"]
+        urls = ["http://[::1]:9000/", "https://portal.internal"]
         [admin]
         listen = "unix:run/admin.sock"
         [[room]]
@@ -169,8 +176,8 @@ fn values_mean_what_they_say() {
     assert_eq!(server.client_address, ClientAddressHeader::Forwarded);
     assert_eq!(server.limits.head_timeout, Duration::from_secs(90));
     let urls = [
-        PortalUrl { host: "::1".into(), port: 9000, authority: "[::1]:9000".into() },
-        PortalUrl { host: "portal.internal".into(), port: 80, authority: "portal.internal".into() },
+        PortalUrl { https: false, host: "::1".into(), port: 9000, authority: "[::1]:9000".into() },
+        PortalUrl { https: true, host: "portal.internal".into(), port: 443, authority: "portal.internal".into() },
     ];
     assert_eq!(config.portal.urls, urls);
     assert_eq!(config.admin.listen, AdminListen::Unix("/etc/anticamera/run/admin.sock".into()));
@@ -261,8 +268,6 @@ fn a_wrong_type_is_found_at_every_key() {
 fn every_key_of_a_later_version_is_refused_by_its_own_name() {
     let text = r#"
         portal.url = "http://127.0.0.1:9000"
-        [[server.tls]]
-        names = ["portal.example"]
         [[class]]
         proof = []
         [store]
@@ -274,17 +279,68 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
     "#;
     let refused: Vec<String> =
         faults(text).into_iter().filter(|fault| fault.contains("not supported by this version")).collect();
-    for key in ["server.tls", "proof", "store.on_store_loss", ".opening", ".closing", ".adaptive"] {
+    for key in ["proof", "store.on_store_loss", ".opening", ".closing", ".adaptive"] {
         assert!(refused.iter().any(|fault| fault.contains(&format!("{key}: "))), "{key} is missing in {refused:#?}");
     }
 }
 
+/// A file with these `[[server.tls]]`, which have what every one needs unless they say it themselves.
+fn with_tls(entries: &[&str]) -> String {
+    let entry = |lines: &&str| {
+        let given = |key: &str| lines.contains(key);
+        let missing = [
+            ("listen", "listen = [\"127.0.0.1:8443\"]"),
+            ("names", "names = [\"portal.example\"]"),
+            ("certificate =", "certificate = \"cert.pem\""),
+            ("private_key", "private_key = \"key.pem\""),
+        ];
+        let missing: Vec<&str> = missing.iter().filter(|(key, _)| !given(key)).map(|(_, line)| *line).collect();
+        format!("[[server.tls]]\n{}\n{lines}\n", missing.join("\n"))
+    };
+    format!("{SMALLEST}\n{}", entries.iter().map(entry).collect::<String>())
+}
+
 #[test]
-fn values_of_a_later_version_are_refused_as_such() {
-    let found = fault_of_file("server.client_address = \"proxy-protocol\"");
-    assert!(found.contains("not supported by this version; write \""), "{found}");
-    let found = faults(&SMALLEST.replace("http://", "https://"));
-    assert!(found.concat().contains("portal.url: https towards the portal is not supported by this version"));
+fn certificates_by_name_are_read() {
+    let config = good(&with_tls(&[
+        "",
+        "names = [\"Office.Example\", \"*.office.example\"]\nclient_auth = \"required\"\nclient_ca = \"ca.pem\"",
+        "listen = [\"127.0.0.1:9443\"]",
+    ]));
+    let [first, office, _] = config.server.tls.as_slice() else { panic!("three entries") };
+    assert_eq!(
+        (first.certificate.as_path(), &first.client_auth),
+        (Path::new("/etc/anticamera/cert.pem"), &ClientAuth::None)
+    );
+    assert_eq!(office.names.iter().map(ServedName::as_str).collect::<Vec<_>>(), ["office.example", "*.office.example"]);
+    assert_eq!(office.client_auth, ClientAuth::Required("/etc/anticamera/ca.pem".into()));
+    assert_eq!(config.server.tls_listen().len(), 2);
+    let only_tls = with_tls(&[""]).replace("server.listen = [\"127.0.0.1:8080\"]", "server.listen = []");
+    assert!(good(&only_tls).server.listen.is_empty());
+}
+
+#[test]
+fn certificates_that_do_not_fit_together_are_refused() {
+    for (entries, expected) in [
+        (&["client_auth = \"required\""][..], "client_ca: missing where client certificates are asked for; name"),
+        (&["client_ca = \"ca.pem\""], "client_ca: nobody is asked for a certificate; write"),
+        (&["", ""], "names[1]: portal.example stands in another [[server.tls]] of this address; keep"),
+        (
+            &["", "listen = [\"127.0.0.1:1\"]\nclient_auth = \"optional\"\nclient_ca = \"ca.pem\""],
+            "names[1]: portal.example stands in a [[server.tls]] with another client_auth; give",
+        ),
+        (&["names = [\"127.0.0.1\"]"], "names[1]: \"127.0.0.1\": not a name for a certificate; write"),
+        (&["listen = [\"0.0.0.0:8080\"]"], "server.tls: 0.0.0.0:8080 is taken by another address; give"),
+        (&["colour = 1"], "colour: unknown key"),
+    ] {
+        let found = faults(&with_tls(entries));
+        assert!(found.len() == 1 && found.concat().contains(expected), "{expected}: {found:#?}");
+    }
+    assert!(fault_of_file("server.hsts = \"forever\"").contains("server.hsts: \"forever\": no such value; write"));
+    assert!(fault_of_file("portal.ca = \"ca.pem\"").contains("means nothing without TLS towards the portal"));
+    assert!(fault_of_file("server.redirect_listen = [\"127.0.0.1:8080\"]").contains("is taken by server.listen"));
+    let key_alone = SMALLEST.replace("http://", "https://").replace("[[room]]", "portal.client_key = \"k\"\n[[room]]");
+    assert!(faults(&key_alone).concat().contains("portal.client_key: has no certificate"));
 }
 
 #[test]
@@ -483,6 +539,12 @@ fn warnings_name_what_is_probably_not_meant() {
     assert_eq!(warned_keys(&file("admin.listen = \"0.0.0.0:9090\"")), ["admin.listen"]);
     assert!(warned_keys(&file("admin.listen = \"unix:/run/a.sock\"")).is_empty());
     assert_eq!(warned_keys(&file("server.trusted_proxies = [\"0.0.0.0/0\"]")), ["server.trusted_proxies"]);
+    let announced = "server.client_address = \"proxy-protocol\"";
+    assert_eq!(warned_keys(&file(announced)), ["server.client_address"]);
+    assert!(warned_keys(&file(&format!("{announced}\nserver.trusted_proxies = [\"10.0.0.1\"]"))).is_empty());
+    let redirect = "server.redirect_listen = [\"127.0.0.1:80\"]";
+    assert_eq!(warned_keys(&file(redirect)), ["server.redirect_listen"]);
+    assert!(warned_keys(&file(&format!("{redirect}\nserver.public_url = \"https://a.example\""))).is_empty());
     let few = file("") + "max_active_sessions = 119999";
     assert_eq!(warned_keys(&few), ["room \"bonus-600\".max_active_sessions"]);
     assert!(warned_keys(&(file("") + "max_active_sessions = 120000")).is_empty());

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
-use super::resolved::{PortalUrl, PublicUrl};
+use super::resolved::{PortalUrl, PublicUrl, ServedName};
 use crate::domain::names::{ClassName, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
@@ -105,18 +105,6 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> R
         let text = text(value, &remedy)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         found.ok_or_else(|| Wrong::new(format!("{} is no such choice", shown(text)), remedy))
-    }
-}
-
-/// Refuses, as a matter of a later version, the words that are listed; reads all else with `convert`.
-pub(super) fn except_later<T>(
-    later: &[&str],
-    convert: impl Fn(&DeValue<'_>) -> Read<T>,
-) -> impl Fn(&DeValue<'_>) -> Read<T> {
-    move |value| match value.as_str() {
-        Some(text) if later.contains(&text) => convert(value)
-            .map_err(|wrong| Wrong::new(format!("{} is not supported by this version", shown(text)), wrong.remedy)),
-        _ => convert(value),
     }
 }
 
@@ -244,6 +232,32 @@ pub(super) fn class_name(value: &DeValue<'_>) -> Read<ClassName> {
 pub(super) fn host_pattern(value: &DeValue<'_>) -> Read<HostPattern> {
     let remedy = "write a host without a port, such as \"portal.example\", \"*.portal.example\" or \"*\"";
     parsed(value, remedy, |text| HostPattern::parse(text).map_err(|_| "not a host"))
+}
+
+/// A name for which a certificate is shown.
+pub(super) fn served_name(value: &DeValue<'_>) -> Read<ServedName> {
+    let remedy = "write a host name without a port, such as \"portal.example\" or \"*.portal.example\"";
+    parsed(value, remedy, |text| ServedName::parse(text).ok_or("not a name for a certificate"))
+}
+
+/// The name in a server's certificate.
+pub(super) fn server_name(value: &DeValue<'_>) -> Read<String> {
+    parsed(value, "write a host name or an address, such as \"portal.internal\"", |text| {
+        let name = rustls::pki_types::ServerName::try_from(text).map_err(|_| "not a server's name")?;
+        Ok::<_, &str>(name.to_str().into_owned())
+    })
+}
+
+/// The value of `Strict-Transport-Security` (RFC 6797 6.1).
+pub(super) fn hsts(value: &DeValue<'_>) -> Read<String> {
+    let remedy = "write the header's value, such as \"max-age=31536000; includeSubDomains\"";
+    parsed(value, remedy, |text| {
+        let mut parts = text.split(';').map(str::trim);
+        let age = parts.next().and_then(|first| first.strip_prefix("max-age="));
+        let has_age = age.is_some_and(|age| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit()));
+        let known = |part: &str| matches!(part, "includeSubDomains" | "preload");
+        if has_age && parts.all(known) { Ok(text.to_owned()) } else { Err("no such value") }
+    })
 }
 
 /// Paths that a rule speaks of.
@@ -378,12 +392,10 @@ pub(super) fn origin(value: &DeValue<'_>) -> Read<String> {
 
 /// One address of the portal.
 pub(super) fn portal_url(value: &DeValue<'_>) -> Read<PortalUrl> {
-    let remedy = "write http, host and port without a path, such as \"http://127.0.0.1:9000\"";
+    let remedy = "write http or https, host and port without a path, such as \"http://127.0.0.1:9000\"";
     let origin = parsed(value, remedy, |text| Origin::parse(text).ok_or("not an address of a portal"))?;
-    if origin.https {
-        return Err(Wrong::new("https towards the portal is not supported by this version", remedy));
-    }
-    Ok(PortalUrl { host: origin.host, port: origin.port.unwrap_or(80), authority: origin.authority })
+    let port = origin.port.unwrap_or(if origin.https { 443 } else { 80 });
+    Ok(PortalUrl { https: origin.https, host: origin.host, port, authority: origin.authority })
 }
 
 /// `scheme://host[:port]`, taken apart.

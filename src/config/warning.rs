@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::resolved::{Admin, AdminListen, Config, Room};
+use super::resolved::{Admin, AdminListen, ClientAddressHeader, Config, Room};
 use crate::domain::paths::{HostPattern, PathPattern};
 
 /// Something that is allowed but probably not meant.
@@ -27,6 +27,8 @@ impl Config {
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         warnings.extend(self.trusts_everybody());
+        warnings.extend(self.announced_by_nobody());
+        warnings.extend(self.sends_nowhere());
         warnings.extend(reachable_by_others(&self.admin));
         warnings.extend(self.protects_nothing());
         self.rooms.iter().for_each(|room| warnings.extend(of_room(room)));
@@ -43,6 +45,21 @@ impl Config {
                 "everybody is trusted, so every client can claim any address; list only the proxies in front",
             )
         })
+    }
+
+    fn announced_by_nobody(&self) -> Option<Warning> {
+        let server = &self.server;
+        let nobody = server.client_address == ClientAddressHeader::ProxyProtocol && server.trusted_proxies.is_empty();
+        let text = "nobody is believed, because trusted_proxies is empty; list the proxies that send the PROXY header";
+        nobody.then(|| warning("server.client_address", text))
+    }
+
+    fn sends_nowhere(&self) -> Option<Warning> {
+        let server = &self.server;
+        let has_home = !server.tls.is_empty() || server.public_url.as_ref().is_some_and(|url| url.https);
+        let text = "visitors are sent nowhere, because no host has a certificate here; add a [[server.tls]], or an \
+                    https public_url";
+        (!server.redirect_listen.is_empty() && !has_home).then(|| warning("server.redirect_listen", text))
     }
 
     fn protects_nothing(&self) -> Option<Warning> {

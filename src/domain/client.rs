@@ -16,6 +16,8 @@ pub enum ClientAddressHeader {
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+    /// None: trusted proxies say it before the first request (`proxy_protocol`).
+    ProxyProtocol,
 }
 
 /// The other end of a request.
@@ -35,17 +37,21 @@ pub struct Client {
 /// 7239 section 6: `unknown`, an obfuscated name, garbage) ends the walk at the one who said it.
 pub fn client_address(peer: IpAddr, header: ClientAddressHeader, headers: &HeaderMap, trusted: &[IpNet]) -> Client {
     let peer = peer.to_canonical();
+    let alone = Client { address: peer, https: false, trusted_peer: false };
     if !is_trusted(peer, trusted) {
-        return Client { address: peer, https: false, trusted_peer: false };
+        return alone;
     }
     let (address, https) = match header {
+        ClientAddressHeader::ProxyProtocol => return alone,
         ClientAddressHeader::XForwardedFor => by_x_forwarded_for(peer, headers, trusted),
         ClientAddressHeader::Forwarded => by_forwarded(peer, headers, trusted),
     };
     Client { address, https, trusted_peer: true }
 }
 
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+/// Whether an address is in one of the networks whose statements are believed.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(&address))
 }
 

@@ -24,6 +24,9 @@ pub enum Channel {
     Plain,
 }
 
+/// Cookies that one answer takes away at most.
+const MOST_DELETED: usize = 50;
+
 const PREFIX: &str = "anticamera-";
 const HOST_PREFIX: &str = "__Host-";
 
@@ -146,6 +149,30 @@ pub fn presented<'h>(headers: &'h HeaderMap, name: &CookieName) -> impl Iterator
 pub fn header_values(headers: &HeaderMap, kind: Kind) -> impl Iterator<Item = &[u8]> {
     let lines = header_of(kind).map(|name| headers.get_all(name).into_iter());
     lines.into_iter().flatten().map(|value| value.as_bytes().trim_ascii()).take(MAX_TRIED)
+}
+
+/// Bytes of all cookies of a request.
+pub fn length(headers: &HeaderMap) -> usize {
+    headers.get_all(COOKIE).into_iter().map(HeaderValue::len).sum()
+}
+
+/// The `Set-Cookie` values that take away every cookie of ours that a request carries, under whatever name of ours.
+pub fn deletions(headers: &HeaderMap) -> Vec<HeaderValue> {
+    let mut names: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .flat_map(|line| pairs(line.as_bytes()))
+        .map(|pair| name_and_value(pair).0)
+        .filter(|name| is_own_name(name))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let deletion = |name: &&[u8]| {
+        let secure = if name.starts_with(b"__") { "; Secure" } else { "" };
+        let name = std::str::from_utf8(name).ok()?;
+        Some(set_cookie(format!("{name}=; Path=/; Max-Age=0; HttpOnly{secure}; SameSite=Lax")))
+    };
+    names.iter().take(MOST_DELETED).filter_map(deletion).collect()
 }
 
 /// Whether a cookie's name is one of ours, of any room, kind and prefix. The portal may not set such a cookie.
@@ -319,6 +346,20 @@ mod tests {
         assert_eq!(values(Kind::Ticket, Channel::Secure, &lines), ["secure"]);
         assert_eq!(values(Kind::Pass, Channel::Plain, &lines), ["pass"]);
         assert_eq!(values(Kind::Turn, Channel::Plain, &lines), [""; 0]);
+    }
+
+    #[test]
+    fn all_cookies_of_ours_can_be_taken_away() {
+        let headers = with_cookies(&["a=1; anticamera-pass-r=x; __Host-anticamera-pass-r=y", "anticamera-pass-r=z"]);
+        let deletions: Vec<_> = deletions(&headers).iter().map(|line| line.to_str().unwrap().to_owned()).collect();
+        assert_eq!(
+            deletions,
+            [
+                "__Host-anticamera-pass-r=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+                "anticamera-pass-r=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+            ]
+        );
+        assert_eq!(length(&headers), 52 + 19);
     }
 
     #[test]

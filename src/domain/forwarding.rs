@@ -115,6 +115,20 @@ pub fn upgrade_agreed(asked: Upgrade, headers: &HeaderMap) -> bool {
     asked == Upgrade::WebSocket && names_websocket(headers)
 }
 
+/// Joins the cookies of a request that came over HTTP/2, where each may have a line of its own, into the one line of
+/// HTTP/1.1 (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(COOKIE).into_iter();
+    if lines.nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+    // What came as header values is one with a semicolon and a blank between them, too.
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// Takes out of a request what ends at us and what nobody outside may say (RFC 9110 section 7.6.1).
 ///
 /// `TE: trailers` is the one hop-by-hop statement that is made anew, since trailers are passed on (section 10.1.4).
@@ -575,6 +589,19 @@ mod tests {
             scheme: Scheme::Https,
             host,
         }
+    }
+
+    #[test]
+    fn cookies_of_http_2_become_one_line() {
+        let mut headers = HeaderMap::new();
+        join_cookies(&mut headers);
+        assert!(headers.is_empty());
+        for crumb in ["a=1", "b=2; c=3", "d=\u{e8}"] {
+            headers.append(COOKIE, HeaderValue::from_bytes(crumb.as_bytes()).unwrap());
+        }
+        join_cookies(&mut headers);
+        let lines: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(lines, ["a=1; b=2; c=3; d=\u{e8}".as_bytes()]);
     }
 
     #[test]

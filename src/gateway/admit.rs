@@ -26,7 +26,7 @@ use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::domain::token::Kind;
 use crate::leaks::Origin;
-use crate::proxy::{Answer, Context, Keep, ProxyError, Received, RequestBody, Slot, receive};
+use crate::proxy::{Answer, Context, Keep, Pace, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::store::Drawn;
 use crate::telemetry::metrics::{self, LeakGuardAction, UpstreamOutcome};
@@ -251,7 +251,9 @@ impl Gateway {
     async fn read_ahead(&self, call: &Call, request: Request<Incoming>) -> Result<Read, Refused> {
         let config = &call.snapshot.config;
         let (parts, body) = request.into_parts();
-        match receive(body, config.portal.request_buffer, config.server.limits.body_idle_timeout).await {
+        let limits = &config.server.limits;
+        let pace = Pace { idle_limit: limits.body_idle_timeout, min_rate: limits.min_body_rate };
+        match receive(body, config.portal.request_buffer, pace).await {
             Ok(body) => Ok(Request::from_parts(parts, body)),
             Err(error) => Err((error.into(), parts.headers)),
         }

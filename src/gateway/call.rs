@@ -1,17 +1,17 @@
 //! One request as the gateway sees it: who asks, for what, in which language, over which channel.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version};
 
+use super::connection::Connection;
 use super::errors::Refusal;
 use super::snapshot::Snapshot;
 use crate::config;
 use crate::domain::admission::{Asking, Effect};
 use crate::domain::client::{Client, client_address};
-use crate::domain::cookie::Channel;
+use crate::domain::cookie::{self, Channel};
 use crate::domain::forwarding::{Scheme, Trust, Visitor};
 use crate::domain::negotiation::{Audience, Provenance, audience, is_prefetch, is_preflight, provenance};
 use crate::domain::paths::host_of;
@@ -20,6 +20,7 @@ use crate::waiting_room::catalogue::Catalogue;
 use crate::waiting_room::encoding::Coding;
 use crate::waiting_room::language::{Asked, LANGUAGE_COOKIE};
 
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of a request id from outside that are believed at most.
@@ -38,8 +39,8 @@ pub struct Call {
     pub uri: Uri,
     /// The client behind trusted proxies.
     pub client: Client,
-    /// The connection's other end.
-    pub peer: IpAddr,
+    /// The connection it came over.
+    pub connection: Arc<Connection>,
     /// How the visitor's side is reached.
     pub channel: Channel,
     /// The authority asked for; empty in HTTP/1.0 without Host.
@@ -54,19 +55,22 @@ impl Call {
     /// Gathers the circumstances.
     ///
     /// # Errors
-    /// [`Refusal::BadRequest`] when the request has no host, or several (RFC 9112 section 3.2).
+    /// [`Refusal::BadRequest`] when the request has no host, or several (RFC 9112 section 3.2);
+    /// [`Refusal::Misdirected`] when its host is not one that the connection was opened for;
+    /// [`Refusal::CookiesTooLarge`] and [`Refusal::HeadTooLarge`] beyond the limits.
     pub fn of<B>(
         request: &http::Request<B>,
         snapshot: Arc<Snapshot>,
-        peer: IpAddr,
+        connection: &Arc<Connection>,
         now: Now,
         fresh_id: impl FnOnce() -> HeaderValue,
     ) -> Result<Call, (Box<Call>, Refusal)> {
         let server = &snapshot.config.server;
         let headers = request.headers();
-        let client = client_address(peer, server.client_address, headers, &server.trusted_proxies);
+        let client = client(connection, server, headers);
         let public_https = server.public_url.as_ref().is_some_and(|url| url.https);
-        let channel = if client.https || public_https { Channel::Secure } else { Channel::Plain };
+        let is_secure = client.https || public_https || ends_here(connection, client, headers);
+        let channel = if is_secure { Channel::Secure } else { Channel::Plain };
         let host = host(request);
         let call = |host: HeaderValue| Call {
             host_name: host_of(host.to_str().unwrap_or_default()).to_ascii_lowercase(),
@@ -75,15 +79,32 @@ impl Call {
             method: request.method().clone(),
             uri: request.uri().clone(),
             client,
-            peer,
+            connection: connection.clone(),
             channel,
             host,
             request_id: given_id(headers).unwrap_or_else(fresh_id),
         };
-        match host {
-            Ok(host) => Ok(call(host)),
-            Err(refusal) => Err((Box::new(call(HeaderValue::from_static(""))), refusal)),
+        let call = match host {
+            Ok(host) => call(host),
+            Err(refusal) => return Err((Box::new(call(HeaderValue::from_static(""))), refusal)),
+        };
+        match call.beyond_limits(request) {
+            None => Ok(call),
+            Some(refusal) => Err((Box::new(call), refusal)),
         }
+    }
+
+    /// Why it is refused whatever it asks for.
+    fn beyond_limits<B>(&self, request: &http::Request<B>) -> Option<Refusal> {
+        let (limits, headers) = (&self.snapshot.config.server.limits, request.headers());
+        if !self.connection.includes(&self.host_name) {
+            return Some(Refusal::Misdirected);
+        }
+        // Of HTTP/1.1 the connection counts the lines itself.
+        if request.version() == Version::HTTP_2 && headers.len() > limits.max_headers {
+            return Some(Refusal::HeadTooLarge);
+        }
+        (cookie::length(headers) > limits.max_cookie_bytes).then_some(Refusal::CookiesTooLarge)
     }
 
     /// The same request at a later instant: its answer was held back, and what it says is true then.
@@ -155,18 +176,37 @@ impl Call {
     /// What the portal is told about who asks.
     pub fn visitor(&self) -> Visitor<'_> {
         let trust = match (self.client.trusted_peer, self.snapshot.config.server.client_address) {
-            (false, _) => Trust::Nobody,
+            (false, _) | (_, config::ClientAddressHeader::ProxyProtocol) => Trust::Nobody,
             (true, config::ClientAddressHeader::XForwardedFor) => Trust::XForwardedFor,
             (true, config::ClientAddressHeader::Forwarded) => Trust::Forwarded,
         };
         let scheme = if self.channel == Channel::Secure { Scheme::Https } else { Scheme::Http };
-        Visitor { client: self.client.address, peer: self.peer, trust, scheme, host: &self.host }
+        Visitor { client: self.client.address, peer: self.connection.peer, trust, scheme, host: &self.host }
     }
+}
+
+/// Who asks: for whom the connection was opened, or whom the headers name that trusted proxies write.
+fn client(connection: &Connection, server: &config::Server, headers: &HeaderMap) -> Client {
+    match connection.for_whom {
+        Some(client) => Client { address: client.address, https: client.https, trusted_peer: false },
+        None => client_address(connection.peer, server.client_address, headers, &server.trusted_proxies),
+    }
+}
+
+/// Whether the visitor's own TLS ends here. A trusted proxy that comes over TLS may have visitors who do not; then it
+/// says so.
+fn ends_here(connection: &Connection, client: Client, headers: &HeaderMap) -> bool {
+    let says = || headers.contains_key(&X_FORWARDED_PROTO) || headers.contains_key(FORWARDED);
+    connection.tls.is_some() && !(client.trusted_peer && says())
 }
 
 fn host<B>(request: &http::Request<B>) -> Result<HeaderValue, Refusal> {
     if let Some(authority) = request.uri().authority() {
-        return HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadRequest("host"));
+        let host = HeaderValue::from_str(authority.as_str()).ok().filter(is_authority);
+        // Over HTTP/2 both may be there, and must not differ (RFC 9113 section 8.3.1).
+        let differs = |line: &HeaderValue| !line.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+        let is_ambiguous = request.version() == Version::HTTP_2 && request.headers().get_all(HOST).iter().any(differs);
+        return host.filter(|_| !is_ambiguous).ok_or(Refusal::BadRequest("host"));
     }
     let mut lines = request.headers().get_all(HOST).iter();
     match (lines.next(), lines.next()) {

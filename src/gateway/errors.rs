@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use super::answers::{plain_page, retry_after};
+use super::answers::{add_cookies, plain_page, retry_after};
 use super::call::Call;
 use crate::body::Body;
+use crate::domain::cookie;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
 use crate::proxy::{Fault, ProxyError};
@@ -32,6 +33,15 @@ pub enum Refusal {
     /// The method does not fit; these do.
     #[error("the method does not fit: use {0}")]
     Method(&'static str),
+    /// It came over a connection that was opened for another host.
+    #[error("this connection was opened for another host")]
+    Misdirected,
+    /// More or longer header lines than may be.
+    #[error("the request's head is too large")]
+    HeadTooLarge,
+    /// More cookies than may be: ours are taken away, so that the visitor gets further.
+    #[error("the request's cookies are too large: delete the cookies of this site")]
+    CookiesTooLarge,
     /// A body longer than it may be.
     #[error("the request is too large")]
     TooLarge,
@@ -54,6 +64,8 @@ impl Refusal {
             Refusal::Forbidden => StatusCode::FORBIDDEN,
             Refusal::NotFound => StatusCode::NOT_FOUND,
             Refusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Refusal::HeadTooLarge | Refusal::CookiesTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Proxy(error) => error.status(),
@@ -63,11 +75,11 @@ impl Refusal {
 
     fn notice(&self) -> Notice {
         match self {
-            Refusal::BadRequest(_) => Notice::BadRequest,
+            Refusal::BadRequest(_) | Refusal::Misdirected => Notice::BadRequest,
             Refusal::Forbidden => Notice::Forbidden,
             Refusal::NotFound => Notice::NotFound,
             Refusal::Method(_) => Notice::WrongMethod,
-            Refusal::TooLarge => Notice::TooLarge,
+            Refusal::TooLarge | Refusal::HeadTooLarge | Refusal::CookiesTooLarge => Notice::TooLarge,
             Refusal::TooMany(_) => Notice::TooMany,
             Refusal::Proxy(error) => match error.fault() {
                 Fault::Portal | Fault::Us => Notice::Unreachable,
@@ -113,6 +125,9 @@ impl Refusal {
             _ => {}
         }
         personal_headers(response.headers_mut());
+        if matches!(self, Refusal::CookiesTooLarge) {
+            add_cookies(&mut response, cookie::deletions(headers));
+        }
         response
     }
 

@@ -4,8 +4,10 @@ mod admit;
 mod answers;
 mod call;
 mod class;
+pub mod connection;
 mod errors;
 mod own;
+mod redirect;
 pub mod snapshot;
 mod view;
 mod visitor;
@@ -15,22 +17,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{EXPECT, HeaderMap, HeaderValue};
-use http::{Request, Response};
+use http::header::{EXPECT, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use http::request::Parts;
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::call::Call;
 use self::class::class_of;
+use self::connection::{Connection, Peer};
 use self::errors::Refusal;
 use self::snapshot::{RoomInForce, Snapshot};
 use self::visitor::Credentials;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
+use crate::config::ClientAddressHeader;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::canary;
-use crate::domain::client::ClientPrefix;
+use crate::domain::client::{ClientPrefix, is_trusted};
+use crate::domain::forwarding;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassName;
@@ -127,11 +133,25 @@ impl Gateway {
         self.worker.close_unused(keep_alive);
     }
 
+    /// Who is at the other end of a connection.
+    pub fn peer(&self, address: IpAddr) -> Peer {
+        let snapshot = self.shared.snapshot.borrow();
+        let server = &snapshot.config.server;
+        match server.client_address {
+            _ if !is_trusted(address, &server.trusted_proxies) => Peer::Client,
+            ClientAddressHeader::ProxyProtocol => Peer::Announcing,
+            ClientAddressHeader::XForwardedFor | ClientAddressHeader::Forwarded => Peer::Proxy,
+        }
+    }
+
     /// Answers a request.
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    pub async fn handle(&self, mut request: Request<Incoming>, connection: &Arc<Connection>) -> Response<Body> {
         let snapshot = self.shared.snapshot.borrow().clone();
         let now = self.shared.clock.now();
-        let call = match Call::of(&request, snapshot, peer, now, || self.fresh_id()) {
+        if request.version() == Version::HTTP_2 {
+            forwarding::join_cookies(request.headers_mut());
+        }
+        let call = match Call::of(&request, snapshot, connection, now, || self.fresh_id()) {
             Ok(call) => call,
             Err((call, refusal)) => {
                 let response = refusal.answer(&call, request.headers());
@@ -160,7 +180,7 @@ impl Gateway {
         let number = self.shared.ids.fresh();
         let mut response = answers::canary(kind, &number);
         let (parts, body) = request.into_parts();
-        leave_unread(&parts.headers, body);
+        leave_unread(&parts, body);
         if let Ok(number) = HeaderValue::try_from(number) {
             response.headers_mut().insert(&crate::leaks::canary::NUMBER, number);
         }
@@ -273,12 +293,20 @@ impl Gateway {
         let standing = view::standing(room, call, credentials);
         let (parts, body) = request.into_parts();
         let response = answers::waiting(wait, room, call, &parts.headers, &standing);
-        leave_unread(&parts.headers, body);
+        leave_unread(&parts, body);
         Outcome::of(response, waiting_decision(wait))
     }
 
-    /// Counts and logs.
-    fn account(&self, call: &Call, outcome: Outcome) -> Response<Body> {
+    /// Counts and logs, and says what browsers are to keep in mind of our TLS (RFC 6797 section 7.2).
+    fn account(&self, call: &Call, mut outcome: Outcome) -> Response<Body> {
+        if outcome.decision == metrics::Decision::AdmittedPass {
+            call.connection.note_insider();
+        }
+        if let (Some(hsts), true) = (&call.snapshot.config.server.hsts, call.connection.tls.is_some())
+            && let Ok(hsts) = HeaderValue::try_from(hsts.as_str())
+        {
+            outcome.response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert(hsts);
+        }
         let status = outcome.response.status();
         self.shared.metrics.count_request(outcome.decision, status);
         let log = call.snapshot.config.log;
@@ -326,15 +354,17 @@ impl Outcome {
 
     fn refused(refusal: &Refusal, call: &Call, request: Request<Incoming>) -> Outcome {
         let (parts, body) = request.into_parts();
-        leave_unread(&parts.headers, body);
+        leave_unread(&parts, body);
         Outcome::of(refusal.answer(call, &parts.headers), metrics::Decision::Refused)
     }
 }
 
 /// Reads on for a while after an early answer, off the request's path. Whoever first asks whether to send the body is
-/// not asked for it: reading would say `100 Continue` (RFC 9110 section 10.1.1).
-fn leave_unread(headers: &HeaderMap, body: Incoming) {
-    if !http_body::Body::is_end_stream(&body) && !headers.contains_key(EXPECT) {
+/// not asked for it: reading would say `100 Continue` (RFC 9110 section 10.1.1). Over HTTP/2 the stream is ended with
+/// NO_ERROR instead (RFC 9113 section 8.1), which dropping the body does.
+fn leave_unread(parts: &Parts, body: Incoming) {
+    let is_awaited = parts.version != Version::HTTP_2 && !parts.headers.contains_key(EXPECT);
+    if is_awaited && !http_body::Body::is_end_stream(&body) {
         tokio::spawn(linger(body));
     }
 }

@@ -9,6 +9,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     REFERER,
 };
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -43,8 +44,6 @@ use crate::waiting_room::queue::{QueueState, Standing};
 const LARGEST_BODY: usize = 8 << 10;
 /// How long such a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the answer to a poll is held back when the call is near.
-const HOLD: Duration = Duration::from_secs(20);
 /// Join ids are as long as a page makes them; longer ones are none.
 const LONGEST_JOIN_ID: usize = 64;
 
@@ -65,8 +64,9 @@ struct Visit<'a> {
 /// Answers a request to one of our own paths.
 pub async fn answer(gateway: &Gateway, call: &Call, path: String, request: Request<Incoming>) -> Outcome {
     let (parts, body) = request.into_parts();
+    let read = read(&parts, body).await;
     let headers = parts.headers;
-    let response = match read(&headers, body).await {
+    let response = match read {
         Ok(body) => respond(gateway, call, &path, Message { headers: headers.clone(), body }).await,
         Err(refusal) => Err(refusal),
     };
@@ -76,10 +76,10 @@ pub async fn answer(gateway: &Gateway, call: &Call, path: String, request: Reque
     }
 }
 
-async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
-    let announced = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+async fn read(parts: &Parts, body: Incoming) -> Result<Bytes, Refusal> {
+    let announced = parts.headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
-        leave_unread(headers, body);
+        leave_unread(parts, body);
         return Err(Refusal::TooLarge);
     }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
@@ -416,9 +416,10 @@ impl Visit<'_> {
         let is_closed = self.room.settings.state == RoomState::Closed;
         let answer_now = is_closed || self.gateway.shared.draining.load(Ordering::Relaxed);
         let Some(news) = polled.news.filter(|_| !answer_now) else { return polled.view };
+        let longest = self.call.snapshot.config.server.limits.held_poll_timeout;
         tokio::select! {
             _ = news => {}
-            () = clock.sleep(HOLD) => {}
+            () = clock.sleep(longest) => {}
         }
         live.look(ticket, Asks::Scripted, clock.now())
     }

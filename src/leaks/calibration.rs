@@ -14,12 +14,12 @@ use http_body_util::Empty;
 use tokio::sync::watch;
 
 use super::Leaks;
-use super::fetch::{Fetched, NotFetched, fetch};
+use super::fetch::{Fetched, NotFetched, Side, fetch};
 use crate::config::Config;
-use crate::domain::forwarding::Scheme;
 use crate::domain::hit_header::{HitHeader, hit_header};
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
+use crate::proxy::tls::PortalTls;
 
 /// Until an attempt that failed is repeated.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -104,6 +104,15 @@ impl Leaks {
     }
 }
 
+/// As requests reach the portal.
+fn over_tls(config: &Config, host: &str) -> Result<Side, NotFetched> {
+    let failed = |error: &dyn std::fmt::Display| NotFetched::Tls(error.to_string());
+    let tls = PortalTls::load(&config.portal).map_err(|error| failed(&error))?;
+    let tls = tls.ok_or_else(|| failed(&"not set up"))?;
+    let name = tls.name_of(host).ok_or_else(|| failed(&"the host is no name for a certificate"))?;
+    Ok(Side::Tls(tls.config, name))
+}
+
 async fn ask(config: &Config) -> Result<Fetched, NotFetched> {
     let Some(url) = config.portal.urls.first() else { return Err(NotFetched::Body) };
     let host = match &config.server.public_url {
@@ -117,5 +126,6 @@ async fn ask(config: &Config) -> Result<Fetched, NotFetched> {
         .header(CACHE_CONTROL, "no-store, no-cache")
         .header(USER_AGENT, "anticamera")
         .body(Empty::<Bytes>::new());
-    fetch(&url.host, url.port, Scheme::Http, request.map_err(|_| NotFetched::Body)?).await
+    let side = if url.https { over_tls(config, &url.host)? } else { Side::Plain };
+    fetch(&url.host, url.port, side, request.map_err(|_| NotFetched::Body)?).await
 }

@@ -12,10 +12,9 @@ use tokio::sync::watch;
 
 use super::Leaks;
 use super::audit::{Event, hex};
-use super::fetch::{Fetched, NotFetched, fetch};
+use super::fetch::{Fetched, NotFetched, Side, fetch};
 use crate::config::{CanaryAction, Config, PublicUrl};
 use crate::domain::canary::{self, Edge, Kind, Shown};
-use crate::domain::forwarding::Scheme;
 use crate::domain::leak_guard::Mode;
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
@@ -74,8 +73,9 @@ async fn ask(public: &PublicUrl, path: &str, kind: Kind, visitor: &str) -> Resul
         .header(COOKIE, format!("anticamera-canary={visitor}"))
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    let scheme = if public.https { Scheme::Https } else { Scheme::Http };
-    let fetched = fetch(&host, port, scheme, request).await.map_err(|error: NotFetched| error.to_string())?;
+    let side = if public.https { Side::as_browsers_do(&host) } else { Ok(Side::Plain) };
+    let side = side.map_err(|error| error.to_string())?;
+    let fetched = fetch(&host, port, side, request).await.map_err(|error: NotFetched| error.to_string())?;
     number(&fetched, kind).ok_or_else(|| format!("status {} and not our answer", fetched.status.as_u16()))
 }
 

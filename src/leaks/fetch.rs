@@ -8,13 +8,13 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use crate::domain::forwarding::Scheme;
+use crate::certificates::provider;
 
 /// Bytes of an answer's body at most.
 const LARGEST: usize = 256 << 10;
@@ -40,7 +40,7 @@ pub(super) enum NotFetched {
     Connect(#[from] std::io::Error),
     /// No TLS.
     #[error("no TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(String),
     /// No HTTP answer.
     #[error("no HTTP answer: {0}")]
     Http(#[from] hyper::Error),
@@ -49,33 +49,46 @@ pub(super) enum NotFetched {
     Body,
 }
 
+/// How the other side is spoken to.
+#[derive(Clone, Debug)]
+pub(super) enum Side {
+    /// Without TLS.
+    Plain,
+    /// With it.
+    Tls(Arc<ClientConfig>, ServerName<'static>),
+}
+
+impl Side {
+    /// Over TLS, believing the certificate authorities that this system trusts (`SSL_CERT_FILE` names others).
+    pub(super) fn as_browsers_do(host: &str) -> Result<Side, NotFetched> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| NotFetched::Tls(error.to_string()))?;
+        Ok(Side::Tls(Arc::new(config.with_root_certificates(roots).with_no_client_auth()), name(host)?))
+    }
+}
+
+/// A host as the name that its certificate must have.
+fn name(host: &str) -> Result<ServerName<'static>, NotFetched> {
+    ServerName::try_from(host.to_owned()).map_err(|error| NotFetched::Tls(error.to_string()))
+}
+
 /// Sends a request to an address, over TLS if need be, and reads the answer.
 pub(super) async fn fetch(
     host: &str,
     port: u16,
-    scheme: Scheme,
+    side: Side,
     request: Request<Empty<Bytes>>,
 ) -> Result<Fetched, NotFetched> {
     let fetching = async {
         let stream = TcpStream::connect((host, port)).await?;
-        match scheme {
-            Scheme::Http => exchange(stream, request).await,
-            Scheme::Https => {
-                let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-                exchange(connector()?.connect(name, stream).await?, request).await
-            }
+        match side {
+            Side::Plain => exchange(stream, request).await,
+            Side::Tls(config, name) => exchange(TlsConnector::from(config).connect(name, stream).await?, request).await,
         }
     };
     tokio::time::timeout(PATIENCE, fetching).await.map_err(|_| NotFetched::TimedOut)?
-}
-
-/// TLS with the certificate authorities that this system trusts (`SSL_CERT_FILE` names others).
-fn connector() -> Result<TlsConnector, NotFetched> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
 async fn exchange(

@@ -1,4 +1,4 @@
-//! How a connection to the portal comes to be: name, TCP, HTTP/1.1.
+//! How a connection to the portal comes to be: name, TCP, TLS if need be, HTTP/1.1.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -14,8 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::request_body::RequestBody;
+use super::tls::PortalTls;
 use crate::config::PortalUrl;
 use crate::domain::time::Mono;
 
@@ -78,9 +81,27 @@ impl Names {
 ///
 /// # Errors
 /// What the system said last; [`io::ErrorKind::TimedOut`] when the time was over. Nothing of a request was written.
-pub(super) async fn open(url: &PortalUrl, names: &Names, limit: Duration, now: Mono) -> io::Result<Connection> {
+pub(super) async fn open(
+    url: &PortalUrl,
+    names: &Names,
+    tls: Option<&PortalTls>,
+    limit: Duration,
+    now: Mono,
+) -> io::Result<Connection> {
+    if url.https {
+        // Boxed, because few portals want it, and a handshake's state is large.
+        let stream = Box::pin(timeout(limit, connect_tls(url, names, tls, limit, now))).await??;
+        return speak(stream).await;
+    }
     let stream = timeout(limit, connect(url, names, limit, now)).await??;
     stream.set_nodelay(true)?;
+    speak(stream).await
+}
+
+async fn speak<S>(stream: S) -> io::Result<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let received = Arc::new(AtomicU64::new(0));
     let stream = PortalStream { stream, received: Arc::clone(&received), hearing: Hearing::Listens };
     let (sender, connection) = http1::Builder::new()
@@ -110,11 +131,26 @@ async fn connect(url: &PortalUrl, names: &Names, limit: Duration, now: Mono) -> 
     Err(last)
 }
 
-/// A TCP connection that counts what it receives, writes small messages in one piece, and still reads when the portal
+async fn connect_tls(
+    url: &PortalUrl,
+    names: &Names,
+    tls: Option<&PortalTls>,
+    limit: Duration,
+    now: Mono,
+) -> io::Result<TlsStream<TcpStream>> {
+    let unready = || io::Error::new(io::ErrorKind::InvalidInput, "no TLS towards the portal is set up");
+    let tls = tls.ok_or_else(unready)?;
+    let name = tls.name_of(&url.host).ok_or_else(unready)?;
+    let stream = connect(url, names, limit, now).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(tls.config.clone()).connect(name, stream).await
+}
+
+/// A connection that counts what it receives, writes small messages in one piece, and still reads when the portal
 /// has stopped listening.
 #[derive(Debug)]
-struct PortalStream {
-    stream: TcpStream,
+struct PortalStream<S> {
+    stream: S,
     received: Arc<AtomicU64>,
     hearing: Hearing,
 }
@@ -129,7 +165,7 @@ enum Hearing {
     Deaf,
 }
 
-impl PortalStream {
+impl<S: AsyncWrite + Unpin> PortalStream<S> {
     fn write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let stream = Pin::new(&mut self.stream);
         if let [piece] = pieces {
@@ -154,7 +190,7 @@ fn total(pieces: &[IoSlice<'_>]) -> usize {
     pieces.iter().map(|piece| piece.len()).sum()
 }
 
-impl AsyncRead for PortalStream {
+impl<S: AsyncRead + Unpin> AsyncRead for PortalStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -166,7 +202,7 @@ impl AsyncRead for PortalStream {
     }
 }
 
-impl AsyncWrite for PortalStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PortalStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }

@@ -12,8 +12,8 @@ use crate::domain::leak_guard::Reason;
 /// Why there is no answer of the portal to deliver.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The visitor sent nothing of the body for too long.
-    #[error("the visitor sent nothing of the request body for {}", seconds(.0))]
+    /// The visitor sent nothing of the body for too long, or too little.
+    #[error("the visitor sent nothing or too little of the request body within {}", seconds(.0))]
     VisitorTooSlow(Duration),
     /// The visitor went away, or broke the framing, in the middle of the body.
     #[error("the visitor broke off in the middle of the request body: {0}")]

@@ -19,6 +19,7 @@ mod portal;
 pub mod request_body;
 mod scan;
 mod slots;
+pub mod tls;
 mod upgrade;
 
 use std::any::Any;
@@ -33,7 +34,7 @@ use hyper::upgrade::OnUpgrade;
 pub use self::error::{Fault, NoSlot, ProxyError};
 pub use self::health::Health;
 pub use self::portal::Portal;
-pub use self::request_body::{RequestBody, linger, receive};
+pub use self::request_body::{Pace, RequestBody, linger, receive};
 pub use self::slots::Slot;
 
 use self::answer::{Handling, InUse, Reading};

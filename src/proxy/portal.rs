@@ -15,6 +15,7 @@ use super::error::{NoSlot, ProxyError};
 use super::health::{Health, Streak, Vitals};
 use super::request_body::RequestBody;
 use super::slots::{Slot, Slots};
+use super::tls::PortalTls;
 use crate::clock::Clock;
 use crate::config::{self, PortalUrl};
 use crate::domain::time::Mono;
@@ -30,6 +31,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Portal {
     /// Replaced as a whole by a reload; an address that stays keeps its identity and its health.
     addresses: RwLock<Arc<[Arc<Address>]>>,
+    /// What connections over TLS need.
+    tls: RwLock<Option<PortalTls>>,
     slots: Arc<Slots>,
     vitals: Vitals,
     /// Told when an address falls ill.
@@ -55,9 +58,10 @@ pub(super) struct Address {
 
 impl Portal {
     /// The portal of a configuration, in good health.
-    pub fn new(config: &config::Portal) -> Arc<Portal> {
+    pub fn new(config: &config::Portal, tls: Option<PortalTls>) -> Arc<Portal> {
         let portal = Portal {
             addresses: RwLock::new(Arc::new([])),
+            tls: RwLock::new(tls),
             slots: Slots::new(config.max_in_flight),
             vitals: Vitals::new(),
             fell_ill: Notify::new(),
@@ -68,8 +72,9 @@ impl Portal {
         Arc::new(portal)
     }
 
-    /// Takes over a new configuration: addresses and the number of slots. Nothing under way is disturbed.
-    pub fn reload(&self, config: &config::Portal) {
+    /// Takes over a new configuration: addresses, certificates and the number of slots. Nothing under way is disturbed.
+    pub fn reload(&self, config: &config::Portal, tls: Option<PortalTls>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         self.set_addresses(&config.urls);
         self.slots.set_limit(config.max_in_flight);
     }
@@ -171,7 +176,12 @@ impl Portal {
 
     /// Opens a connection to an address. Failure is counted by the caller, who knows what it means.
     pub(super) async fn open(&self, address: &Address, limit: Duration, now: Mono) -> io::Result<Connection> {
-        connect::open(&address.url, &address.names, limit, now).await
+        let tls = if address.url.https { self.tls() } else { None };
+        connect::open(&address.url, &address.names, tls.as_ref(), limit, now).await
+    }
+
+    fn tls(&self) -> Option<PortalTls> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a connection failure or a time-out.
@@ -244,14 +254,20 @@ mod tests {
     use std::collections::HashMap;
 
     fn portal(count: u16) -> Arc<Portal> {
-        Portal::new(&config(count))
+        Portal::new(&config(count), None)
     }
 
     fn config(count: u16) -> config::Portal {
-        let url = |port: u16| PortalUrl { host: "127.0.0.1".into(), port, authority: format!("127.0.0.1:{port}") };
+        let url = |port: u16| PortalUrl {
+            https: false,
+            host: "127.0.0.1".into(),
+            port,
+            authority: format!("127.0.0.1:{port}"),
+        };
         let second = Duration::from_secs(1);
         config::Portal {
             urls: (1..=count).map(url).collect(),
+            tls: config::PortalTls::default(),
             max_in_flight: 8,
             queue_timeout: second,
             preserve_host: true,
@@ -299,7 +315,7 @@ mod tests {
     fn a_removed_address_moves_only_its_own_visitors() {
         let portal = portal(4);
         let before = homes(&portal);
-        portal.reload(&config(3));
+        portal.reload(&config(3), None);
         for (pass, home) in homes(&portal) {
             assert!(before[&pass] == 4 || before[&pass] == home);
         }

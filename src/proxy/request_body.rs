@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::error::ProxyError;
 use super::idle::IdleTimer;
+use crate::clock::Stopwatch;
 use crate::domain::forwarding;
 
 static CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
@@ -48,9 +49,50 @@ pub enum RequestBody {
 pub struct Streaming {
     prefix: Bytes,
     rest: Option<Incoming>,
-    idle: IdleTimer,
-    idle_limit: Duration,
+    timer: PaceTimer,
     progress: Arc<Progress>,
+}
+
+/// How fast a visitor has to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two pieces at most.
+    pub idle_limit: Duration,
+    /// Bytes per second on average, once the visitor was waited for as long as `idle_limit` in all.
+    pub min_rate: usize,
+}
+
+/// Holds a visitor to the pace. Time in which nobody waits for the visitor does not count.
+#[derive(Debug)]
+struct PaceTimer {
+    pace: Pace,
+    idle: IdleTimer,
+    waiting: Option<Stopwatch>,
+    waited: Duration,
+    came: u64,
+}
+
+impl PaceTimer {
+    fn new(pace: Pace) -> PaceTimer {
+        let idle = IdleTimer::new(pace.idle_limit);
+        PaceTimer { pace, idle, waiting: None, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// Counts a piece of so many bytes; whether that is fast enough.
+    fn came(&mut self, bytes: usize) -> bool {
+        self.idle.moved();
+        self.came += bytes as u64;
+        let Some(waiting) = self.waiting.take() else { return true };
+        self.waited += waiting.elapsed();
+        let expected = u128::from(self.pace.min_rate as u64) * self.waited.as_millis() / 1000;
+        self.waited < self.pace.idle_limit || u128::from(self.came) >= expected
+    }
+
+    /// Nothing is there: ready once that has been so for too long.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.get_or_insert_with(Stopwatch::start);
+        self.idle.poll_expired(cx)
+    }
 }
 
 /// The visitor did not deliver the body; the reason waits where the answer is waited for.
@@ -72,14 +114,14 @@ pub(super) struct Progress {
 /// admission is taken: it takes as long as the visitor takes.
 ///
 /// # Errors
-/// [`ProxyError::VisitorTooSlow`] when nothing came for `idle_limit`, [`ProxyError::VisitorGone`] when the visitor
+/// [`ProxyError::VisitorTooSlow`] when the visitor does not keep the pace, [`ProxyError::VisitorGone`] when the visitor
 /// broke off.
-pub async fn receive(body: Incoming, buffer: usize, idle_limit: Duration) -> Result<RequestBody, ProxyError> {
-    if body.is_end_stream() { Ok(RequestBody::Empty) } else { read_ahead(body, buffer, idle_limit).await }
+pub async fn receive(body: Incoming, buffer: usize, pace: Pace) -> Result<RequestBody, ProxyError> {
+    if body.is_end_stream() { Ok(RequestBody::Empty) } else { read_ahead(body, buffer, pace).await }
 }
 
-async fn read_ahead(mut body: Incoming, buffer: usize, idle_limit: Duration) -> Result<RequestBody, ProxyError> {
-    let mut idle = IdleTimer::new(idle_limit);
+async fn read_ahead(mut body: Incoming, buffer: usize, pace: Pace) -> Result<RequestBody, ProxyError> {
+    let mut timer = PaceTimer::new(pace);
     let mut gathered = Gathered::default();
     loop {
         if gathered.len() > 0 && body.is_end_stream() {
@@ -89,12 +131,11 @@ async fn read_ahead(mut body: Incoming, buffer: usize, idle_limit: Duration) -> 
             return Ok(RequestBody::Streaming(Box::new(Streaming {
                 prefix: gathered.into_bytes(),
                 rest: Some(body),
-                idle,
-                idle_limit,
+                timer,
                 progress: Arc::default(),
             })));
         }
-        match next_frame(&mut body, &mut idle).await {
+        match next_frame(&mut body, &mut timer).await {
             Arrived::Frame(frame) => match frame.into_data() {
                 Ok(data) => gathered.push(data),
                 Err(frame) => {
@@ -104,7 +145,7 @@ async fn read_ahead(mut body: Incoming, buffer: usize, idle_limit: Duration) -> 
             },
             Arrived::End => return Ok(RequestBody::Whole { data: gathered.into_bytes(), trailers: None }),
             Arrived::Broken(error) => return Err(ProxyError::VisitorGone(error)),
-            Arrived::Nothing => return Err(ProxyError::VisitorTooSlow(idle_limit)),
+            Arrived::TooSlow => return Err(ProxyError::VisitorTooSlow(pace.idle_limit)),
         }
     }
 }
@@ -114,26 +155,24 @@ enum Arrived {
     Frame(Frame<Bytes>),
     End,
     Broken(hyper::Error),
-    /// Not within the limit.
-    Nothing,
+    /// Not at the pace that is asked for.
+    TooSlow,
 }
 
-async fn next_frame(body: &mut Incoming, idle: &mut IdleTimer) -> Arrived {
-    std::future::poll_fn(|cx| poll_frame(body, idle, cx)).await
+async fn next_frame(body: &mut Incoming, timer: &mut PaceTimer) -> Arrived {
+    std::future::poll_fn(|cx| poll_frame(body, timer, cx)).await
 }
 
-fn poll_frame(body: &mut Incoming, idle: &mut IdleTimer, cx: &mut Context<'_>) -> Poll<Arrived> {
-    match Pin::new(body).poll_frame(cx) {
-        Poll::Ready(arrived) => {
-            idle.moved();
-            Poll::Ready(match arrived {
-                Some(Ok(frame)) => Arrived::Frame(frame),
-                Some(Err(error)) => Arrived::Broken(error),
-                None => Arrived::End,
-            })
-        }
-        Poll::Pending => idle.poll_expired(cx).map(|()| Arrived::Nothing),
-    }
+fn poll_frame(body: &mut Incoming, timer: &mut PaceTimer, cx: &mut Context<'_>) -> Poll<Arrived> {
+    let Poll::Ready(arrived) = Pin::new(body).poll_frame(cx) else {
+        return timer.poll_expired(cx).map(|()| Arrived::TooSlow);
+    };
+    Poll::Ready(match arrived {
+        Some(Ok(frame)) if timer.came(frame.data_ref().map_or(0, Bytes::len)) => Arrived::Frame(frame),
+        Some(Ok(_)) => Arrived::TooSlow,
+        Some(Err(error)) => Arrived::Broken(error),
+        None => Arrived::End,
+    })
 }
 
 fn cleaned(mut trailers: HeaderMap) -> Box<HeaderMap> {
@@ -231,7 +270,7 @@ impl Streaming {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.prefix)))));
         }
         let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-        let Poll::Ready(arrived) = poll_frame(rest, &mut self.idle, cx) else {
+        let Poll::Ready(arrived) = poll_frame(rest, &mut self.timer, cx) else {
             self.progress.waiting_for_visitor.store(true, Ordering::Relaxed);
             return Poll::Pending;
         };
@@ -251,7 +290,7 @@ impl Streaming {
                 None
             }
             Arrived::Broken(error) => Some(Err(self.fail(ProxyError::VisitorGone(error)))),
-            Arrived::Nothing => Some(Err(self.fail(ProxyError::VisitorTooSlow(self.idle_limit)))),
+            Arrived::TooSlow => Some(Err(self.fail(ProxyError::VisitorTooSlow(self.timer.pace.idle_limit)))),
         })
     }
 
@@ -332,6 +371,30 @@ mod tests {
         }
         assert_eq!(gathered.len(), 6);
         assert_eq!(gathered.into_bytes(), "abcdef");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_too_slow_and_a_slow_portal_is_not_the_visitors_fault() {
+        let second = Duration::from_secs(1);
+        let mut trickle = PaceTimer::new(Pace { idle_limit: second * 10, min_rate: 100 });
+        let mut pieces = 0;
+        loop {
+            let expired = std::future::poll_fn(|cx| trickle.poll_expired(cx));
+            assert!(timeout(second, expired).await.is_err(), "each piece comes in time");
+            if !trickle.came(10) {
+                break;
+            }
+            pieces += 1;
+        }
+        assert_eq!(pieces, 9, "judged when it was waited for as long as the limit");
+        let mut patient = PaceTimer::new(Pace { idle_limit: second * 10, min_rate: 100 });
+        for _ in 0..100 {
+            tokio::time::advance(second * 5).await;
+            assert!(patient.came(10), "nobody waited for it");
+        }
+        let mut unlimited = PaceTimer::new(Pace { idle_limit: second, min_rate: 0 });
+        let expired = std::future::poll_fn(|cx| unlimited.poll_expired(cx));
+        assert!(timeout(second / 2, expired).await.is_err() && unlimited.came(0));
     }
 
     #[test]

@@ -1,15 +1,20 @@
-//! A visitor's stream with a limit on how long it may take nothing of what we send, and small writes joined.
+//! A visitor's stream with limits on how long it may take nothing of what we send and how long a head may take, and small
+//! writes joined.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::Place;
+use super::connections::Place;
+use super::life::{Life, Phase};
+use crate::config::Limits;
 
 /// Pieces up to this many bytes together are written with one plain write: for short answers that costs less than a
 /// vectored one.
@@ -19,36 +24,97 @@ const JOINED: usize = 4096;
 #[derive(Debug)]
 pub struct VisitorStream {
     stream: TcpStream,
+    /// Read already, and not yet given on.
+    begun: Bytes,
     /// Counted as long as the socket is open, also when the connection has left HTTP.
     _place: Place,
-    longest: Duration,
+    life: Arc<Life>,
+    write_limit: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
+    head_limit: Duration,
+    slow: Option<SlowHead>,
+}
+
+/// A head of which the end has not come.
+#[derive(Debug)]
+struct SlowHead {
+    since: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl VisitorStream {
-    /// A stream that fails when the visitor takes nothing for `longest`.
-    pub fn new(stream: TcpStream, place: Place, longest: Duration) -> VisitorStream {
-        VisitorStream { stream, _place: place, longest, stuck: None }
+    /// A stream that fails when the visitor takes nothing for too long, or brings a head too slowly.
+    pub(super) fn new(stream: TcpStream, place: Place, life: Arc<Life>, limits: &Limits) -> VisitorStream {
+        VisitorStream {
+            stream,
+            begun: Bytes::new(),
+            _place: place,
+            life,
+            write_limit: limits.write_idle_timeout,
+            stuck: None,
+            head_limit: limits.head_timeout,
+            slow: None,
+        }
+    }
+
+    /// The same with bytes that were read from it ahead.
+    pub(super) fn with(self, begun: Bytes) -> VisitorStream {
+        VisitorStream { begun, ..self }
     }
 
     /// The timer exists only while a write is stuck.
-    fn watch(&mut self, cx: &mut Context<'_>, written: Poll<Result<usize, Error>>) -> Poll<Result<usize, Error>> {
+    fn watch_writing(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<Result<usize, Error>>,
+    ) -> Poll<Result<usize, Error>> {
         if written.is_ready() {
             self.stuck = None;
             return written;
         }
-        let longest = self.longest;
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(longest)));
+        let limit = self.write_limit;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(limit)));
         match stuck.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the visitor takes nothing"))),
             Poll::Pending => Poll::Pending,
         }
     }
+
+    /// The timer exists only while a head has begun and not ended, which most heads do at once.
+    fn watch_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.life.phase() != Phase::Head {
+            self.slow = None;
+            return Poll::Pending;
+        }
+        let since = self.life.since();
+        if self.slow.as_ref().is_none_or(|slow| slow.since != since) {
+            let left = self.head_limit.saturating_sub(self.life.lasted());
+            self.slow = Some(SlowHead { since, timer: Box::pin(sleep(left)) });
+        }
+        let over = self.slow.as_mut().is_some_and(|slow| slow.timer.as_mut().poll(cx).is_ready());
+        if over { Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the head takes too long"))) } else { Poll::Pending }
+    }
 }
 
 impl AsyncRead for VisitorStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        if !this.begun.is_empty() {
+            let count = this.begun.len().min(buf.remaining());
+            buf.put_slice(this.begun.get(..count).unwrap_or_default());
+            this.begun.advance(count);
+            this.life.heard();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            return this.watch_head(cx);
+        }
+        if buf.filled().len() > before {
+            this.life.heard();
+        }
+        read
     }
 }
 
@@ -56,7 +122,7 @@ impl AsyncWrite for VisitorStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.watch(cx, written)
+        this.watch_writing(cx, written)
     }
 
     fn poll_write_vectored(
@@ -79,7 +145,7 @@ impl AsyncWrite for VisitorStream {
         } else {
             Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
         };
-        this.watch(cx, written)
+        this.watch_writing(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

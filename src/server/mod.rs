@@ -1,162 +1,94 @@
-//! The visitors' sockets: one listener per request thread on the same address, HTTP/1.1, every wait limited, drain.
+//! The visitors' sockets: one listener per request thread on the same address, TLS, HTTP/1.1 and HTTP/2, every wait
+//! limited, drain.
 
+mod announce;
+mod answer;
+mod connections;
+mod http2;
 mod io;
+mod life;
+mod listen;
+pub mod tls;
 
 use std::convert::Infallible;
-use std::io::Error;
+use std::io::{Error, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2 as hyper_http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use crate::body::Body;
+pub use self::connections::Connections;
+pub use self::listen::{BindError, Door, Inherited, Listeners};
+pub use self::tls::Tls;
+
+use self::answer::Answer;
+use self::connections::{Place, Speaking};
+use self::http2::{Metered, Streams};
+use self::io::VisitorStream;
+use self::life::{Ending, Life, Protocol};
+use self::listen::{Listener, Origin, Reserve, is_out_of_means};
 use crate::config::Limits;
+use crate::domain::client::ClientPrefix;
+use crate::domain::proxy_protocol::ForWhom;
 use crate::gateway::Gateway;
-use crate::server::io::VisitorStream;
+use crate::gateway::connection::{Connection, Peer, Tls as TlsFacts};
 
-/// Connections that the system queues until they are accepted.
-const BACKLOG: i32 = 4096;
 /// Pause after the system refused to accept a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Headers that hyper takes when it is told nothing; told a number, even this one, it puts their places on the heap for
 /// each request.
 const HYPERS_MAX_HEADERS: usize = 100;
+/// Bytes of one HTTP/2 answer that are kept for a visitor ahead of what its windows allow.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// When the drain begins: nobody else is at the door once nobody came for so long, and it closes at the latest then.
 const NOBODY_MORE: Duration = Duration::from_millis(20);
 const DOOR_CLOSES: Duration = Duration::from_millis(500);
 /// When the drain begins: how long a connection may still bring a request. It is told with the answer that it was the
 /// last one.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a connection that was told to end may take for it while nothing is under way.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How often idle connections to the portal are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-
-/// Why a listener could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; is another program using it, or is the port reserved for root?")]
-pub struct BindError {
-    address: SocketAddr,
-    source: Error,
-}
-
-/// The sockets of one request thread.
-#[derive(Debug)]
-pub struct Listeners(Vec<std::net::TcpListener>);
-
-impl Listeners {
-    /// Opens `threads` sets of listeners on the same addresses. A port 0 is chosen once for all of them.
-    ///
-    /// # Errors
-    /// [`BindError`] names the address.
-    pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Listeners>, BindError> {
-        let mut sets: Vec<Listeners> = (0..threads).map(|_| Listeners(Vec::new())).collect();
-        for address in addresses {
-            let mut address = *address;
-            refuse_if_taken(address).map_err(|source| BindError { address, source })?;
-            for set in &mut sets {
-                let listener = listen(address).map_err(|source| BindError { address, source })?;
-                address = listener.local_addr().map_err(|source| BindError { address, source })?;
-                set.0.push(listener);
-            }
-        }
-        Ok(sets)
-    }
-
-    /// The addresses in fact listened on.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-    }
-}
-
-/// Sockets that share a port share it with other programs of the same account too: a second copy of this one would
-/// quietly take half of the visitors. A socket that does not share finds out.
-fn refuse_if_taken(address: SocketAddr) -> Result<(), Error> {
-    socket_for(address)?.bind(&address.into())
-}
-
-fn socket_for(address: SocketAddr) -> Result<Socket, Error> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    Ok(socket)
-}
-
-fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
-    let socket = socket_for(address)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// How many connections there are, over all threads.
-#[derive(Debug, Default)]
-pub struct Connections {
-    open: AtomicUsize,
-    speaking_http: AtomicUsize,
-}
-
-/// One connection's place within the limit: lives as long as its socket.
-#[derive(Debug)]
-pub(super) struct Place(Arc<Connections>);
-
-/// One connection that has requests to bring: an upgraded one has not.
-#[derive(Debug)]
-struct Speaking(Arc<Connections>);
-
-impl Connections {
-    fn take(self: &Arc<Self>, most: usize) -> Option<Place> {
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place(self.clone());
-        (before < most).then_some(place)
-    }
-
-    fn speak(self: &Arc<Self>) -> Speaking {
-        self.speaking_http.fetch_add(1, Ordering::Relaxed);
-        Speaking(self.clone())
-    }
-
-    /// How many may still bring requests: a drain waits for them.
-    fn speaking_http(&self) -> usize {
-        self.speaking_http.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Speaking {
-    fn drop(&mut self) {
-        self.0.speaking_http.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+/// What is said to whoever finds every place taken.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nCache-Control: private, no-store\r\n\
+                      Content-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// What a request thread serves with.
 #[derive(Clone, Debug)]
 pub struct Serving {
     /// Answers requests.
     pub gateway: Arc<Gateway>,
+    /// Certificates in force.
+    pub tls: watch::Receiver<Arc<Tls>>,
     /// Time and size limits in force.
     pub limits: watch::Receiver<Limits>,
     /// The count of connections.
     pub connections: Arc<Connections>,
     /// Becomes true when the program drains.
     pub drain: watch::Receiver<bool>,
+}
+
+/// A connection that was accepted.
+struct Visit {
+    serving: Serving,
+    limits: Limits,
+    door: Door,
+    life: Arc<Life>,
+    /// Counted until it has no requests to bring any more.
+    _speaking: Speaking,
 }
 
 impl Serving {
@@ -166,9 +98,9 @@ impl Serving {
     /// When a listener cannot be taken over by the runtime.
     pub async fn run(self, listeners: Listeners) -> Result<(), Error> {
         let mut accepting = tokio::task::JoinSet::new();
-        for listener in listeners.0 {
-            let listener = TcpListener::from_std(listener)?;
-            accepting.spawn(self.clone().accept(listener));
+        for Listener { socket, door, origin } in listeners.0 {
+            let listener = TcpListener::from_std(socket)?;
+            accepting.spawn(self.clone().accept(listener, door, origin));
         }
         let gateway = self.gateway.clone();
         let sweeping = tokio::spawn(async move {
@@ -192,7 +124,7 @@ impl Serving {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(limit, all_closed).await.is_err() {
+        if timeout(limit, all_closed).await.is_err() {
             tracing::warn!(
                 connections = self.connections.speaking_http(),
                 "some visitors were cut off: their requests took longer than server.limits.drain_timeout"
@@ -201,87 +133,228 @@ impl Serving {
     }
 
     /// Takes connections until the drain begins, and then those that the system has already let in: closing the
-    /// listener would break them off.
-    async fn accept(self, listener: TcpListener) {
+    /// listener would break them off, unless the next program goes on with it.
+    async fn accept(self, listener: TcpListener, door: Door, origin: Origin) {
         let mut drain = self.drain.clone();
+        let mut reserve = Reserve::take();
         loop {
             tokio::select! {
-                accepted = listener.accept() => self.take_in(accepted).await,
+                accepted = listener.accept() => self.take_in(accepted, door, &listener, &mut reserve).await,
                 () = begun(&mut drain) => break,
             }
         }
+        if origin == Origin::Inherited {
+            return;
+        }
         let latecomers = async {
-            while let Ok(accepted) = tokio::time::timeout(NOBODY_MORE, listener.accept()).await {
-                self.take_in(accepted).await;
+            while let Ok(accepted) = timeout(NOBODY_MORE, listener.accept()).await {
+                self.take_in(accepted, door, &listener, &mut reserve).await;
             }
         };
         // A rush of visitors does not keep the door open.
-        let _ = tokio::time::timeout(DOOR_CLOSES, latecomers).await;
+        let _ = timeout(DOOR_CLOSES, latecomers).await;
     }
 
-    async fn take_in(&self, accepted: Result<(TcpStream, SocketAddr), Error>) {
+    async fn take_in(
+        &self,
+        accepted: Result<(TcpStream, SocketAddr), Error>,
+        door: Door,
+        listener: &TcpListener,
+        reserve: &mut Reserve,
+    ) {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                if is_out_of_means(&error) {
+                    reserve.send_away(listener).await;
+                }
                 return tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         };
-        let most = self.limits.borrow().max_connections;
-        // Above the limit the connection is closed at once: an honest client tries again.
-        if let Some(place) = self.connections.take(most) {
-            let speaking = self.connections.speak();
-            tokio::spawn(self.clone().serve(stream, peer.ip(), place, speaking));
+        let limits = self.limits.borrow().clone();
+        let Some(place) = self.connections.take(&limits) else { return turn_away(stream, door) };
+        let _speaking = self.connections.speak();
+        let visit = Visit { serving: self.clone(), limits, door, life: Life::begin(), _speaking };
+        tokio::spawn(visit.serve(stream, peer, place));
+    }
+}
+
+/// Says to whoever finds every place taken that it is so, as far as that costs nothing; an honest client tries again.
+fn turn_away(stream: TcpStream, door: Door) {
+    if let (Ok(mut stream), Door::Plain | Door::Redirect) = (stream.into_std(), door) {
+        // A new socket's buffer is empty: this does not wait, and a visitor who has gone misses nothing.
+        let _ = stream.write(FULL);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+impl Visit {
+    async fn serve(self, mut stream: TcpStream, peer: SocketAddr, mut place: Place) {
+        // Without it small answers wait for the visitor's acknowledgement; failing to set it only costs that.
+        let _ = stream.set_nodelay(true);
+        let peer = peer.ip();
+        let relation = self.serving.gateway.peer(peer);
+        let (for_whom, begun) = match relation {
+            Peer::Announcing => match timeout(self.limits.handshake_timeout, announce::read(&mut stream)).await {
+                Ok(Ok(said)) => said,
+                Ok(Err(error)) => return tracing::debug!(%error, %peer, "no PROXY header"),
+                Err(_) => return,
+            },
+            Peer::Client | Peer::Proxy => (None, Bytes::new()),
+        };
+        if !self.has_room_for(for_whom, peer, relation, &mut place) {
+            return turn_away(stream, self.door);
+        }
+        let stream = VisitorStream::new(stream, place, self.life.clone(), &self.limits).with(begun);
+        match self.door {
+            Door::Plain => self.http1(stream, Connection::plain(peer, for_whom)).await,
+            Door::Redirect => self.redirect(stream).await,
+            // Boxed, because TLS is large, and connections without it are not to be.
+            Door::Tls(address) => Box::pin(self.over_tls(address, stream, peer, for_whom)).await,
         }
     }
 
-    async fn serve(self, stream: TcpStream, peer: IpAddr, place: Place, speaking: Speaking) {
-        // Without it small answers wait for the visitor's acknowledgement; failing to set it only costs that.
-        let _ = stream.set_nodelay(true);
-        let limits = self.limits.borrow().clone();
-        let service = self.service(peer);
-        let stream = VisitorStream::new(stream, place, limits.write_idle_timeout);
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_header_size(limits.max_head_bytes);
-        if limits.max_headers != HYPERS_MAX_HEADERS {
-            http.max_headers(limits.max_headers);
+    async fn over_tls(self, address: SocketAddr, stream: VisitorStream, peer: IpAddr, for_whom: Option<ForWhom>) {
+        // Boxed, because the handshake is soon over, and this lasts as long as the connection.
+        let Some(standing) = Box::pin(self.handshake(address, stream)).await else { return };
+        let is_http2 = standing.speaks_http2();
+        let facts = TlsFacts { reach: standing.reach, client_chain: standing.client_chain };
+        let connection = Connection::over_tls(peer, for_whom, facts);
+        if is_http2 {
+            Box::pin(self.http2(standing.stream, connection)).await;
+        } else {
+            self.http1(standing.stream, connection).await;
         }
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let mut drain = self.drain;
+    }
+
+    /// Whether the client may have one connection more. Proxies bring the connections of many.
+    fn has_room_for(&self, for_whom: Option<ForWhom>, peer: IpAddr, relation: Peer, place: &mut Place) -> bool {
+        let client = match (for_whom, relation) {
+            (Some(client), _) => client.address,
+            (None, Peer::Client) => peer,
+            (None, Peer::Proxy | Peer::Announcing) => return true,
+        };
+        place.count_for(ClientPrefix::of(client), self.limits.max_connections_per_client).is_ok()
+    }
+
+    async fn handshake(&self, address: SocketAddr, stream: VisitorStream) -> Option<tls::Standing<VisitorStream>> {
+        let tls = self.serving.tls.borrow().clone();
+        match timeout(self.limits.handshake_timeout, tls.accept(address, stream)).await {
+            Ok(Ok(standing)) => Some(standing),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn http1<S>(self, stream: S, connection: Connection)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = Arc::new(connection);
+        let service = self.service(connection.clone());
+        self.life.speak(Protocol::Http1);
+        let served = self.http1_settings().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        self.drive(served, |served| served.graceful_shutdown(), &connection).await;
+        self.life.leave_http();
+    }
+
+    /// Heads and silences have timers of our own: hyper's own would not tell a slow head from a kept connection.
+    fn http1_settings(&self) -> http1::Builder {
+        let mut http = http1::Builder::new();
+        http.header_read_timeout(None).max_header_size(self.limits.max_head_bytes);
+        if self.limits.max_headers != HYPERS_MAX_HEADERS {
+            http.max_headers(self.limits.max_headers);
+        }
+        http
+    }
+
+    async fn http2<S>(self, stream: S, connection: Connection)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = Arc::new(connection);
+        let service = self.service(connection.clone());
+        self.life.speak(Protocol::Http2);
+        let served = self.http2_settings().serve_connection(TokioIo::new(Metered::new(stream)), service);
+        self.drive(served, |served| served.graceful_shutdown(), &connection).await;
+    }
+
+    /// Streams, windows, heads and what is kept to be sent are bounded, and with them a connection's memory.
+    fn http2_settings(&self) -> hyper_http2::Builder<Streams> {
+        let limits = &self.limits;
+        let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let window = number(limits.http2_window);
+        let mut http = hyper_http2::Builder::new(Streams { limit: limits.write_idle_timeout });
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_max_streams)
+            .initial_connection_window_size(window)
+            .initial_stream_window_size(window)
+            .max_header_list_size(number(limits.max_head_bytes))
+            .max_send_buf_size(HTTP2_SEND_BUFFER);
+        http
+    }
+
+    async fn redirect(self, stream: VisitorStream) {
+        let (gateway, life) = (self.serving.gateway.clone(), self.life.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = gateway.to_https(&request).map(|body| Answer::new(body, life.request()));
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        self.life.speak(Protocol::Http1);
+        let connection = Connection::plain([0; 4].into(), None);
+        let served = self.http1_settings().serve_connection(TokioIo::new(stream), service);
+        self.drive(served, |served| served.graceful_shutdown(), &connection).await;
+    }
+
+    /// Answers one connection's requests; once the drain has begun, or the connection is old, each is the last.
+    fn service(
+        &self,
+        connection: Arc<Connection>,
+    ) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send> + use<> {
+        let life = self.life.clone();
+        let serving = Arc::new((self.serving.gateway.clone(), self.serving.drain.clone(), connection));
+        service_fn(move |request: Request<Incoming>| {
+            let (serving, under_way) = (serving.clone(), life.request());
+            let is_last = life.is_old();
+            // Boxed, because hyper moves it about before it runs, and it is large.
+            Box::pin(async move {
+                let (gateway, drain, connection) = &*serving;
+                let speaks_http1 = request.version() != Version::HTTP_2;
+                let mut response = gateway.handle(request, connection).await;
+                let is_last = is_last || *drain.borrow();
+                if is_last && speaks_http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, under_way)))
+            })
+        })
+    }
+
+    /// Serves a connection until it ends, or brings it to its end when its time is over.
+    async fn drive<C: Future>(&self, served: C, say_goodbye: impl FnOnce(Pin<&mut C>), connection: &Connection) {
+        let mut served = std::pin::pin!(served);
+        let mut drain = self.serving.drain.clone();
         let drained_and_heard = async {
             begun(&mut drain).await;
             // hyper would close an idle connection at once, though a request may just be on its way.
             tokio::time::sleep(LAST_REQUEST).await;
         };
+        let over = self.life.over(&self.limits, self.serving.connections.room(), || connection.has_insider());
         tokio::select! {
             // What goes wrong on one visitor's connection concerns nobody else.
-            _ = connection.as_mut() => return drop(speaking),
+            _ = served.as_mut() => return,
+            ending = over => if ending == Ending::Silent { return },
             () = drained_and_heard => {}
         }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
-        drop(speaking);
-    }
-
-    /// Answers one connection's requests; once the drain has begun, each is the last.
-    fn service(
-        &self,
-        peer: IpAddr,
-    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
-        let serving = Arc::new((self.gateway.clone(), self.drain.clone()));
-        service_fn(move |request| {
-            let serving = serving.clone();
-            // Boxed, because hyper moves it about before it runs, and it is large.
-            Box::pin(async move {
-                let (gateway, drain) = &*serving;
-                let mut response = gateway.handle(request, peer).await;
-                if *drain.borrow() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(response)
-            })
-        })
+        say_goodbye(served.as_mut());
+        tokio::select! {
+            _ = served => {}
+            () = self.life.still(FAREWELL) => {}
+        }
     }
 }
 

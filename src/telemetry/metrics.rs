@@ -445,6 +445,7 @@ pub struct Metrics {
     leak_guard: Family<Family<IntCounter, LeakGuardAction>, LeakGuardRule>,
     leak_guard_detector: IntGaugeVec,
     edge_canary: Family<IntGauge, CanaryResult>,
+    certificate_expiry: IntGaugeVec,
     /// 1 when the portal answers, 0 when admission is held because it does not.
     pub portal_healthy: IntGauge,
     /// Requests under way at the portal.
@@ -487,6 +488,12 @@ impl Metrics {
                 &["detector", "mode"],
             )?,
             edge_canary: edge_canary(r)?,
+            certificate_expiry: gauges(
+                r,
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate for a name expires, in seconds since 1970.",
+                &["name"],
+            )?,
             portal_healthy: gauge(r, "portal_healthy", "Whether the portal answers.")?,
             portal_in_flight: gauge(r, "portal_in_flight", "Requests under way at the portal.")?,
             upstream_request_seconds: upstream_request_seconds(r)?,
@@ -510,6 +517,14 @@ impl Metrics {
     /// Counts a finding of the leak guard.
     pub fn count_leak_guard(&self, rule: LeakGuardRule, action: LeakGuardAction) {
         self.leak_guard.of(rule).of(action).inc();
+    }
+
+    /// Says when the certificate for each name expires, in seconds since 1970; other names are forgotten.
+    pub fn set_certificate_expiries(&self, expiries: &[(String, i64)]) {
+        self.certificate_expiry.reset();
+        for (name, expires) in expiries {
+            self.certificate_expiry.with_label_values(&[name.as_str()]).set(*expires);
+        }
     }
 
     /// Says what was found at the edge, if it was asked.

@@ -11,7 +11,7 @@ const HEALTH: &str = "GET /.waiting-room/health HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn impatient() -> Stage {
     Stage::with(|setup| {
-        setup.limits = "head_timeout = \"1s\"\nbody_idle_timeout = \"1s\"\nwrite_idle_timeout = \"1s\"\n\
+        setup.limits = "first_byte_timeout = \"1s\"\nkeep_alive_timeout = \"1s\"\nhead_timeout = \"1s\"\nbody_idle_timeout = \"1s\"\nwrite_idle_timeout = \"1s\"\n\
                         max_head_bytes = \"16KiB\"\nmax_headers = 50"
             .to_owned();
     })
@@ -170,7 +170,7 @@ fn connections_are_limited() {
     }
     let mut refused = stage.connect();
     refused.try_send(HEALTH);
-    assert!(refused.is_closed());
+    assert!(refused.try_head().is_none_or(|head| head.status == 503), "told, unless a reset was faster");
     until("operators have connections of their own", || stage.operator("GET", "/readyz").status == 200);
     held.pop();
     until("a place is free", || {
@@ -197,7 +197,123 @@ fn tunnels_count_as_connections() {
     }
     let mut refused = stage.connect();
     refused.try_send(HEALTH);
-    assert!(refused.is_closed(), "a fourth connection beside three tunnels");
+    assert!(refused.try_head().is_none_or(|head| head.status == 503), "a fourth connection beside three tunnels");
+}
+
+/// Each piece comes in time, and the whole would take for ever.
+#[test]
+fn a_body_that_trickles_is_not_waited_for() {
+    let stage = Stage::with(|setup| setup.limits = "body_idle_timeout = \"1s\"\nmin_body_rate = \"1KiB\"".to_owned());
+    let visitor = stage.insider();
+    let mut wire = stage.begin(&visitor, "POST", "/small", "Content-Length: 1000\r\n");
+    let sent = (0..100).take_while(|_| {
+        thread::sleep(Duration::from_millis(100));
+        wire.try_send("x")
+    });
+    assert!(sent.count() < 100, "somebody listened to all of it");
+    let mut wire = stage.begin(&visitor, "POST", "/small", "Content-Length: 1000\r\n");
+    for _ in 0..15 {
+        thread::sleep(Duration::from_millis(100));
+        if !wire.try_send("x") {
+            break;
+        }
+    }
+    assert_eq!(wire.reply().status, 408);
+    assert!(!stage.portal.seen().iter().any(|seen| seen.target == "/small"), "the portal has not heard of it");
+    let mut quick = stage.begin(&visitor, "POST", "/echo", "Content-Length: 5000\r\n");
+    quick.send([b'x'; 2500]);
+    thread::sleep(Duration::from_millis(500));
+    quick.send([b'x'; 2500]);
+    assert_eq!(quick.reply().status, 200);
+}
+
+#[test]
+fn one_client_has_only_its_share_of_connections() {
+    let stage = Stage::with(|setup| setup.limits = "max_connections_per_client = 3".to_owned());
+    let mut held: Vec<Wire> = (0..3).map(|_| stage.connect()).collect();
+    for wire in &mut held {
+        wire.send(HEALTH);
+        assert_eq!(wire.reply().status, 200);
+    }
+    let mut refused = stage.connect();
+    refused.try_send(HEALTH);
+    assert!(refused.try_head().is_none_or(|head| head.status == 503));
+    let mut neighbour = Wire::connect_from([127, 0, 0, 2].into(), stage.proxy.address);
+    neighbour.send(HEALTH);
+    assert_eq!(neighbour.reply().status, 200);
+    held.pop();
+    until("a place is free", || {
+        let mut wire = stage.connect();
+        wire.try_send(HEALTH) && wire.try_head().is_some_and(|head| head.status == 200)
+    });
+}
+
+#[test]
+fn when_it_gets_crowded_those_who_only_wait_go_first() {
+    let stage = Stage::with(|setup| setup.limits = "max_connections = 20\nidle_watermark = 5".to_owned());
+    let visitor = stage.insider();
+    let mut inside = stage.begin(&visitor, "GET", "/", "");
+    assert_eq!(inside.reply().status, 200);
+    let mut pollers: Vec<Wire> = (0..12).map(|_| stage.connect()).collect();
+    for poller in &mut pollers {
+        poller.send(HEALTH);
+        assert_eq!(poller.reply().status, 200);
+    }
+    assert!(pollers.iter_mut().all(Wire::is_closed));
+    inside.send(visitor.request("GET", "/", ""));
+    assert_eq!(inside.reply().status, 200, "somebody inside keeps the connection");
+}
+
+#[test]
+fn an_old_connection_is_told_to_go() {
+    let stage = Stage::with(|setup| setup.limits = "max_connection_age = \"1s\"".to_owned());
+    let mut wire = stage.connect();
+    let asked = (0..100).find(|_| {
+        thread::sleep(Duration::from_millis(100));
+        wire.send(HEALTH);
+        wire.reply().header("connection") == Some("close")
+    });
+    assert!(asked.is_some() && wire.is_closed());
+}
+
+/// With more cookies than a portal takes nobody would ever get any further: ours make room.
+#[test]
+fn too_many_cookies_are_refused_and_ours_taken_away() {
+    let stage = Stage::new();
+    let mut visitor = stage.insider();
+    let reply = visitor.ask("GET", "/", &format!("Cookie: theirs={}\r\n", "x".repeat(17_000)), b"");
+    assert_eq!(reply.status, 431);
+    assert_eq!(reply.all("set-cookie"), ["anticamera-pass-r=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"]);
+    assert_eq!((stage.portal.seen().len(), visitor.pass()), (1, None));
+}
+
+/// File descriptors run out: those who come are sent away, nobody inside notices, and it is over when they are back.
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    let stage = Stage::with(|setup| setup.portal = "keep_alive = \"60s\"".to_owned());
+    let visitor = stage.insider();
+    let mut inside = stage.begin(&visitor, "GET", "/", "");
+    assert_eq!(inside.reply().status, 200);
+    let process = stage.proxy.process_id();
+    let taken = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    let limit = |most: usize| {
+        let given = std::process::Command::new("prlimit")
+            .args(["--pid", &process.to_string(), &format!("--nofile={most}:")])
+            .status();
+        assert!(given.unwrap().success());
+    };
+    limit(taken + 8);
+    let mut crowd: Vec<Wire> = (0..60).map(|_| stage.connect()).collect();
+    stage.proxy.log().wait_for(|line| line.contains("could not be accepted"));
+    inside.send(visitor.request("GET", "/", ""));
+    assert_eq!(inside.reply().status, 200);
+    assert!(crowd.last_mut().unwrap().is_closed(), "nobody waits for what does not come");
+    drop(crowd);
+    limit(1024);
+    until("everybody is served again", || {
+        let mut wire = stage.connect();
+        wire.try_send(HEALTH) && wire.try_head().is_some_and(|head| head.status == 200)
+    });
 }
 
 /// Whoever has to wait is told so before the body is sent.

@@ -7,6 +7,7 @@ mod limits;
 mod log;
 mod misbehaviour;
 mod reload;
+mod service_manager;
 mod stop;
 mod streaming;
 

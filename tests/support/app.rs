@@ -37,6 +37,10 @@ const STEP: Duration = Duration::from_millis(100);
 pub struct Setup {
     /// Lines of `[server]`.
     pub server: String,
+    /// Lines of `[server.limits]`.
+    pub limits: String,
+    /// The portal's address when it is not the fake portal's own.
+    pub portal_url: Option<String>,
     /// Lines of `[portal]`.
     pub portal: String,
     /// `admission_rate` of the room.
@@ -51,6 +55,8 @@ pub struct Setup {
 pub fn room_of(rate: &str) -> Setup {
     Setup {
         server: String::new(),
+        limits: "drain_timeout = \"2s\"\n".to_owned(),
+        portal_url: None,
         portal: String::new(),
         rate: rate.to_owned(),
         room: String::new(),
@@ -73,6 +79,18 @@ impl Setup {
         self
     }
 
+    /// Adds lines to `[server.limits]`.
+    pub fn with_limits(mut self, lines: &str) -> Setup {
+        self.limits.push_str(lines);
+        self.limits.push('\n');
+        self
+    }
+
+    /// Another address of the portal.
+    pub fn with_portal_url(self, url: &str) -> Setup {
+        Setup { portal_url: Some(url.to_owned()), ..self }
+    }
+
     /// Adds lines to `[portal]`.
     pub fn with_portal(mut self, lines: &str) -> Setup {
         self.portal.push_str(lines);
@@ -88,14 +106,15 @@ impl Setup {
     }
 
     fn text(&self, portal: SocketAddr) -> String {
+        let portal = self.portal_url.clone().unwrap_or_else(|| format!("http://{portal}"));
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n{}\n\
-             [server.limits]\ndrain_timeout = \"2s\"\n\
-             [portal]\nurl = \"http://{portal}\"\n{}\n\
+             [server.limits]\n{}\n\
+             [portal]\nurl = \"{portal}\"\n{}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n\
              [tokens]\nactivate_after = \"0s\"\n\
              [[room]]\nname = \"{ROOM}\"\npaths = [\"/fair/**\"]\nadmission_rate = \"{}\"\n{}\n{}\n",
-            self.server, self.portal, self.rate, self.room, self.more
+            self.server, self.limits, self.portal, self.rate, self.room, self.more
         )
     }
 

@@ -5,5 +5,6 @@ pub mod crowd;
 pub mod portal;
 pub mod process;
 pub mod redis;
+pub mod tls;
 pub mod tomcat;
 pub mod wire;

@@ -91,9 +91,14 @@ impl Proxy {
     /// # Panics
     /// When it does not; the message has its log.
     pub fn start(configuration: &str) -> Proxy {
+        Proxy::start_as(configuration, program())
+    }
+
+    /// The same by this command, which has to run the program.
+    pub fn start_as(configuration: &str, command: Command) -> Proxy {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("config.toml"), configuration).unwrap();
-        let (child, log) = spawn(&directory);
+        let (child, log) = spawn(command, &directory);
         let mut proxy = Proxy { address: ([0; 4], 0).into(), admin: ([0; 4], 0).into(), child, log, directory };
         proxy.wait_until_it_serves();
         proxy
@@ -115,7 +120,6 @@ impl Proxy {
     }
 
     /// The process.
-    #[allow(dead_code, reason = "only the tests that are a program of their own use it")]
     pub fn process_id(&self) -> u32 {
         self.child.id()
     }
@@ -144,7 +148,7 @@ impl Proxy {
 
     /// Starts it again with the same file and state, on ports that may differ.
     pub fn restart(&mut self) {
-        (self.child, self.log) = spawn(&self.directory);
+        (self.child, self.log) = spawn(program(), &self.directory);
         self.wait_until_it_serves();
     }
 
@@ -175,12 +179,12 @@ pub struct Memory {
     pub peak: u64,
 }
 
-fn program() -> Command {
+/// The program, to be run with arguments.
+pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_anticamera"))
 }
 
-fn spawn(directory: &TempDir) -> (Child, Log) {
-    let mut program = program();
+fn spawn(mut program: Command, directory: &TempDir) -> (Child, Log) {
     program.args(["run", "--config"]).arg(directory.path().join("config.toml")).stdin(Stdio::null());
     let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let log = Log::default();

@@ -75,6 +75,14 @@ impl Wire {
         Wire::over(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
     }
 
+    /// Connects from another address of loopback.
+    pub fn connect_from(from: std::net::Ipv4Addr, address: SocketAddr) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from.into(), 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Wire::over(socket.into())
+    }
+
     /// Connects as somebody whose system takes almost nothing ahead.
     pub fn connect_narrow(address: SocketAddr) -> Wire {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
