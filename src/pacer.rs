@@ -135,12 +135,12 @@ fn refresh(room: Arc<RoomInForce>, assets: Arc<Assets>, now: Now) {
 
 fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
     let settings = &room.settings;
-    let in_force = room.live.in_force(now);
+    let in_force = room.live.in_force();
     let (_, ramp) = room.live.still();
     RoomStatus {
         name: settings.name.clone(),
         state: settings.state,
-        message: settings.message_in(&in_force).first().map(str::to_owned),
+        message: in_force.message.first().map(str::to_owned),
         admission_rate: in_force.rate().per_second() * f64::from(ramp) / f64::from(WHOLE),
         active_sessions: room.live.seats.count(),
         max_active_sessions: in_force.max_active_sessions,

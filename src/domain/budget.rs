@@ -52,7 +52,7 @@ impl Budget {
         self.filled_until = self.filled_until.max(now);
         let per_nano = u128::from(self.rate.count()) * u128::from(permille.min(WHOLE));
         self.level = (self.level + elapsed * per_nano).min(self.capacity());
-        Earned { units: elapsed * per_nano, two_seconds: 2_000_000_000 * per_nano, burst: self.capacity() }
+        Earned { units: elapsed * per_nano, second: 1_000_000_000 * per_nano, one: self.one() }
     }
 
     /// Takes one admission out, if there is one.

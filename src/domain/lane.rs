@@ -230,7 +230,7 @@ impl Lane {
     }
 
     /// Nobody waits and nobody is on the way: the calls have caught up with the numbers drawn, straight-through ones
-    /// included.
+    /// included. Not while nobody could have been called: who was away meanwhile was not passed over.
     pub(super) fn catch_up(&mut self) {
         if self.waiting() == 0 && self.tickets.lowest_in_doubt().is_none() {
             self.now_serving = self.now_serving.max(self.tickets.issued());

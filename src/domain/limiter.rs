@@ -18,8 +18,8 @@ pub struct WorkedOffAt(pub Mono);
 
 impl Limit {
     /// One event per `every` on average, `burst` at once.
-    pub fn new(every: Duration, burst: u32) -> Limit {
-        Limit { every, burst: burst.max(1) }
+    pub const fn new(every: Duration, burst: u32) -> Limit {
+        Limit { every, burst: if burst == 0 { 1 } else { burst } }
     }
 
     /// A rate, with one unit's worth at once: `"1200/min"` allows 1,200 at once and 20 a second after that.

@@ -166,8 +166,10 @@ pub struct Line {
     pub(super) presence: PresenceClock,
     pub(super) conditions: Conditions,
     pub(super) lanes: Vec<(ClassId, Lane)>,
-    shares: Shares,
+    pub(super) shares: Shares,
     credits: Credits,
+    /// Each lane's part of the entries as of the last tick.
+    parts: Vec<(ClassId, f64)>,
     pub(super) last_tick: Mono,
     pub(super) polls: u32,
     seats_freed_per_second: f64,
@@ -186,6 +188,7 @@ impl Line {
             lanes: Vec::new(),
             shares: Shares::default(),
             credits: Credits::default(),
+            parts: Vec::new(),
             last_tick: now,
             polls: 0,
             seats_freed_per_second: 0.0,
@@ -233,7 +236,19 @@ impl Line {
     pub fn set_shares(&mut self, shares: &Shares) {
         if self.shares != *shares {
             self.shares.clone_from(shares);
+            self.note_parts();
         }
+    }
+
+    /// Whose credit a lane uses: its own class's, or the citizens' if that is gone.
+    pub fn account(&self, class: ClassId) -> ClassId {
+        self.shares.account(class)
+    }
+
+    pub(super) fn note_parts(&mut self) {
+        let active = self.active();
+        self.parts.clear();
+        self.parts.extend(self.lanes.iter().map(|(class, _)| (*class, self.shares.part(*class, &active))));
     }
 
     /// Lanes whose hours it is not.
@@ -337,10 +352,22 @@ impl Line {
             Some(_) => false,
             // What is not there at once is handed out at the next tick.
             None => self
-                .budget
-                .time_until((count as f64 / part).ceil() as u64, self.conditions.ramp)
+                .time_until(class, count, part)
                 .is_some_and(|wait| wait.is_zero() || wait + TICK <= self.terms.gate_wait),
         }
+    }
+
+    /// How long until so many of the lane can enter. Where lanes share, each goes by its own credit, which grows while
+    /// nobody of it asks to enter: sooner or later it is time to knock, however small the share.
+    fn time_until(&self, class: ClassId, count: u64, part: f64) -> Option<Duration> {
+        if part >= 1.0 {
+            return self.budget.time_until(count, self.conditions.ramp);
+        }
+        let room = self.budget.time_until(1, self.conditions.ramp)?;
+        let credit = self.credits.of(&self.shares, class) as f64 / self.budget.one() as f64;
+        let (_, rate) = self.entry_rate();
+        let own = (count as f64 - credit).max(0.0) / (rate * part);
+        Some(room.max(Duration::try_from_secs_f64(own).ok()?))
     }
 
     /// Tickets at the gate without a request of their own for which it is time to knock.
@@ -368,7 +395,8 @@ impl Line {
 
     /// The lane's part of the entries, while those who are there want theirs.
     fn part(&self, class: ClassId) -> f64 {
-        self.shares.part(class, &self.active())
+        let noted = self.parts.iter().find(|(known, _)| *known == class).map(|(_, part)| *part);
+        noted.unwrap_or_else(|| self.shares.part(class, &self.active()))
     }
 
     /// Calls per entry as learnt in the lane with the most, at least one.
@@ -430,6 +458,7 @@ impl Line {
         self.last_tick = now.mono;
         self.note_conditions(now.mono, conditions, elapsed);
         self.advance_clocks(elapsed);
+        self.note_parts();
         let (can_enter, rate) = self.entry_rate();
         let mut tick = Tick::default();
         let clock = self.presence.now();
@@ -451,7 +480,9 @@ impl Line {
                 lane.calling.advance(elapsed, lane.gate.len(), rate, can_enter);
                 lane.call(clock, now.mono, window, &mut moved);
             }
-            lane.catch_up();
+            if !stands && in_hours {
+                lane.catch_up();
+            }
             lane.report(&mut moved);
             if in_hours {
                 lane.note_whether_it_began();

@@ -94,12 +94,16 @@ impl Line {
         self.last_tick = now.mono;
         self.note_conditions(now.mono, conditions, elapsed);
         self.advance_clocks(elapsed);
+        self.note_parts();
+        let stands = self.conditions.standstill.is_some();
         let clock = self.presence.now();
         let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
-        for (_, lane) in &mut self.lanes {
+        for (class, lane) in &mut self.lanes {
             lane.refresh_part(REFRESH_TICKS, clock, forget_before);
             lane.gate.lapse(now.mono);
-            lane.catch_up();
+            if !stands && self.shares.has_share(*class) {
+                lane.catch_up();
+            }
         }
     }
 

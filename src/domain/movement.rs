@@ -27,14 +27,16 @@ pub struct Second {
 pub struct MovementLog {
     seconds: VecDeque<Second>,
     rate: f64,
+    began_with: f64,
 }
 
 impl MovementLog {
-    /// Adds a second in which `rate` per second could enter. A rate that is another one begins a new measurement; what
-    /// the coming and going in other lanes does to it does not.
+    /// Adds a second in which `rate` per second could enter. A rate that is another one than at the beginning begins a new
+    /// measurement.
     pub fn note(&mut self, second: Second, rate: f64) {
-        if (rate - self.rate).abs() > ANOTHER * rate.max(self.rate) {
+        if self.seconds.is_empty() || (rate - self.began_with).abs() > ANOTHER * rate.max(self.began_with) {
             self.seconds.clear();
+            self.began_with = rate;
         }
         self.rate = rate;
         if self.seconds.len() == WINDOW {

@@ -1,8 +1,10 @@
 //! Shares: to whom the next admission goes when the lanes of a room divide them.
 //!
 //! Shares are held at entry. What the rate gives is credited to the classes by weight, an entry is charged to its
-//! class, and the class with the most credit that has somebody at its gate goes next. Numbers of different lanes are
-//! never compared. Whole numbers, in the unit of the [budget](super::budget), so that nothing drifts.
+//! class, and of those with somebody at their gate the class goes next that has most to its credit for its weight: to
+//! whom the longest time is owed. Numbers of different lanes are never compared. Whole numbers, in the unit of the [budget](super::budget), so that nothing drifts.
+
+use std::cmp::Ordering;
 
 use super::names::ClassId;
 
@@ -96,27 +98,51 @@ pub struct Credits {
 pub struct Earned {
     /// Since the last time.
     pub units: u128,
-    /// In two seconds.
-    pub two_seconds: u128,
-    /// The most that the budget saves up.
-    pub burst: u128,
+    /// In a second.
+    pub second: u128,
+    /// An admission.
+    pub one: u128,
+}
+
+/// How much a lane has to its credit: who has most goes next. Those who keep to themselves go before those who borrow, so
+/// that nobody borrows what is theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    keeps_to_itself: bool,
+    credit: i128,
+    weight: i128,
+}
+
+impl Ord for Owed {
+    fn cmp(&self, other: &Owed) -> Ordering {
+        let time = || (self.credit * other.weight).cmp(&(other.credit * self.weight));
+        self.keeps_to_itself.cmp(&other.keeps_to_itself).then_with(time)
+    }
+}
+
+impl PartialOrd for Owed {
+    fn partial_cmp(&self, other: &Owed) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Credits {
-    /// Credits what the rate gave to those of `active` and to those who keep to themselves. Nobody saves up, or owes,
-    /// more than two seconds' worth of their share, or the burst where that is more.
+    /// Credits what the rate gave to those of `active` and to those who keep to themselves. Nobody owes more than two
+    /// seconds' worth of their share. Nobody saves up more than that either, and those who keep to themselves a quarter of a
+    /// second's worth, like the budget; but one admission can always be owed and saved up.
     pub fn earn(&mut self, shares: &Shares, active: &[ClassId], earned: Earned) {
         let sum: u128 = shares.counted(active).map(|account| shares.weight(account)).sum();
         let mut together = 0;
         for account in shares.counted(active) {
             let weight = shares.weight(account);
+            let most = if shares.keeps_to_itself(account) { Saved::LikeTheBudget } else { Saved::TwoSeconds };
             let credit = self.account(account);
-            *credit = bounded(*credit, weight, sum, earned);
+            *credit = earned.added_to(*credit, weight, sum, most);
             if !shares.keeps_to_itself(account) {
                 together += weight;
             }
         }
-        self.purse = bounded(self.purse, together, sum, earned);
+        self.purse = earned.added_to(self.purse, together, sum, Saved::LikeTheBudget);
     }
 
     fn account(&mut self, account: ClassId) -> &mut i128 {
@@ -127,16 +153,20 @@ impl Credits {
         &mut self.accounts[index].1
     }
 
-    /// What a lane has to its credit, if it may spend an admission worth `one`.
-    pub fn to_spend(&self, shares: &Shares, class: ClassId, one: u128) -> Option<i128> {
+    /// What is owed to a lane, if it may spend an admission worth `one`.
+    pub fn to_spend(&self, shares: &Shares, class: ClassId, one: u128) -> Option<Owed> {
         let account = shares.account(class);
-        let credit = self.accounts.iter().find(|(known, _)| *known == account).map_or(0, |(_, credit)| *credit);
-        let suffices = if shares.keeps_to_itself(account) {
-            credit >= signed(one)
-        } else {
-            shares.floors.is_empty() || self.purse >= signed(one)
-        };
-        (shares.weight(account) > 0 && suffices).then_some(credit)
+        let (credit, weight) = (self.of(shares, class), shares.weight(account));
+        let keeps_to_itself = shares.keeps_to_itself(account);
+        let suffices =
+            if keeps_to_itself { credit >= signed(one) } else { shares.floors.is_empty() || self.purse >= signed(one) };
+        (weight > 0 && suffices).then_some(Owed { keeps_to_itself, credit, weight: signed(weight) })
+    }
+
+    /// What a lane has to its credit.
+    pub fn of(&self, shares: &Shares, class: ClassId) -> i128 {
+        let account = shares.account(class);
+        self.accounts.iter().find(|(known, _)| *known == account).map_or(0, |(_, credit)| *credit)
     }
 
     /// Charges an admission to the lane.
@@ -163,10 +193,24 @@ impl Credits {
     }
 }
 
-fn bounded(credit: i128, weight: u128, sum: u128, earned: Earned) -> i128 {
-    let part = |units: u128| signed((units * weight).checked_div(sum).unwrap_or(0));
-    let most = part(earned.two_seconds).max(signed(earned.burst));
-    (credit + part(earned.units)).clamp(-most, most)
+/// How much may be saved up.
+#[derive(Clone, Copy)]
+enum Saved {
+    TwoSeconds,
+    LikeTheBudget,
+}
+
+impl Earned {
+    fn added_to(self, credit: i128, weight: u128, sum: u128, saved: Saved) -> i128 {
+        let part = |units: u128| signed((units * weight).checked_div(sum).unwrap_or(0));
+        let one_and_a_tick = signed(self.one) + part(self.second / 10);
+        let most = match saved {
+            Saved::TwoSeconds => part(2 * self.second),
+            Saved::LikeTheBudget => part(self.second / 4),
+        };
+        let least = part(2 * self.second).max(signed(self.one));
+        (credit + part(self.units)).clamp(-least, most.max(one_and_a_tick))
+    }
 }
 
 fn signed(units: u128) -> i128 {
@@ -175,6 +219,8 @@ fn signed(units: u128) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+
     use super::*;
 
     const CITIZEN: ClassId = ClassId(1);
@@ -191,11 +237,11 @@ mod tests {
         let mut credits = Credits::default();
         let mut entries = vec![0; at_gate.len()];
         for _ in 0..rounds {
-            credits.earn(shares, active, Earned { units: ONE, two_seconds: 200 * ONE, burst: 25 * ONE });
+            credits.earn(shares, active, Earned { units: ONE, second: 100 * ONE, one: ONE });
             let richest = (0..at_gate.len())
-                .filter_map(|index| Some((credits.to_spend(shares, at_gate[index], ONE)?, index)))
+                .filter_map(|index| Some((credits.to_spend(shares, at_gate[index], ONE)?, Reverse(index))))
                 .max();
-            if let Some((_, index)) = richest {
+            if let Some((_, Reverse(index))) = richest {
                 credits.spend(shares, at_gate[index], ONE);
                 entries[index] += 1;
             }
@@ -253,24 +299,44 @@ mod tests {
         assert_eq!(Shares::default().part(CITIZEN, &both), 0.5);
     }
 
-    #[test]
-    fn the_lender_has_it_back_within_two_seconds() {
-        let shares = shares(50, 50, Borrow::Yes, &[]);
-        let mut credits = Credits::default();
-        let earned = Earned { units: ONE, two_seconds: 200 * ONE, burst: 25 * ONE };
-        for _ in 0..10_000 {
-            credits.earn(&shares, &[CITIZEN, OFFICE], earned);
-            credits.spend(&shares, CITIZEN, ONE);
+    /// Who enters in `rounds` admissions at a hundred a second when for ten seconds before only `lonely` was at the gate.
+    fn after_being_alone(shares: &Shares, lonely: ClassId, rounds: usize) -> Vec<ClassId> {
+        let earned = Earned { units: ONE, second: 100 * ONE, one: ONE };
+        let (mut credits, both) = (Credits::default(), [CITIZEN, OFFICE]);
+        let mut enter = |at_gate: &[ClassId]| {
+            credits.earn(shares, &both, earned);
+            let next = at_gate.iter().filter_map(|class| Some((credits.to_spend(shares, *class, ONE)?, *class))).max();
+            next.inspect(|(_, class)| credits.spend(shares, *class, ONE)).map(|(_, class)| class)
+        };
+        for _ in 0..1000 {
+            enter(&[lonely]);
         }
-        let entries: Vec<ClassId> = (0..600)
-            .map(|_| {
-                credits.earn(&shares, &[CITIZEN, OFFICE], earned);
-                let credit = |class| credits.to_spend(&shares, class, ONE).unwrap();
-                let next = if credit(OFFICE) > credit(CITIZEN) { OFFICE } else { CITIZEN };
-                credits.spend(&shares, next, ONE);
-                next
-            })
-            .collect();
-        assert!(entries[200..].iter().filter(|class| **class == CITIZEN).count().abs_diff(200) <= 2);
+        (0..rounds).filter_map(|_| enter(&both)).collect()
+    }
+
+    fn count(entries: &[ClassId], class: ClassId) -> usize {
+        entries.iter().filter(|entered| **entered == class).count()
+    }
+
+    #[test]
+    fn after_a_loan_the_shares_hold_again_within_five_seconds() {
+        for (citizens, offices) in [(50, 50), (90, 10), (99, 1), (10, 90)] {
+            for lonely in [CITIZEN, OFFICE] {
+                let entries = after_being_alone(&shares(citizens, offices, Borrow::Yes, &[]), lonely, 6500);
+                let lender = if lonely == CITIZEN { OFFICE } else { CITIZEN };
+                assert_eq!(entries[0], lender, "{citizens}/{offices}: the lender goes first");
+                let due = usize::try_from(citizens).unwrap() * 60;
+                let got = count(&entries[500..], CITIZEN);
+                assert!(got.abs_diff(due) <= (due / 100).max(2), "{citizens}/{offices}: {got} of {due}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_lane_does_not_starve_while_a_large_one_spends_what_it_saved() {
+        for shares in [shares(90, 10, Borrow::No, &[]), shares(90, 10, Borrow::Yes, &[OFFICE])] {
+            let entries = after_being_alone(&shares, OFFICE, 100);
+            assert!(count(&entries, OFFICE) >= 9, "{}", count(&entries, OFFICE));
+        }
     }
 }

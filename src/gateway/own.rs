@@ -280,11 +280,16 @@ impl Visit<'_> {
     /// given up. Whoever is inside stays there.
     async fn recover(self) -> Result<Response<Body>, Refusal> {
         self.must_come_from_here(Unsaid::Refused)?;
-        let client = ClientPrefix::of(self.call.client.address);
-        self.room.live.joins.count_code(client, self.call.now.mono).map_err(Refusal::TooMany)?;
+        let (client, now) = (ClientPrefix::of(self.call.client.address), self.call.now.mono);
         let mut credentials = self.credentials().await;
+        if let Err(wait) = self.room.live.joins.may_try_code(client, now) {
+            return self.too_many(&credentials, wait);
+        }
         let mut tokens = Tokens::default();
-        let ticket = self.recovered().ok_or(Refusal::BadRequest("code"))?;
+        let Some(ticket) = self.recovered() else {
+            self.room.live.joins.count_wrong_code(client, now);
+            return Err(Refusal::BadRequest("code"));
+        };
         let has_it = credentials.ticket.is_some_and(|held| held.ticket.is_same_place(&ticket));
         if credentials.inside.is_none() && !has_it {
             if let Some(held) = credentials.ticket {
@@ -318,7 +323,7 @@ impl Visit<'_> {
     }
 
     fn look(&self, credentials: &Credentials) -> Option<View> {
-        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks(), self.call.now))
+        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks()))
     }
 
     fn asks(&self) -> Asks {
@@ -421,7 +426,7 @@ impl Visit<'_> {
             _ = news => {}
             () = clock.sleep(longest) => {}
         }
-        live.look(ticket, Asks::Scripted, clock.now())
+        live.look(ticket, Asks::Scripted)
     }
 
     /// The turn for whoever was called; the ticket anew for whoever has had it for half its life; a turn that lapsed

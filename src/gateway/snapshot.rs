@@ -90,13 +90,14 @@ impl RoomInForce {
         now: Now,
     ) -> Result<RoomInForce, BrokenAssets> {
         let frame = frame(&settings, config, assets)?;
-        let published = published(&settings, &live, now);
+        let in_force = live.in_force_under(&settings, now);
+        let published = published(&in_force, &live, now);
         let pages = Pages::render(assets, &frame, &published)?;
         if pages.largest() > LARGEST_PAGE {
             let (room, bytes) = (settings.name.as_str(), pages.largest());
             tracing::warn!(room, bytes, "the waiting page no longer arrives at once: shorten the room's texts");
         }
-        let shown = Shown { pages, board: board(&settings, &live, assets, now), as_of: now.mono, published };
+        let shown = Shown { pages, board: board(&settings, &in_force, &live, assets, now), as_of: now.mono, published };
         Ok(RoomInForce {
             tenure,
             keys: keyring.for_room(&settings.name),
@@ -126,9 +127,10 @@ impl RoomInForce {
     /// # Errors
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
-        let board = board(&self.settings, &self.live, assets, now);
+        let in_force = self.live.in_force();
+        let board = board(&self.settings, &in_force, &self.live, assets, now);
         self.show(|old| if old.as_of > now.mono { old } else { Shown { board, as_of: now.mono, ..old } });
-        let published = published(&self.settings, &self.live, now);
+        let published = published(&in_force, &self.live, now);
         if published == self.shown().published {
             return Ok(());
         }
@@ -183,24 +185,23 @@ pub fn reason_of(still: Still) -> Reason {
     Reason { code, since: still.since }
 }
 
-fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
+fn published(in_force: &InForce, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
-        message: settings.message_in(&live.in_force(now)).clone(),
+        message: in_force.message.clone(),
         reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
     }
 }
 
-fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
-    let in_force = live.in_force(now);
-    let lanes: Vec<LaneBoard> = live.lanes().iter().map(|lane| lane_board(lane, live, &in_force)).collect();
+fn board(settings: &config::Room, in_force: &InForce, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
+    let lanes: Vec<LaneBoard> = live.lanes().iter().map(|lane| lane_board(lane, live, in_force)).collect();
     let words = Words { catalogue: assets.languages().default_language(), time_zone: &settings.time_zone };
     Board {
         room: &settings.name,
         state: settings.state,
         reason: live.told_to_everybody(now).map(reason_of),
-        message: settings.message_in(&in_force).first(),
+        message: in_force.message.first(),
         rate: in_force.rate(),
         lanes: &lanes,
         updated_at: now.wall,

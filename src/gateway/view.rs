@@ -19,6 +19,8 @@ use crate::waiting_room::queue::{QueueState, Standing};
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// When to ask again at the gate, or when nothing is known better.
 const SOON: Duration = Duration::from_secs(2);
+/// When to ask again at the latest, for whoever has a place.
+const LONGEST: Duration = Duration::from_secs(60);
 /// When to ask again for a ticket that could not be drawn.
 const NO_TICKET_YET: Duration = Duration::from_secs(15);
 /// When to ask again while the room is closed for everybody, or after the end.
@@ -26,7 +28,7 @@ const LATER: Duration = Duration::from_secs(30);
 
 /// A visitor's standing, looked at without counting as presence.
 pub fn standing(room: &RoomInForce, call: &Call, credentials: &Credentials) -> Standing {
-    let view = credentials.ticket.map(|held| room.live.look(&held.ticket, Asks::Scripted, call.now));
+    let view = credentials.ticket.map(|held| room.live.look(&held.ticket, Asks::Scripted));
     standing_of(room, call, credentials, view, None)
 }
 
@@ -41,10 +43,10 @@ pub fn standing_of(
 ) -> Standing {
     let updated_at = call.now.wall;
     let closed = room.settings.state == RoomState::Closed;
-    let in_force = room.live.in_force(call.now);
+    let in_force = room.live.in_force();
     let window = window_of(in_force.hours(class_of(credentials)));
     let plain = |state, refresh| Standing {
-        message: room.settings.message_in(&in_force).clone(),
+        message: in_force.message.clone(),
         window,
         ..Standing::only(state, refresh, updated_at)
     };
@@ -65,7 +67,7 @@ pub fn standing_of(
 pub fn without_ticket(room: &RoomInForce, call: &Call, error: &NoTicket) -> Standing {
     tracing::warn!(request_id = call.request_id.to_str().unwrap_or_default(), %error, "no ticket could be drawn");
     Standing {
-        message: room.settings.message_in(&room.live.in_force(call.now)).clone(),
+        message: room.live.in_force().message.clone(),
         reason: Some(reason_of(room.live.why_no_ticket(error, call.now))),
         ..Standing::only(QueueState::None, NO_TICKET_YET, call.now.wall)
     }
@@ -101,12 +103,19 @@ fn of_ticket(
             });
             Standing { refresh: not_after_the_opening(&standing), ..standing }
         }
-        Stands::YourTurn { ahead_at_gate, knock, left } => with_place(Standing {
-            ahead_at_gate: told_at_gate(ahead_at_gate, knock),
-            progress: Some(1.0),
-            enter_by: Some(call.now.wall + left),
-            ..plain(QueueState::YourTurn, SOON)
-        }),
+        Stands::YourTurn { ahead_at_gate, knock, left } => {
+            let standing = plain(QueueState::YourTurn, SOON);
+            // Outside the lane's hours the turn does not run out.
+            let runs_from = standing.window.opens_at.unwrap_or(call.now.wall).max(call.now.wall);
+            let standing = with_place(Standing {
+                ahead_at_gate: told_at_gate(ahead_at_gate, knock),
+                progress: Some(1.0),
+                enter_by: Some(runs_from + left),
+                ..standing
+            });
+            let refresh = if standing.window.open { SOON } else { LONGEST };
+            Standing { refresh: not_after_the_opening(&Standing { refresh, ..standing.clone() }), ..standing }
+        }
         Stands::Entered if room.live.seats.get(&held.ticket.id).is_some() => plain(QueueState::Inside, LATER),
         Stands::Entered => plain(QueueState::Expired, SOON),
         Stands::Left => plain(QueueState::Left, LATER),

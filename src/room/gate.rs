@@ -85,6 +85,12 @@ impl AtGate {
     }
 }
 
+/// The requests of a ticket without those that have gone: the seat is the first one's.
+pub(super) fn who_is_still_there(mut waiting: Vec<AtGate>) -> Vec<AtGate> {
+    waiting.retain(|waiter| !waiter.has_gone());
+    waiting
+}
+
 impl LiveRoom {
     /// A request under the ticket asks to enter.
     ///
@@ -146,7 +152,7 @@ impl LiveRoom {
             let Some(slot) = portal.try_slot_for_newcomer() else { return };
             let Some(entry) = inner.line.enter_next(now.mono) else { return };
             let key = Key { class: entry.class, number: entry.number };
-            let waiting = inner.at_gate.remove(&key).unwrap_or_default();
+            let waiting = inner.at_gate.remove(&key).map(who_is_still_there).unwrap_or_default();
             let seat = waiting.first().map(|first| self.take_seat(key, first, now));
             drop(inner);
             match seat {
@@ -165,10 +171,12 @@ impl LiveRoom {
     /// Hands the entry to the first request of the ticket that is still there; the others follow.
     pub(super) fn grant(self: &Arc<Self>, key: Key, seat: Arc<Seat>, waiting: Vec<AtGate>, slot: Slot) {
         let Some(AtGate { id, came, .. }) = waiting.first() else { return };
-        let ticket = Ticket { id: *id, class: key.class, number: key.number };
+        let (id, came) = (*id, *came);
+        let ticket = Ticket { id, class: key.class, number: key.number };
         self.record_entry(&ticket, seat.record());
-        let mut grant = Some(Grant { room: self.clone(), ticket, came: *came, seat, slot: Some(slot) });
-        for waiter in waiting {
+        let mut grant = Some(Grant { room: self.clone(), ticket, came, seat, slot: Some(slot) });
+        // A recovery code can make two visitors of one place. One of them enters; the other learns that it is taken.
+        for waiter in waiting.into_iter().filter(|waiter| waiter.id == id) {
             let call = grant.take().map_or(Call::Follow, Call::Enter);
             if let Err(Call::Enter(unused)) = waiter.call.send(call) {
                 grant = Some(unused);

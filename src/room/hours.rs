@@ -6,22 +6,17 @@ use std::time::Duration;
 use crate::config;
 use crate::domain::line::Terms;
 use crate::domain::names::{ClassId, ClassName};
-use crate::domain::outlook::{Stretch, spread};
+use crate::domain::outlook::Stretch;
 use crate::domain::rate::Rate;
 use crate::domain::schedule::{Hours, WindowTerms};
 use crate::domain::shares::Shares;
 use crate::domain::time::Unix;
-use crate::domain::wait_estimate::WaitRange;
 
 /// So far ahead estimates reach: every hour of the week once, and a day more.
 const LOOKED_AHEAD: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// A lane among those that somebody stands in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lanes<'a> {
-    pub(super) own: ClassId,
-    pub(super) active: &'a [ClassId],
-}
+/// What is said of the days to come is made anew so often.
+const ANEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What holds from one change of the windows to the next.
 #[derive(Debug)]
@@ -32,8 +27,9 @@ pub struct InForce {
     pub shares: Shares,
     /// Seats; `None` means no limit.
     pub max_active_sessions: Option<u32>,
-    /// Which of the messages of the room's windows is shown, if not the room's own.
-    pub message: Option<usize>,
+    /// The operator's message of this hour.
+    pub message: config::LocalText,
+    room: Arc<config::Room>,
     hours: Vec<(ClassId, Hours)>,
     /// The windows to come, this one first: when each ends, its rate and its shares.
     ahead: Vec<(Unix, Rate, Shares)>,
@@ -43,8 +39,9 @@ pub struct InForce {
 
 impl InForce {
     /// What holds at an instant of the wall clock.
-    fn at(room: &config::Room, wall: Unix) -> InForce {
-        let (window, until) = room.schedule.at(wall);
+    fn at(room: &Arc<config::Room>, wall: Unix) -> InForce {
+        let (window, changes) = room.schedule.at(wall);
+        let tomorrow = changes.map(|changes| changes.min(wall + ANEW_EVERY));
         let ahead = room.schedule.spans(wall, wall + LOOKED_AHEAD);
         InForce {
             ahead: ahead.map(|span| (span.to, rate(room, span.terms), shares(room, span.terms))).collect(),
@@ -56,10 +53,11 @@ impl InForce {
             },
             shares: shares(room, window),
             max_active_sessions: seats(room, window),
-            message: window.and_then(|window| window.message),
+            message: message(room, window).clone(),
+            room: room.clone(),
             hours: room.classes.iter().map(|name| (name.id(), room.schedule.opens_for(name.id(), wall))).collect(),
             from: wall,
-            until,
+            until: tomorrow,
         }
     }
 
@@ -69,26 +67,13 @@ impl InForce {
         of(class).or_else(|| of(ClassName::citizen().id())).unwrap_or(Hours::ALWAYS)
     }
 
-    /// A wait in a line that moves at `rate`, spread over the hours to come; `None` when those do not suffice.
-    pub(super) fn spread(&self, moving: WaitRange, rate: f64, lanes: Lanes<'_>, wall: Unix) -> Option<WaitRange> {
-        let ends_before = self.until.is_none_or(|until| wall + moving.high < until);
-        if ends_before && rate > 0.0 && self.shares.has_share(lanes.own) {
-            return Some(moving);
-        }
-        spread(moving, rate, &self.stretches(lanes, wall))
-    }
-
-    /// What the lane can have as soon as its hours begin, in entries per second; zero when they do not.
-    pub(super) fn next_rate(&self, lanes: Lanes<'_>, wall: Unix) -> f64 {
-        self.stretches(lanes, wall).iter().map(|stretch| stretch.rate).find(|rate| *rate > 0.0).unwrap_or(0.0)
-    }
-
-    fn stretches(&self, lanes: Lanes<'_>, wall: Unix) -> Vec<Stretch> {
+    /// What a lane can have from now on, window by window, if those of `active` go on wanting some too.
+    pub(super) fn outlook(&self, class: ClassId, active: &[ClassId], wall: Unix) -> Vec<Stretch> {
         let of = |(to, rate, shares): &(Unix, Rate, Shares)| Stretch {
             until: to.since(wall),
-            rate: rate.per_second() * shares.part(lanes.own, lanes.active),
+            rate: rate.per_second() * shares.part(class, active),
         };
-        self.ahead.iter().map(of).collect()
+        self.ahead.iter().filter(|(to, ..)| *to > wall).map(of).collect()
     }
 
     /// Entries at the portal.
@@ -96,17 +81,14 @@ impl InForce {
         self.terms.rate
     }
 
-    /// Whether it still holds. A wall clock that was put back makes it doubtful.
-    fn holds(&self, wall: Unix) -> bool {
-        self.from <= wall && self.until.is_none_or(|until| wall < until)
+    /// Whether it still holds for the room as it is configured. A wall clock that was put back makes it doubtful.
+    fn holds(&self, room: &Arc<config::Room>, wall: Unix) -> bool {
+        Arc::ptr_eq(&self.room, room) && self.from <= wall && self.until.is_none_or(|until| wall < until)
     }
 }
 
-impl config::Room {
-    /// The message of this hour.
-    pub fn message_in(&self, in_force: &InForce) -> &config::LocalText {
-        in_force.message.and_then(|message| self.window_messages.get(message)).unwrap_or(&self.message)
-    }
+fn message<'a>(room: &'a config::Room, window: Option<&WindowTerms>) -> &'a config::LocalText {
+    window.and_then(|window| room.window_messages.get(window.message?)).unwrap_or(&room.message)
 }
 
 fn rate(room: &config::Room, window: Option<&WindowTerms>) -> Rate {
@@ -126,12 +108,12 @@ fn seats(room: &config::Room, window: Option<&WindowTerms>) -> Option<u32> {
     of_window.map(|seats| u32::try_from(seats).unwrap_or(u32::MAX)).or(room.max_active_sessions)
 }
 
-/// Keeps what holds until it changes.
+/// Keeps what holds until it changes. Only who keeps the line to it looks at the clock: a request has an older one.
 #[derive(Debug)]
 pub(super) struct Kept(RwLock<Arc<InForce>>);
 
 impl Kept {
-    pub(super) fn new(room: &config::Room, wall: Unix) -> Kept {
+    pub(super) fn new(room: &Arc<config::Room>, wall: Unix) -> Kept {
         Kept(RwLock::new(Arc::new(InForce::at(room, wall))))
     }
 
@@ -140,15 +122,15 @@ impl Kept {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What holds now.
-    pub(super) fn now(&self, room: &config::Room, wall: Unix) -> Arc<InForce> {
+    /// What holds under a configuration, which need not be in force.
+    pub(super) fn under(&self, room: &Arc<config::Room>, wall: Unix) -> Arc<InForce> {
         let last = self.last();
-        if last.holds(wall) { last } else { self.anew(room, wall) }
+        if last.holds(room, wall) { last } else { Arc::new(InForce::at(room, wall)) }
     }
 
-    /// What holds now in a room that was configured anew.
-    pub(super) fn anew(&self, room: &config::Room, wall: Unix) -> Arc<InForce> {
-        let anew = Arc::new(InForce::at(room, wall));
+    /// What holds now.
+    pub(super) fn now(&self, room: &Arc<config::Room>, wall: Unix) -> Arc<InForce> {
+        let anew = self.under(room, wall);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = anew.clone();
         anew
     }

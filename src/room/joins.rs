@@ -15,8 +15,9 @@ use crate::domain::token::VisitorId;
 /// How long the same join id draws the same ticket.
 const SAME_TICKET: Duration = Duration::from_secs(60);
 
-/// Codes that one client may type in: one in six seconds on average, ten at once. Guessing one of 2^44 takes for ever.
-const CODES: (Duration, u32) = (Duration::from_secs(6), 10);
+/// Wrong codes that one client may type in: one in six seconds on average, ten at once. Guessing one of 2^44 takes for
+/// ever.
+const WRONG_CODES: Limit = Limit::new(Duration::from_secs(6), 10);
 
 /// Join ids remembered at most; beyond that a repeated join draws a second ticket, which costs the line nothing.
 const MOST_REMEMBERED: usize = 500_000;
@@ -62,12 +63,18 @@ impl Joins {
         }
     }
 
-    /// Counts a code that somebody typed in, or says how long this client has to wait for the next one.
+    /// Whether this client may try a code, or how long it has to wait.
     ///
     /// # Errors
     /// The time to wait.
-    pub fn count_code(&self, client: ClientPrefix, now: Mono) -> Result<(), Duration> {
-        Limit::new(CODES.0, CODES.1).count(&mut self.codes.entry(client).or_default(), now)
+    pub fn may_try_code(&self, client: ClientPrefix, now: Mono) -> Result<(), Duration> {
+        let mut wrong_ones = self.codes.get(&client).map(|state| *state).unwrap_or_default();
+        WRONG_CODES.count(&mut wrong_ones, now)
+    }
+
+    /// Counts a wrong code that somebody typed in.
+    pub fn count_wrong_code(&self, client: ClientPrefix, now: Mono) {
+        let _ = WRONG_CODES.count(&mut self.codes.entry(client).or_default(), now);
     }
 
     /// The draw that belongs to a join id: the same one for whoever asks again within a minute.

@@ -43,11 +43,10 @@ impl NamedLanes {
     /// The lane of a class; the citizens' figures for a class that is gone, whose lane uses their credit.
     pub(super) fn of(&self, class: ClassId) -> NamedLane {
         let lanes = self.all();
-        let named = lanes.iter().find(|lane| lane.class == class).cloned();
-        named.unwrap_or_else(|| {
-            let citizen = ClassName::citizen();
-            NamedLane { class, metrics: self.all.lane(&self.room, &citizen), name: citizen }
-        })
+        let citizen = ClassName::citizen();
+        let named = lanes.iter().find(|lane| lane.class == class);
+        let named = named.or_else(|| lanes.iter().find(|lane| lane.name == citizen)).cloned();
+        named.unwrap_or_else(|| NamedLane { class, metrics: self.all.lane(&self.room, &citizen), name: citizen })
     }
 }
 

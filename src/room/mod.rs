@@ -31,7 +31,7 @@ use crate::domain::recovery::Place;
 use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
-use crate::domain::wait_estimate::{Movement, WaitRange, wait_estimate};
+use crate::domain::wait_estimate::WaitRange;
 use crate::entropy;
 use crate::store::{Drawn, Fact, Health, Role, Script, Store, StoreError, TicketRecord, TicketState};
 use crate::telemetry::metrics::{LaneMetrics, RoomMetrics, StandstillReason};
@@ -210,9 +210,9 @@ impl LiveRoom {
     /// Takes over a changed configuration.
     pub fn reconfigure(&self, room: Arc<config::Room>, now: Now) {
         self.lanes.rename(&room);
-        let in_force = self.hours.anew(&room, now.wall);
-        self.lock().keep_to(&in_force);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room.clone();
+        let mut inner = self.lock();
+        inner.keep_to(&self.hours.now(&room, now.wall));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -225,8 +225,13 @@ impl LiveRoom {
     }
 
     /// What holds at this hour.
-    pub fn in_force(&self, now: Now) -> Arc<InForce> {
-        self.hours.now(&self.settings(), now.wall)
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.hours.last()
+    }
+
+    /// What will hold under a configuration that is not in force yet.
+    pub fn in_force_under(&self, room: &Arc<config::Room>, now: Now) -> Arc<InForce> {
+        self.hours.under(room, now.wall)
     }
 
     /// The lanes of the configured classes, the citizens' among them.
@@ -348,7 +353,7 @@ impl LiveRoom {
             waiting.push(sender);
             news
         });
-        let view = inner.view(ticket, standing, &self.hours.last(), now);
+        let view = inner.view(ticket, standing);
         let told = inner.line.told_last(ticket.class, ticket.number);
         drop(inner);
         self.tell(Said::Heard { class: ticket.class, number: ticket.number, told });
@@ -383,10 +388,10 @@ impl LiveRoom {
     }
 
     /// Where a ticket stands, without counting as presence.
-    pub fn look(&self, ticket: &Ticket, asks: Asks, now: Now) -> View {
+    pub fn look(&self, ticket: &Ticket, asks: Asks) -> View {
         let inner = self.lock();
         let standing = inner.standing(ticket, asks);
-        inner.view(ticket, standing, &self.hours.last(), now)
+        inner.view(ticket, standing)
     }
 
     /// The same without the wait.
@@ -519,7 +524,7 @@ impl LiveRoom {
                 inner.news.remove(&Key { class: *class, number });
             }
         }
-        inner.measure();
+        inner.measure(&in_force, now.wall);
         self.lead(&mut inner, now);
         drop(inner);
         for (class, moved) in tick.moved {
@@ -656,33 +661,21 @@ impl Inner {
         });
     }
 
-    fn view(&self, ticket: &Ticket, standing: Standing, in_force: &InForce, now: Now) -> View {
+    fn view(&self, ticket: &Ticket, standing: Standing) -> View {
         let still = self.still_of(ticket.class);
         let wait = match (standing, self.line.lane(ticket.class)) {
             (Standing::Waiting { ahead, .. }, Some(lane)) if still.is_none_or(|still| still.why.has_an_end()) => {
-                self.wait(ticket.class, lane.calls_before(ticket.number, ahead), in_force, now)
+                self.moving.wait(ticket.class, lane.calls_before(ticket.number, ahead))
             }
             _ => None,
         };
         View { standing, wait, still }
     }
 
-    /// How long it takes until so many are called, closed hours included.
-    fn wait(&self, class: ClassId, calls: u64, in_force: &InForce, now: Now) -> Option<WaitRange> {
-        let lanes = hours::Lanes { own: class, active: &self.line.active() };
-        let (rate, moving) = if self.closed.contains_key(&class) {
-            let rate = in_force.next_rate(lanes, now.wall);
-            (rate, wait_estimate(&Movement { rate, ..Movement::default() }, calls))
-        } else {
-            (self.line.entries_per_second(class), self.moving.wait(class, calls))
-        };
-        in_force.spread(moving?, rate, lanes, now.wall)
-    }
-
     /// Why the lane stands still: what the operator decided goes before its hours, and those before what happens.
     fn still_of(&self, class: ClassId) -> Option<Still> {
         let held = self.still.filter(|still| still.why == Why::Standstill(Standstill::OperatorHold));
-        held.or_else(|| self.closed.get(&class).copied()).or(self.still)
+        held.or_else(|| self.closed.get(&self.line.account(class)).copied()).or(self.still)
     }
 
     /// What holds at this hour counts for the line.
@@ -706,13 +699,16 @@ impl Inner {
         }
     }
 
-    /// Notes how the lanes moved.
-    fn measure(&mut self) {
-        if self.moving.tick() == Counted::ASecond {
-            for (class, lane) in self.line.lanes() {
-                let so_far = SoFar { went_away: lane.went_away(), present: lane.waiting() };
-                self.moving.note(class, so_far, self.line.entries_per_second(class));
-            }
+    /// Notes how the lanes moved, and what they can expect.
+    fn measure(&mut self, in_force: &InForce, wall: Unix) {
+        if self.moving.tick() == Counted::ATick {
+            return;
+        }
+        let active = self.line.active();
+        for (class, lane) in self.line.lanes() {
+            let so_far = SoFar { went_away: lane.went_away(), present: lane.waiting() };
+            let outlook = in_force.outlook(class, &active, wall);
+            self.moving.note(class, so_far, self.line.entries_per_second(class), outlook);
         }
     }
 }

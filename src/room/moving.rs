@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::ClassId;
-use crate::domain::wait_estimate::{WaitRange, wait_estimate};
+use crate::domain::outlook::{Stretch, spread};
+use crate::domain::wait_estimate::{Movement, WaitRange, wait_estimate};
 
 /// Ticks in a second.
 const TICKS: u32 = 10;
@@ -21,6 +22,8 @@ struct LaneMoving {
     log: MovementLog,
     called: u64,
     went_away: u64,
+    /// What the lane can have from now on, window by window.
+    outlook: Vec<Stretch>,
 }
 
 /// Whether a second is over.
@@ -57,17 +60,37 @@ impl Moving {
         Counted::ASecond
     }
 
-    /// Notes the second of a lane in which `rate` per second could enter.
-    pub(super) fn note(&mut self, class: ClassId, so_far: SoFar, rate: f64) {
+    /// Notes the second of a lane in which `rate` per second could enter, and what comes.
+    pub(super) fn note(&mut self, class: ClassId, so_far: SoFar, rate: f64, outlook: Vec<Stretch>) {
         let lane = self.lanes.entry(class).or_default();
         let called = std::mem::take(&mut lane.called);
         let gave_up = so_far.went_away.saturating_sub(lane.went_away);
         lane.went_away = so_far.went_away;
         lane.log.note(Second { called, gave_up, present: so_far.present }, rate);
+        lane.outlook = outlook;
     }
 
-    /// How long it takes until so many are called.
+    /// How long it takes until so many are called, closed hours included.
     pub(super) fn wait(&self, class: ClassId, calls: u64) -> Option<WaitRange> {
-        wait_estimate(&self.lanes.get(&class)?.log.movement(), calls)
+        self.lanes.get(&class)?.wait(calls)
+    }
+}
+
+impl LaneMoving {
+    fn wait(&self, calls: u64) -> Option<WaitRange> {
+        let planned = self.outlook.first().map_or(0.0, |now| now.rate);
+        if planned == 0.0 {
+            let rate = self.outlook.iter().map(|stretch| stretch.rate).find(|rate| *rate > 0.0)?;
+            let moving = wait_estimate(&Movement { rate, ..Movement::default() }, calls)?;
+            return spread(moving, rate, &self.outlook);
+        }
+        let moving = wait_estimate(&self.log.movement(), calls)?;
+        if self.outlook.first().is_some_and(|now| moving.high <= now.until) {
+            return Some(moving);
+        }
+        // A full room, or a ramp, lets in less than was planned for this hour; it is taken to go on like that.
+        let rate = self.log.movement().rate;
+        let as_now = |stretch: &Stretch| Stretch { rate: stretch.rate * rate / planned, ..*stretch };
+        spread(moving, rate, &self.outlook.iter().map(as_now).collect::<Vec<_>>())
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::gate::Call;
+use super::gate::{Call, who_is_still_there};
 use super::restore::{Sharing, line_of};
 use super::{Around, Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
@@ -154,7 +154,7 @@ impl LiveRoom {
                 inner.news.remove(&Key { class, number });
             }
         }
-        inner.measure();
+        inner.measure(&self.hours.last(), now.wall);
         self.tell_gate(&mut inner);
     }
 
@@ -407,7 +407,7 @@ impl LiveRoom {
             self.store.hurry(&self.name);
             return;
         };
-        let waiting = inner.at_gate.remove(&key).unwrap_or_default();
+        let waiting = inner.at_gate.remove(&key).map(who_is_still_there).unwrap_or_default();
         inner.others.told.remove(&key);
         inner.line.entered_elsewhere(key.class, key.number);
         let seat = waiting.first().map(|first| self.take_seat(key, first, now));
@@ -523,6 +523,7 @@ fn definition(settings: &config::Room) -> u64 {
     let settings = config::Room {
         state: config::RoomState::Open,
         message: config::LocalText::default(),
+        window_messages: Vec::new(),
         page: config::RoomPage::default(),
         ..settings.clone()
     };
