@@ -288,7 +288,7 @@ async fn snapshot(
     keyring: &Arc<Keyring>,
     assets: &Arc<Assets>,
     store: &Arc<Store>,
-    metrics: &Metrics,
+    metrics: &Arc<Metrics>,
     clock: &Clock,
 ) -> Result<Snapshot, StartError> {
     let old_rooms = old.map(|old| old.rooms.as_slice()).unwrap_or_default();
@@ -519,14 +519,16 @@ impl Control {
             Err(error) => return refused("room", error.to_string()),
         };
         for room in &new.rooms {
-            room.live.reconfigure(room.settings.clone());
+            room.live.reconfigure(room.settings.clone(), self.clock.now());
         }
         self.portal.reload(&config.portal);
         self.limits.send_replace(config.server.limits.clone());
         self.admin.send_replace(Arc::new(config.admin.clone()));
-        let (rooms, citizen) = (config.rooms.clone(), ClassName::citizen());
-        let known = |name: &RoomName| rooms.iter().any(|room| room.name == *name);
-        self.metrics.retain(known, |room, class| known(room) && *class == citizen);
+        let rooms = config.rooms.clone();
+        let of = |name: &RoomName| rooms.iter().find(|room| room.name == *name);
+        let known_class =
+            |room: &RoomName, class: &ClassName| of(room).is_some_and(|room| room.classes.contains(class));
+        self.metrics.retain(|room| of(room).is_some(), known_class);
         self.previews.send_replace(Arc::new(previews(&new)));
         listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));

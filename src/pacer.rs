@@ -15,7 +15,7 @@ use crate::domain::time::{Mono, Now};
 use crate::gateway::snapshot::{RoomInForce, Snapshot};
 use crate::leaks::Leaks;
 use crate::proxy::{Health, Portal};
-use crate::room::Around;
+use crate::room::{Around, NamedLane};
 use crate::store;
 use crate::telemetry::metrics::Metrics;
 use crate::waiting_room::assets::Assets;
@@ -135,26 +135,32 @@ fn refresh(room: Arc<RoomInForce>, assets: Arc<Assets>, now: Now) {
 
 fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
     let settings = &room.settings;
-    let (still, ramp) = room.live.still();
-    let (class, name) = room.live.class();
-    let view = room.live.lane_view(class);
+    let in_force = room.live.in_force(now);
+    let (_, ramp) = room.live.still();
     RoomStatus {
         name: settings.name.clone(),
         state: settings.state,
-        message: settings.message.first().map(str::to_owned),
-        admission_rate: settings.admission_rate.per_second() * f64::from(ramp) / f64::from(WHOLE),
+        message: settings.message_in(&in_force).first().map(str::to_owned),
+        admission_rate: in_force.rate().per_second() * f64::from(ramp) / f64::from(WHOLE),
         active_sessions: room.live.seats.count(),
-        max_active_sessions: settings.max_active_sessions,
-        lanes: vec![LaneStatus {
-            class: name,
-            tickets: view.tickets,
-            now_serving: view.now_serving,
-            waiting: view.waiting,
-            called: view.called,
-            at_gate: view.at_gate,
-            standstill: still
-                .map(|still| StatusStandstill { reason: still.why.into(), seconds: now.mono.since(still.since_mono) }),
-        }],
+        max_active_sessions: in_force.max_active_sessions,
+        lanes: room.live.lanes().iter().map(|lane| lane_status(room, lane, now)).collect(),
+    }
+}
+
+fn lane_status(room: &RoomInForce, lane: &NamedLane, now: Now) -> LaneStatus {
+    let view = room.live.lane_view(lane.class);
+    LaneStatus {
+        class: lane.name.clone(),
+        tickets: view.tickets,
+        now_serving: view.now_serving,
+        waiting: view.waiting,
+        called: view.called,
+        at_gate: view.at_gate,
+        standstill: room
+            .live
+            .told_to_lane(lane.class, now)
+            .map(|still| StatusStandstill { reason: still.why.into(), seconds: now.mono.since(still.since_mono) }),
     }
 }
 

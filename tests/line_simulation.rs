@@ -11,9 +11,11 @@ use anticamera::domain::budget::WHOLE;
 use anticamera::domain::line::{Arrival, Asks, Conditions, Knock, Line, Near, Standing, Standstill, Terms};
 use anticamera::domain::names::ClassId;
 use anticamera::domain::rate::Rate;
+use anticamera::domain::shares::{Borrow, Shares};
 use anticamera::domain::time::{Mono, Now, Unix};
 
 const CLASS: ClassId = ClassId(7);
+const OFFICE: ClassId = ClassId(9);
 const SECOND: u64 = 1_000_000_000;
 const TICK: u64 = SECOND / 10;
 
@@ -81,6 +83,8 @@ enum Is {
 }
 
 struct Visitor {
+    class: ClassId,
+    crowd: Crowd,
     number: u64,
     is: Is,
     stayed: bool,
@@ -92,6 +96,7 @@ struct Visitor {
 
 struct Figures {
     entries: Vec<u64>,
+    entries_of: HashMap<ClassId, Vec<u64>>,
     first_call: u64,
     /// When for the first time nobody was left to call.
     emptied: u64,
@@ -106,52 +111,53 @@ struct Day {
     at: u64,
     events: BinaryHeap<Reverse<(u64, Event)>>,
     visitors: Vec<Visitor>,
-    by_number: HashMap<u64, usize>,
-    stayers: BTreeSet<u64>,
-    crowd: Crowd,
+    by_number: HashMap<(ClassId, u64), usize>,
+    stayers: BTreeSet<(ClassId, u64)>,
     random: Random,
     figures: Figures,
     cut: Option<(u64, u64)>,
+    /// When the hours of those begin who wait for them; pages are told so and ask then, by their place.
+    opens: Option<u64>,
 }
 
 impl Day {
     fn new(rate: &str, crowd: Crowd) -> Day {
+        Day::of_lanes(rate, &[(CLASS, crowd)])
+    }
+
+    fn of_lanes(rate: &str, crowds: &[(ClassId, Crowd)]) -> Day {
         let rate: Rate = rate.parse().expect("a rate");
-        let terms = terms(rate);
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         let mut events = BinaryHeap::new();
-        for visitor in 0..crowd.visitors {
-            let at = (random.next() * crowd.arrive_within as f64 * 1e9) as u64;
-            events.push(Reverse((at, Event::Join(visitor))));
+        let mut visitors = Vec::new();
+        for (class, crowd) in crowds {
+            for _ in 0..crowd.visitors {
+                let at = (random.next() * crowd.arrive_within as f64 * 1e9) as u64;
+                events.push(Reverse((at, Event::Join(visitors.len()))));
+                visitors.push(Visitor {
+                    class: *class,
+                    crowd: *crowd,
+                    number: 0,
+                    is: Is::Away,
+                    stayed: true,
+                    held: false,
+                    shown: u64::MAX,
+                    poll: 0,
+                    came_to_gate: 0,
+                });
+            }
         }
-        let visitor = || Visitor {
-            number: 0,
-            is: Is::Away,
-            stayed: true,
-            held: false,
-            shown: u64::MAX,
-            poll: 0,
-            came_to_gate: 0,
-        };
         Day {
-            line: Line::new(terms, Mono(0)),
+            line: Line::new(terms(rate), Mono(0)),
             at: 0,
             events,
-            visitors: (0..crowd.visitors).map(|_| visitor()).collect(),
+            visitors,
             by_number: HashMap::new(),
             stayers: BTreeSet::new(),
-            crowd,
             random,
-            figures: Figures {
-                entries: Vec::new(),
-                first_call: 0,
-                emptied: 0,
-                overtaken: 0,
-                grew: 0,
-                called_twice: 0,
-                at_gate: Vec::new(),
-            },
+            figures: empty(),
             cut: None,
+            opens: None,
         }
     }
 
@@ -179,8 +185,8 @@ impl Day {
             }
             self.at = tick;
             let moved = self.line.tick(self.now(), conditions(self.at)).moved;
-            for number in moved.into_iter().flat_map(|(_, moved)| moved.called) {
-                self.called(number);
+            for (class, moved) in moved {
+                moved.called.into_iter().for_each(|number| self.called(class, number));
             }
             self.let_in();
             self.note_when_emptied();
@@ -189,9 +195,9 @@ impl Day {
     }
 
     fn note_when_emptied(&mut self) {
-        let all_arrived = self.at > self.crowd.arrive_within * SECOND;
-        let nobody_waits = self.line.lane(CLASS).is_some_and(|lane| lane.waiting() == 0);
-        if all_arrived && nobody_waits && self.figures.emptied == 0 {
+        let all_arrived = self.visitors.iter().all(|visitor| self.at > visitor.crowd.arrive_within * SECOND);
+        let nobody_waits = all_arrived && self.line.lanes().all(|(_, lane)| lane.waiting() == 0);
+        if nobody_waits && self.figures.emptied == 0 {
             self.figures.emptied = self.at;
         }
     }
@@ -203,7 +209,7 @@ impl Day {
             Event::Leave(v) => {
                 if self.visitors[v].is == Is::InLine {
                     self.go_away(v);
-                    if self.random.next() < self.crowd.come_back {
+                    if self.random.next() < self.visitors[v].crowd.come_back {
                         let away = 200.0 + self.random.exponential(60.0);
                         self.after(away, Event::ComeBack(v));
                     }
@@ -218,7 +224,7 @@ impl Day {
             Event::Enter(v) => self.enter(v),
             Event::GateWaitOver(v) => {
                 if self.visitors[v].is == Is::AtGate {
-                    self.line.depart(CLASS, self.visitors[v].number, 0, Mono(self.at));
+                    self.line.depart(self.visitors[v].class, self.visitors[v].number, 0, Mono(self.at));
                     self.visitors[v].is = Is::Called;
                     self.after(2.0, Event::Enter(v));
                 }
@@ -231,17 +237,18 @@ impl Day {
         visitor.is = Is::Away;
         visitor.stayed = false;
         visitor.held = false;
-        self.stayers.remove(&visitor.number);
+        self.stayers.remove(&(visitor.class, visitor.number));
     }
 
     fn join(&mut self, v: usize) {
-        let number = self.by_number.len() as u64 + 1;
-        self.by_number.insert(number, v);
-        self.stayers.insert(number);
+        let class = self.visitors[v].class;
+        let number = self.line.lane(class).map_or(0, |lane| lane.issued()) + 1;
+        self.by_number.insert((class, number), v);
+        self.stayers.insert((class, number));
         self.visitors[v].number = number;
         self.visitors[v].is = Is::InLine;
-        self.line.join(CLASS, number, Asks::Scripted, self.now());
-        if self.random.next() < self.crowd.leave {
+        self.line.join(class, number, Asks::Scripted, self.now());
+        if self.random.next() < self.visitors[v].crowd.leave {
             let patience = self.random.next() * 300.0;
             self.after(patience, Event::Leave(v));
         }
@@ -261,8 +268,8 @@ impl Day {
         if self.is_cut() {
             return self.poll_after(v, 5.0);
         }
-        let number = self.visitors[v].number;
-        let (standing, _) = self.line.poll(CLASS, number, Asks::Scripted, self.now());
+        let Visitor { class, number, .. } = self.visitors[v];
+        let (standing, _) = self.line.poll(class, number, Asks::Scripted, self.now());
         self.visitors[v].held = false;
         match standing {
             Standing::Waiting { ahead, told, near } => {
@@ -271,7 +278,9 @@ impl Day {
                 self.visitors[v].shown = shown;
                 self.visitors[v].held = near == Near::Hold;
                 let wait = if near == Near::Hold { 19.0 } else { told.interval().as_secs_f64() };
-                self.poll_after(v, wait);
+                let opens = self.opens.filter(|opens| *opens > self.at && !self.line.is_in_its_hours(class));
+                let after = |opens: u64| (opens - self.at) as f64 / 1e9 + ahead as f64 / 50.0 / 4.0;
+                self.poll_after(v, opens.map_or(wait, |opens| wait.min(after(opens))));
             }
             Standing::YourTurn { .. } => self.learns(v),
             other => panic!("ticket {number} is {other:?}"),
@@ -284,13 +293,14 @@ impl Day {
         self.events.push(Reverse((at, Event::Poll(v))));
     }
 
-    fn called(&mut self, number: u64) {
+    fn called(&mut self, class: ClassId, number: u64) {
         if self.figures.first_call == 0 {
             self.figures.first_call = self.at;
         }
-        self.figures.overtaken += usize::from(self.stayers.first().is_some_and(|lowest| *lowest < number));
-        self.stayers.remove(&number);
-        let v = self.by_number[&number];
+        let before = self.stayers.range((class, 0)..(class, number)).next();
+        self.figures.overtaken += usize::from(before.is_some());
+        self.stayers.remove(&(class, number));
+        let v = self.by_number[&(class, number)];
         self.figures.called_twice += usize::from(self.visitors[v].is == Is::Inside);
         if self.visitors[v].held && !self.is_cut() {
             self.learns(v);
@@ -304,7 +314,7 @@ impl Day {
         self.visitors[v].is = Is::Called;
         self.visitors[v].held = false;
         let dice = self.random.next();
-        let Crowd { at_once, soon, late, .. } = self.crowd;
+        let Crowd { at_once, soon, late, .. } = self.visitors[v].crowd;
         let delay = if dice < at_once {
             0.2
         } else if dice < at_once + soon {
@@ -321,12 +331,12 @@ impl Day {
         if self.visitors[v].is != Is::Called {
             return;
         }
-        let number = self.visitors[v].number;
-        let knock = self.line.knock(CLASS, number);
-        match self.line.arrive(CLASS, number, Mono(self.at)) {
+        let Visitor { class, number, .. } = self.visitors[v];
+        let knock = self.line.knock(class, number);
+        match self.line.arrive(class, number, Mono(self.at)) {
             Arrival::AtGate if knock == Knock::Later => {
                 // The place is taken; the page polls until it is time to knock.
-                self.line.depart(CLASS, number, 0, Mono(self.at));
+                self.line.depart(class, number, 0, Mono(self.at));
                 self.after(1.0, Event::Enter(v));
             }
             Arrival::AtGate => {
@@ -343,16 +353,24 @@ impl Day {
 
     fn let_in(&mut self) {
         while let Some(entry) = self.line.enter_next(Mono(self.at)) {
-            let v = self.by_number[&entry.number];
+            let v = self.by_number[&(entry.class, entry.number)];
             assert_eq!(self.visitors[v].is, Is::AtGate, "nobody enters twice or from outside the gate");
             self.visitors[v].is = Is::Inside;
             self.figures.entries.push(self.at);
+            self.figures.entries_of.entry(entry.class).or_default().push(self.at);
             self.figures.at_gate.push(self.at - self.visitors[v].came_to_gate);
         }
     }
 }
 
 impl Figures {
+    /// Entries of a class from one second to another.
+    fn of(&self, class: ClassId, seconds: std::ops::Range<u64>) -> i64 {
+        let nanos = seconds.start * SECOND..seconds.end * SECOND;
+        let entries = self.entries_of.get(&class).into_iter().flatten();
+        i64::try_from(entries.filter(|at| nanos.contains(at)).count()).expect("small")
+    }
+
     fn per_stretch(&self, from: u64, to: u64, stretch: u64) -> Vec<usize> {
         (0..(to.saturating_sub(from)) / stretch)
             .map(|n| {
@@ -482,6 +500,7 @@ fn a_changed_rate_takes_effect_at_once() {
 fn empty() -> Figures {
     Figures {
         entries: Vec::new(),
+        entries_of: HashMap::new(),
         first_call: 0,
         emptied: 0,
         overtaken: 0,
@@ -546,4 +565,69 @@ fn a_hoarder_who_wakes_a_thousand_ghosts_gets_a_quarter_of_the_calls() {
     println!("{entries} entries in 40 s at 20/s beside a thousand returns; {fresh} fresh calls");
     assert!((590..=620).contains(&fresh));
     assert!((795..=805).contains(&entries));
+}
+
+fn shares(citizens: u32, offices: u32, borrow: Borrow) -> Shares {
+    Shares::new(vec![(CLASS, citizens), (OFFICE, offices)], CLASS, borrow, Vec::new())
+}
+
+/// Whether so many of a minute's entries are within one per cent or two visitors of what is due.
+fn is_due(entries: i64, due: i64) -> bool {
+    (entries - due).abs() <= (due / 100).max(2)
+}
+
+#[test]
+fn two_full_lanes_enter_by_their_shares() {
+    for (citizens, offices, borrow) in
+        [(25, 75, Borrow::Yes), (90, 10, Borrow::Yes), (50, 50, Borrow::Yes), (90, 10, Borrow::No)]
+    {
+        let mut day = Day::of_lanes("50/s", &[(CLASS, TYPICAL), (OFFICE, TYPICAL)]);
+        day.line.set_shares(&shares(citizens, offices, borrow));
+        day.run(320 * SECOND, fine);
+        let minutes: Vec<(i64, i64)> = (0..=24)
+            .map(|n| 15 + 10 * n..75 + 10 * n)
+            .map(|minute| (day.figures.of(CLASS, minute.clone()), day.figures.of(OFFICE, minute)))
+            .collect();
+        println!("{citizens}/{offices}, {borrow:?}: {minutes:?} entries per minute of each");
+        day.figures.hold_the_promises(50.0);
+        let due = i64::from(citizens) * 30;
+        assert!(
+            minutes.iter().skip(4).all(|(citizens, offices)| is_due(*citizens, due) && is_due(*offices, 3000 - due))
+        );
+    }
+}
+
+#[test]
+fn an_idle_share_is_lent_and_comes_back_within_two_seconds() {
+    let offices = Crowd { visitors: 3000, arrive_within: 1, ..ALL_ENTER };
+    let mut day = Day::of_lanes("50/s", &[(CLASS, ALL_ENTER), (OFFICE, offices)]);
+    let late: Vec<Reverse<(u64, Event)>> = day.events.drain().collect();
+    for Reverse((at, event)) in late {
+        let Event::Join(v) = event else { continue };
+        let later = if day.visitors[v].class == OFFICE { 150 * SECOND } else { 0 };
+        day.events.push(Reverse((at + later, event)));
+    }
+    day.line.set_shares(&shares(50, 50, Borrow::Yes));
+    day.run(230 * SECOND, fine);
+    day.figures.hold_the_promises(50.0);
+    let alone = day.figures.of(CLASS, 80..140);
+    let (back, both) = (day.figures.of(OFFICE, 154..164), day.figures.of(OFFICE, 160..220));
+    println!("alone {alone} a minute; after the return {back} in 10 s, {both} a minute");
+    assert!(is_due(alone, 3000) && back >= 250 && is_due(both, 1500));
+}
+
+#[test]
+fn a_lane_whose_hours_end_keeps_its_order_and_its_turns() {
+    let mut day = Day::of_lanes("50/s", &[(CLASS, TYPICAL), (OFFICE, TYPICAL)]);
+    for (until, of_citizens, of_offices) in [(100, 50, 50), (200, 0, 100), (420, 100, 0)] {
+        day.line.set_shares(&shares(of_citizens, of_offices, Borrow::Yes));
+        day.opens = Some(until * SECOND);
+        day.run(until * SECOND, fine);
+    }
+    day.figures.hold_the_promises(50.0);
+    assert_eq!(day.figures.of(CLASS, 101..200), 0, "nobody enters outside their hours");
+    assert_eq!(day.figures.of(OFFICE, 201..420), 0, "nobody enters outside their hours");
+    let (offices, citizens) = (day.figures.of(OFFICE, 105..165), day.figures.of(CLASS, 205..265));
+    println!("in their hours: {offices} offices and {citizens} citizens a minute");
+    assert!(is_due(offices, 3000) && is_due(citizens, 3000));
 }

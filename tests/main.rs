@@ -7,6 +7,7 @@ mod admission;
 mod caches;
 mod cluster;
 mod crash;
+mod hours;
 mod journeys;
 mod leaks;
 mod line_properties;

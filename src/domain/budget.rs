@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::rate::Rate;
+use super::shares::Earned;
 use super::time::Mono;
 
 /// How often the pacer works.
@@ -44,11 +45,14 @@ impl Budget {
     /// Fills the bucket with the time since the last call, at `permille` thousandths of the rate; at 0 it stands still.
     ///
     /// A process that was stopped makes up for nothing: the bucket never holds more than [`Budget::burst`].
-    pub fn fill(&mut self, now: Mono, permille: u32) {
+    ///
+    /// Returns what the rate gave in that time.
+    pub fn fill(&mut self, now: Mono, permille: u32) -> Earned {
         let elapsed = now.since(self.filled_until).as_nanos();
         self.filled_until = self.filled_until.max(now);
-        self.level += elapsed * u128::from(self.rate.count()) * u128::from(permille.min(WHOLE));
-        self.level = self.level.min(self.capacity());
+        let per_nano = u128::from(self.rate.count()) * u128::from(permille.min(WHOLE));
+        self.level = (self.level + elapsed * per_nano).min(self.capacity());
+        Earned { units: elapsed * per_nano, two_seconds: 2_000_000_000 * per_nano, burst: self.capacity() }
     }
 
     /// Takes one admission out, if there is one.
@@ -101,7 +105,8 @@ impl Budget {
         u64::try_from(self.capacity() / self.one()).unwrap_or(u64::MAX)
     }
 
-    fn one(&self) -> u128 {
+    /// An admission, in the unit in which credits are counted.
+    pub fn one(&self) -> u128 {
         u128::from(self.rate.per().nanos()) * u128::from(WHOLE)
     }
 

@@ -115,7 +115,13 @@ impl Gate {
 
     /// The lowest ticket with a request open: the next to enter. One without does not block.
     pub fn next(&self) -> Option<Number> {
-        self.standing.iter().find(|(_, standing)| standing.can_enter()).map(|(number, _)| *number)
+        self.next_since().map(|(number, _)| number)
+    }
+
+    /// The next to enter, and since when that ticket stands here.
+    pub fn next_since(&self) -> Option<(Number, Mono)> {
+        let next = self.standing.iter().find(|(_, standing)| standing.can_enter());
+        next.map(|(number, standing)| (*number, standing.since))
     }
 
     /// Everybody at the gate in ticket order, each with the number of requests open.

@@ -54,6 +54,10 @@ pub struct Lane {
     pub(super) gate: Gate,
     /// How many to call.
     pub(super) calling: CallingLoop,
+    /// How long turns have been running out: it stands still while nobody of the lane can enter.
+    claim_clock: Duration,
+    /// Whether the calls have begun since somebody waits.
+    began: bool,
     claims: BTreeMap<Number, Claim>,
     claims_by_end: BTreeSet<(Duration, Number)>,
     now_serving: Number,
@@ -158,6 +162,33 @@ impl Lane {
         self.claims.len()
     }
 
+    /// Whether nobody is there, holds a turn or stands at the gate.
+    pub fn is_empty(&self) -> bool {
+        self.waiting() == 0 && self.claims.is_empty() && self.gate.is_empty()
+    }
+
+    /// The gate is filled at once when a line begins, or its hours do.
+    pub(super) fn prime_when_the_line_begins(&mut self, rate: f64) {
+        if self.waiting() > 0 && !self.began {
+            self.calling.prime(rate);
+        }
+    }
+
+    /// Notes at the end of a tick whether there is a line.
+    pub(super) fn note_whether_it_began(&mut self) {
+        self.began = self.waiting() > 0 || self.claims() > 0;
+    }
+
+    /// What comes is the beginning of a line: the lane's hours are over, or another node called so far.
+    pub(super) fn begins_anew(&mut self) {
+        self.began = false;
+    }
+
+    /// Turns run out for so long.
+    pub(super) fn advance_claim_clock(&mut self, elapsed: Duration) {
+        self.claim_clock += elapsed;
+    }
+
     /// Looks through the next part of the line for visitors who stayed silent, and forgets who is done with.
     pub(super) fn refresh_part(&mut self, parts: usize, clock: PresenceTime, forget_before: u32) {
         let (now_serving, passed_over) = (self.now_serving, &mut self.passed_over);
@@ -169,7 +200,7 @@ impl Lane {
     }
 
     /// Calls up to what is due, in order.
-    pub(super) fn call(&mut self, clock: PresenceTime, now: Mono, claim_ends: Duration, moved: &mut Moved) {
+    pub(super) fn call(&mut self, clock: PresenceTime, now: Mono, claim_window: Duration, moved: &mut Moved) {
         let mut patience = Patience::of_a_tick();
         let mut in_doubt = IN_DOUBT_PER_TICK;
         loop {
@@ -181,7 +212,7 @@ impl Lane {
             };
             while let Some(number) = self.in_doubt_below(limit).filter(|_| in_doubt > 0) {
                 in_doubt -= 1;
-                self.give_turn(number, Some(now), claim_ends);
+                self.give_turn(number, Some(now), claim_window);
                 moved.called.push(number);
             }
             let Lowest::Ticket(next) = next else {
@@ -192,7 +223,7 @@ impl Lane {
                 break;
             }
             self.count_against_returns(next);
-            self.give_turn(next, Some(now), claim_ends);
+            self.give_turn(next, Some(now), claim_window);
             moved.called.push(next);
         }
         self.returns = self.tickets.present_before(self.now_serving + 1);
@@ -250,21 +281,28 @@ impl Lane {
         self.tickets.lowest_in_doubt().filter(|number| *number < limit)
     }
 
-    /// Gives the ticket a turn.
-    pub(super) fn give_turn(&mut self, number: Number, called_at: Option<Mono>, claim_ends: Duration) {
+    /// Gives the ticket a turn that is kept so long.
+    pub(super) fn give_turn(&mut self, number: Number, called_at: Option<Mono>, claim_window: Duration) {
+        let ends = self.claim_clock + claim_window;
         self.tickets.set(number, State::Called);
         self.now_serving = self.now_serving.max(number);
-        self.claims.insert(number, Claim { ends: claim_ends, called_at, extended: 0 });
-        self.claims_by_end.insert((claim_ends, number));
+        self.claims.insert(number, Claim { ends, called_at, extended: 0 });
+        self.claims_by_end.insert((ends, number));
     }
 
-    /// When the ticket's turn ends, on the claim clock.
-    pub(super) fn claim_ends(&self, number: Number) -> Option<Duration> {
-        self.claims.get(&number).map(|claim| claim.ends)
+    /// Whether the ticket holds a turn that it was called to.
+    pub(super) fn has_turn(&self, number: Number) -> bool {
+        self.claims.contains_key(&number)
+    }
+
+    /// How much is left of the ticket's turn.
+    pub(super) fn claim_left(&self, number: Number) -> Option<Duration> {
+        self.claims.get(&number).map(|claim| claim.ends.saturating_sub(self.claim_clock))
     }
 
     /// Gives the turn its whole window again, ten times at most.
-    pub(super) fn extend_claim(&mut self, number: Number, ends: Duration) -> Extended {
+    pub(super) fn extend_claim(&mut self, number: Number, claim_window: Duration) -> Extended {
+        let ends = self.claim_clock + claim_window;
         let Some(claim) = self.claims.get_mut(&number) else { return Extended::NoTurn };
         if claim.extended >= EXTENSIONS {
             return Extended::TooOften;
@@ -277,7 +315,8 @@ impl Lane {
     }
 
     /// Ends the turns whose time is over, except of those who stand at the gate.
-    pub(super) fn lapse_claims(&mut self, claim_clock: Duration, moved: &mut Moved) {
+    pub(super) fn lapse_claims(&mut self, moved: &mut Moved) {
+        let claim_clock = self.claim_clock;
         while let Some((ends, number)) = self.claims_by_end.first().copied() {
             if ends > claim_clock {
                 break;

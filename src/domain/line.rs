@@ -3,6 +3,7 @@
 //! The shell keeps it under a lock, tells it of requests as they come and ticks it ten times a second. Nothing here
 //! reads a clock, draws a random number or touches a socket.
 
+use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::lane::{Extended, Lane, Moved};
 use super::names::ClassId;
 use super::presence::PresenceClock;
 use super::rate::Rate;
+use super::shares::{Credits, Shares};
 use super::tickets::{Number, State, Told};
 use super::time::{Mono, Now};
 
@@ -164,11 +166,11 @@ pub struct Line {
     pub(super) presence: PresenceClock,
     pub(super) conditions: Conditions,
     pub(super) lanes: Vec<(ClassId, Lane)>,
-    pub(super) claim_clock: Duration,
+    shares: Shares,
+    credits: Credits,
     pub(super) last_tick: Mono,
     pub(super) polls: u32,
     seats_freed_per_second: f64,
-    pub(super) began: bool,
     /// Calls per entry as the node learnt that calls.
     pub(super) learnt_elsewhere: f64,
 }
@@ -182,11 +184,11 @@ impl Line {
             presence: PresenceClock::fresh(),
             conditions: Conditions::FINE,
             lanes: Vec::new(),
-            claim_clock: Duration::ZERO,
+            shares: Shares::default(),
+            credits: Credits::default(),
             last_tick: now,
             polls: 0,
             seats_freed_per_second: 0.0,
-            began: false,
             learnt_elsewhere: 1.0,
         }
     }
@@ -199,11 +201,11 @@ impl Line {
     /// Restores one ticket.
     pub fn restore(&mut self, class: ClassId, number: Number, state: State, asks: Asks, now: Now) {
         let told = if asks == Asks::ByHand { Told::Plain } else { Told::Sixty };
-        let (clock, ends) = (self.presence.now(), self.claim_clock + self.terms.claim_window);
+        let (clock, window) = (self.presence.now(), self.terms.claim_window);
         let lane = self.lane_mut(class);
         lane.restore(number, state, told, clock, now.unix.seconds());
         if state == State::Called {
-            lane.give_turn(number, None, ends);
+            lane.give_turn(number, None, window);
         }
     }
 
@@ -220,8 +222,33 @@ impl Line {
 
     /// Takes over changed terms.
     pub fn set_terms(&mut self, terms: Terms) {
+        if terms.rate != self.terms.rate {
+            self.credits.forget();
+        }
         self.budget.set_rate(terms.rate);
         self.terms = terms;
+    }
+
+    /// From now on the lanes share the admissions like this.
+    pub fn set_shares(&mut self, shares: &Shares) {
+        if self.shares != *shares {
+            self.shares.clone_from(shares);
+        }
+    }
+
+    /// Lanes whose hours it is not.
+    pub fn closed(&self) -> impl Iterator<Item = ClassId> {
+        self.shares.closed()
+    }
+
+    /// Whether it is the hour of the lane.
+    pub fn is_in_its_hours(&self, class: ClassId) -> bool {
+        self.shares.has_share(class)
+    }
+
+    /// The lanes that somebody stands in, holds a turn of, or stands at the gate of.
+    pub fn active(&self) -> Vec<ClassId> {
+        self.lanes.iter().filter(|(_, lane)| !lane.is_empty()).map(|(class, _)| *class).collect()
     }
 
     /// Notes a number just drawn; the visitor is present.
@@ -277,12 +304,13 @@ impl Line {
             State::Waiting | State::Absent | State::InDoubt => {
                 let ahead = lane.tickets.present_before(number);
                 let calls = lane.calls_before(number, ahead);
-                Standing::Waiting { ahead, told: self.told(calls, asks), near: self.near(calls, asks) }
+                let pace = self.pace(class);
+                Standing::Waiting { ahead, told: told(calls, pace, asks), near: self.near(class, calls, pace, asks) }
             }
             State::Called => Standing::YourTurn {
                 ahead_at_gate: lane.gate.holds(number).then(|| lane.gate.ahead(number)),
                 knock: self.knock(class, number),
-                left: lane.claim_ends(number).unwrap_or_default().saturating_sub(self.claim_clock),
+                left: lane.claim_left(number).unwrap_or_default(),
             },
             State::Entered => Standing::Entered,
             State::Left => Standing::Left,
@@ -293,20 +321,24 @@ impl Line {
     /// Whether a request of this called ticket would be held at the gate.
     pub fn knock(&self, class: ClassId, number: Number) -> Knock {
         let ahead = self.lane(class).map_or(0, |lane| lane.gate.ahead(number));
-        if self.enters_within_gate_wait(ahead + 1) { Knock::Now } else { Knock::Later }
+        if self.enters_within_gate_wait(class, ahead + 1) { Knock::Now } else { Knock::Later }
     }
 
-    /// Whether so many can enter while a request is held.
-    fn enters_within_gate_wait(&self, count: u64) -> bool {
+    /// Whether so many of the lane can enter while a request is held.
+    fn enters_within_gate_wait(&self, class: ClassId, count: u64) -> bool {
+        let part = self.part(class);
+        if part <= 0.0 {
+            return false;
+        }
         match self.standstill() {
             Some(Standstill::RoomFull) => {
-                count as f64 <= self.entries_per_second() * self.terms.gate_wait.as_secs_f64()
+                count as f64 <= self.entries_per_second(class) * self.terms.gate_wait.as_secs_f64()
             }
             Some(_) => false,
             // What is not there at once is handed out at the next tick.
             None => self
                 .budget
-                .time_until(count, self.conditions.ramp)
+                .time_until((count as f64 / part).ceil() as u64, self.conditions.ramp)
                 .is_some_and(|wait| wait.is_zero() || wait + TICK <= self.terms.gate_wait),
         }
     }
@@ -315,29 +347,28 @@ impl Line {
     pub fn time_to_knock(&self, class: ClassId) -> Vec<Number> {
         let Some(lane) = self.lane(class) else { return Vec::new() };
         let near = lane.gate.in_order().enumerate();
-        near.take_while(|(place, _)| self.enters_within_gate_wait(*place as u64 + 1))
+        near.take_while(|(place, _)| self.enters_within_gate_wait(class, *place as u64 + 1))
             .filter(|(_, (_, open))| *open == 0)
             .map(|(_, (number, _))| number)
             .collect()
     }
 
-    /// When to ask again: four times on the way to the front, at most every 2 s and at least every 60 s.
-    fn told(&self, calls: u64, asks: Asks) -> Told {
-        match asks {
-            Asks::ByHand => Told::Plain,
-            Asks::Scripted => Told::at_most(Duration::from_secs_f64(calls as f64 / self.pace() / 4.0)),
-        }
+    fn near(&self, class: ClassId, calls: u64, pace: f64, asks: Asks) -> Near {
+        let stretch = ((pace * 5.0) as u64).clamp(16, 4096);
+        let holds = asks == Asks::Scripted && calls < stretch && self.is_in_its_hours(class);
+        if holds { Near::Hold } else { Near::AnswerNow }
     }
 
-    fn near(&self, calls: u64, asks: Asks) -> Near {
-        let stretch = ((self.pace() * 5.0) as u64).clamp(16, 4096);
-        if asks == Asks::Scripted && calls < stretch { Near::Hold } else { Near::AnswerNow }
-    }
-
-    /// How many present visitors are called per second while the line moves.
-    pub fn pace(&self) -> f64 {
+    /// How many present visitors of the lane are called per second while it moves.
+    pub fn pace(&self, class: ClassId) -> f64 {
+        let learnt = self.lane(class).map_or(1.0, |lane| lane.calling.learnt_calls_per_entry());
         let (_, rate) = self.entry_rate();
-        (rate * self.learnt_calls_per_entry().max(self.learnt_elsewhere)).max(0.001)
+        (rate * self.part(class) * learnt.max(self.learnt_elsewhere)).max(0.001)
+    }
+
+    /// The lane's part of the entries, while those who are there want theirs.
+    fn part(&self, class: ClassId) -> f64 {
+        self.shares.part(class, &self.active())
     }
 
     /// Calls per entry as learnt in the lane with the most, at least one.
@@ -345,10 +376,11 @@ impl Line {
         self.lanes.iter().map(|(_, lane)| lane.calling.learnt_calls_per_entry()).fold(1.0, f64::max)
     }
 
-    /// What can enter per second just now; zero during a standstill other than a full room.
-    pub fn entries_per_second(&self) -> f64 {
+    /// What of the lane can enter per second just now; zero outside its hours and during a standstill other than a full
+    /// room.
+    pub fn entries_per_second(&self, class: ClassId) -> f64 {
         match (self.entry_rate(), self.standstill()) {
-            ((_, rate), None | Some(Standstill::RoomFull)) => rate,
+            ((_, rate), None | Some(Standstill::RoomFull)) => rate * self.part(class),
             _ => 0.0,
         }
     }
@@ -402,29 +434,32 @@ impl Line {
         let mut tick = Tick::default();
         let clock = self.presence.now();
         let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
-        let claim_ends = self.claim_clock + self.terms.claim_window;
+        let (active, stands, window) = (self.active(), self.conditions.standstill.is_some(), self.terms.claim_window);
         for (class, lane) in &mut self.lanes {
             let mut moved = Moved::default();
             lane.refresh_part(REFRESH_TICKS, clock, forget_before);
             for number in lane.gate.lapse(now.mono) {
-                if lane.claim_ends(number).is_none() {
+                if !lane.has_turn(number) {
                     lane.left(number);
                     tick.gone.push((*class, number));
                 }
             }
-            lane.lapse_claims(self.claim_clock, &mut moved);
-            if self.conditions.standstill.is_none() {
-                if lane.waiting() > 0 && !self.began {
-                    lane.calling.prime(rate);
-                }
+            lane.lapse_claims(&mut moved);
+            let (rate, in_hours) = (rate * self.shares.part(*class, &active), self.shares.has_share(*class));
+            if !stands && in_hours {
+                lane.prime_when_the_line_begins(rate);
                 lane.calling.advance(elapsed, lane.gate.len(), rate, can_enter);
-                lane.call(clock, now.mono, claim_ends, &mut moved);
+                lane.call(clock, now.mono, window, &mut moved);
             }
             lane.catch_up();
             lane.report(&mut moved);
+            if in_hours {
+                lane.note_whether_it_began();
+            } else {
+                lane.begins_anew();
+            }
             tick.moved.push((*class, moved));
         }
-        self.began = self.lanes.iter().any(|(_, lane)| lane.waiting() > 0 || lane.claims() > 0);
         tick
     }
 
@@ -434,16 +469,29 @@ impl Line {
         let freed = f64::from(conditions.seats_freed) / elapsed.as_secs_f64().max(0.001);
         self.seats_freed_per_second += (freed - self.seats_freed_per_second) * share;
         match conditions.standstill {
-            Some(_) => self.budget.drain(now),
-            None => self.budget.fill(now, conditions.ramp),
+            Some(_) => {
+                self.budget.drain(now);
+                self.credits.forget();
+            }
+            None => self.fill(now),
         }
+    }
+
+    fn fill(&mut self, now: Mono) {
+        let earned = self.budget.fill(now, self.conditions.ramp);
+        self.credits.earn(&self.shares, &self.active(), earned);
     }
 
     pub(super) fn advance_clocks(&mut self, elapsed: Duration) {
         let expected = self.lanes.iter().map(|(_, lane)| lane.tickets.expected_polls()).sum();
         self.presence.tick(elapsed, std::mem::take(&mut self.polls), expected);
-        if self.standstill().is_none() {
-            self.claim_clock += elapsed.min(10 * TICK);
+        if self.standstill().is_some() {
+            return;
+        }
+        for (class, lane) in &mut self.lanes {
+            if self.shares.has_share(*class) {
+                lane.advance_claim_clock(elapsed.min(10 * TICK));
+            }
         }
     }
 
@@ -462,13 +510,11 @@ impl Line {
 
     /// Whether a newcomer may go straight through: nobody waits, and few newcomers stand at the gate.
     pub fn straight_through(&self, class: ClassId) -> StraightThrough {
-        let few = self.terms.rate.per_second() * 0.5;
-        let Some(lane) = self.lane(class) else {
-            return if self.enters_within_gate_wait(1) { self.unless_standing_still() } else { StraightThrough::No };
-        };
-        let newcomers = lane.gate.straight() as f64;
-        if lane.waiting() > 0 || newcomers >= few.max(1.0) || !self.enters_within_gate_wait(lane.gate.len() as u64 + 1)
-        {
+        let (waiting, newcomers, at_gate) =
+            self.lane(class).map_or((0, 0, 0), |lane| (lane.waiting(), lane.gate.straight(), lane.gate.len()));
+        let few = self.terms.rate.per_second() * self.part(class) * 0.5;
+        let is_crowded = waiting > 0 || newcomers > 0 && newcomers as f64 >= few.max(1.0);
+        if is_crowded || !self.enters_within_gate_wait(class, at_gate as u64 + 1) {
             return StraightThrough::No;
         }
         self.unless_standing_still()
@@ -490,7 +536,7 @@ impl Line {
     /// A newcomer's request ended without entering; the number is given up.
     pub fn give_up_straight(&mut self, class: ClassId, number: Number) {
         let lane = self.lane_mut(class);
-        if lane.claim_ends(number).is_none() {
+        if !lane.has_turn(number) {
             lane.left(number);
         }
     }
@@ -504,28 +550,36 @@ impl Line {
     /// Lets the lowest ticket at the gate in, if the budget has an admission. The caller holds a slot towards the
     /// portal and a seat already: nothing may wait after this.
     pub fn enter_next(&mut self, now: Mono) -> Option<Entry> {
-        if self.standstill().is_some() {
-            return None;
-        }
-        let (class, number) = self.next_at_gate()?;
-        self.budget.fill(now, self.conditions.ramp);
+        let (class, number) = self.next_at_gate(now)?;
         if self.budget.spend() == Spent::Nothing {
             return None;
         }
+        self.credits.spend(&self.shares, class, self.budget.one());
         let stood = self.lane_mut(class).entered(number).map_or(Duration::ZERO, |since| now.since(since));
         Some(Entry { class, number, stood })
     }
 
-    /// Who would enter next.
-    pub fn next_at_gate(&self) -> Option<(ClassId, Number)> {
-        self.lanes.iter().find_map(|(class, lane)| Some((*class, lane.gate.next()?)))
+    /// Who would enter next: of the lanes with somebody at the gate the one whose class has most to its credit; where
+    /// several lanes use one class's credit, the one whose next visitor has stood there longest.
+    pub fn next_at_gate(&mut self, now: Mono) -> Option<(ClassId, Number)> {
+        if self.standstill().is_some() {
+            return None;
+        }
+        self.fill(now);
+        let one = self.budget.one();
+        let next = |(class, lane): &(ClassId, Lane)| {
+            let (number, since) = lane.gate.next_since()?;
+            let credit = self.credits.to_spend(&self.shares, *class, one)?;
+            Some(((credit, Reverse(since)), (*class, number)))
+        };
+        self.lanes.iter().filter_map(next).max().map(|(_, next)| next)
     }
 
     /// The visitor had gone before the request was forwarded: the admission goes back, the turn stays.
     pub fn take_back(&mut self, class: ClassId, number: Number) {
-        self.budget.give_back();
-        let ends = self.claim_clock + self.terms.claim_window;
-        self.lane_mut(class).give_turn(number, None, ends);
+        self.give_admission_back(class);
+        let window = self.terms.claim_window;
+        self.lane_mut(class).give_turn(number, None, window);
     }
 
     /// The visitor gives up the place.
@@ -542,8 +596,8 @@ impl Line {
 
     /// Gives a turn more time.
     pub fn extend(&mut self, class: ClassId, number: Number) -> Extended {
-        let ends = self.claim_clock + self.terms.claim_window;
-        self.lane_mut(class).extend_claim(number, ends)
+        let window = self.terms.claim_window;
+        self.lane_mut(class).extend_claim(number, window)
     }
 
     /// Whether a genuine ticket of this line that the counter has not reached may lift it: only a store that lost its
@@ -570,11 +624,32 @@ impl Line {
 
     /// A genuine turn whose call was lost in a crash is honoured.
     pub fn honour_turn(&mut self, class: ClassId, number: Number) {
-        let ends = self.claim_clock + self.terms.claim_window;
+        let window = self.terms.claim_window;
         let lane = self.lane_mut(class);
         if matches!(lane.tickets.state(number), State::Waiting | State::Absent | State::InDoubt) {
-            lane.give_turn(number, None, ends);
+            lane.give_turn(number, None, window);
         }
+    }
+
+    /// Puts an admission back that reached nobody.
+    pub fn give_admission_back(&mut self, class: ClassId) {
+        self.budget.give_back();
+        self.credits.give_back(&self.shares, class, self.budget.one());
+    }
+
+    /// This node begins to let in: the last one may have spent what is there.
+    pub(super) fn begin_with_nothing(&mut self, now: Mono) {
+        self.budget.drain(now);
+        self.credits.forget();
+        self.lanes.iter_mut().for_each(|(_, lane)| lane.begins_anew());
+    }
+}
+
+/// When to ask again: four times on the way to the front, at most every 2 s and at least every 60 s.
+fn told(calls: u64, pace: f64, asks: Asks) -> Told {
+    match asks {
+        Asks::ByHand => Told::Plain,
+        Asks::Scripted => Told::at_most(Duration::from_secs_f64(calls as f64 / pace / 4.0)),
     }
 }
 

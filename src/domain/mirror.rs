@@ -101,7 +101,6 @@ impl Line {
             lane.gate.lapse(now.mono);
             lane.catch_up();
         }
-        self.began = self.lanes.iter().any(|(_, lane)| lane.waiting() > 0 || lane.claims() > 0);
     }
 
     /// Several nodes share the line: what is let in here enters elsewhere, a little later.
@@ -111,9 +110,8 @@ impl Line {
 
     /// From now on this node leads: it begins with an empty budget, since the last leader may have spent it.
     pub fn take_the_lead(&mut self, now: Mono) {
-        self.budget.drain(now);
+        self.begin_with_nothing(now);
         self.learnt_elsewhere = 1.0;
-        self.began = false;
     }
 
     /// When the ticket's visitor was told to ask again.
@@ -172,8 +170,8 @@ impl Line {
         let waited =
             matches!(self.state(class, number), State::Waiting | State::Absent | State::InDoubt | State::Unissued);
         if waited {
-            let ends = self.claim_clock + self.terms.claim_window;
-            self.lane_mut(class).give_turn(number, None, ends);
+            let window = self.terms.claim_window;
+            self.lane_mut(class).give_turn(number, None, window);
         }
         waited
     }
@@ -206,7 +204,7 @@ impl Line {
         if self.state(class, number) == State::Called {
             let lane = self.lane_mut(class);
             lane.note_arrival(number, now);
-            let came = if lane.claim_ends(number).is_some() { Came::Called } else { Came::Straight };
+            let came = if lane.has_turn(number) { Came::Called } else { Came::Straight };
             lane.gate.hold_elsewhere(number, came, elsewhere, now);
         }
     }
@@ -214,14 +212,9 @@ impl Line {
     /// The ticket was let in and could not enter: it keeps its turn. The leader gets the admission back.
     pub fn unspent(&mut self, class: ClassId, number: Number) {
         if self.state(class, number) == State::Entered {
-            let ends = self.claim_clock + self.terms.claim_window;
-            self.lane_mut(class).give_turn(number, None, ends);
+            let window = self.terms.claim_window;
+            self.lane_mut(class).give_turn(number, None, window);
         }
-    }
-
-    /// Puts an admission back that reached nobody.
-    pub fn give_admission_back(&mut self) {
-        self.budget.give_back();
     }
 
     /// What the leader has learnt of those it calls.

@@ -8,6 +8,9 @@ use super::wait_estimate::Movement;
 /// Seconds that are looked back upon.
 const WINDOW: usize = 60;
 
+/// A rate that differs by this part is another one.
+const ANOTHER: f64 = 0.15;
+
 /// One second of a lane.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Second {
@@ -27,12 +30,13 @@ pub struct MovementLog {
 }
 
 impl MovementLog {
-    /// Adds a second in which `rate` per second could enter. A changed rate begins a new measurement.
+    /// Adds a second in which `rate` per second could enter. A rate that is another one begins a new measurement; what
+    /// the coming and going in other lanes does to it does not.
     pub fn note(&mut self, second: Second, rate: f64) {
-        if (rate - self.rate).abs() > f64::EPSILON {
+        if (rate - self.rate).abs() > ANOTHER * rate.max(self.rate) {
             self.seconds.clear();
-            self.rate = rate;
         }
+        self.rate = rate;
         if self.seconds.len() == WINDOW {
             self.seconds.pop_front();
         }

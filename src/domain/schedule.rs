@@ -18,6 +18,7 @@ use super::local_time::{self, DAY, LocalTime, Repeated};
 use super::names::ClassId;
 use super::rate::Rate;
 use super::schedule_check;
+pub use super::shares::Borrow;
 use super::time::Unix;
 
 /// After so many days without a change there is none before a date that a window names: weeks repeat themselves.
@@ -65,15 +66,6 @@ pub enum Access {
     Closed,
     /// Those with a share.
     Open,
-}
-
-/// Whether an idle class's share is lent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Borrow {
-    /// It is.
-    Yes,
-    /// It is not.
-    No,
 }
 
 impl WindowTerms {

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use super::answers::{add_cookies, waiting};
 use super::call::Call;
+use super::class::class_of;
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::visitor::{Credentials, Held, Inside, Tokens, wants_header_tokens};
@@ -196,7 +197,7 @@ impl Gateway {
         credentials: Credentials,
         read: Read,
     ) -> Result<Outcome, Refused> {
-        let (class, _) = room.live.class();
+        let class = class_of(call, room);
         let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));

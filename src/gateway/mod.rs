@@ -3,6 +3,7 @@
 mod admit;
 mod answers;
 mod call;
+mod class;
 mod errors;
 mod own;
 pub mod snapshot;
@@ -20,6 +21,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::call::Call;
+use self::class::class_of;
 use self::errors::Refusal;
 use self::snapshot::{RoomInForce, Snapshot};
 use self::visitor::Credentials;
@@ -228,7 +230,7 @@ impl Gateway {
             place,
             asking,
             straight_through: match (pass, place) {
-                (Pass::None | Pass::JustExpired, Place::None) => room.live.straight_through(room.live.class().0),
+                (Pass::None | Pass::JustExpired, Place::None) => room.live.straight_through(class_of(call, &room)),
                 _ => StraightThrough::No,
             },
         };

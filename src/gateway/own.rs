@@ -17,6 +17,7 @@ use super::answers::{
     add_cookies, allow_origin, board, description, plain_page, queue, queue_problem, retry_after, see_other,
 };
 use super::call::{Call, form_value};
+use super::class::class_of;
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::view::{self, standing_of};
@@ -279,7 +280,7 @@ impl Visit<'_> {
     }
 
     fn look(&self, credentials: &Credentials) -> Option<View> {
-        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks()))
+        credentials.ticket.map(|held| self.room.live.look(&held.ticket, self.asks(), self.call.now))
     }
 
     fn asks(&self) -> Asks {
@@ -288,7 +289,7 @@ impl Visit<'_> {
 
     async fn draw(&self, tokens: &mut Tokens) -> Result<Held, NoTicket> {
         let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
-        let (class, _) = self.room.live.class();
+        let class = class_of(self.call, &self.room);
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
         tokens.ticket(&self.room, self.call, &ticket);
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
@@ -381,7 +382,7 @@ impl Visit<'_> {
             _ = news => {}
             () = clock.sleep(HOLD) => {}
         }
-        live.look(ticket, Asks::Scripted)
+        live.look(ticket, Asks::Scripted, clock.now())
     }
 
     /// The turn for whoever was called; the ticket anew for whoever has had it for half its life; a turn that lapsed

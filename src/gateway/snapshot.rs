@@ -9,8 +9,9 @@ use crate::config::{self, Config, LocalText};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
+use crate::domain::schedule::{Hours, OpenNow};
 use crate::domain::time::Now;
-use crate::room::{LiveRoom, Still, Why};
+use crate::room::{InForce, LiveRoom, NamedLane, Still, Why};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
 use crate::waiting_room::board::{Board, LaneBoard};
 use crate::waiting_room::page::{Pages, Published, RoomFrame};
@@ -171,6 +172,7 @@ pub fn reason_of(still: Still) -> Reason {
         Why::Standstill(Standstill::LeakGuard) => ReasonCode::LeakGuard,
         Why::Standstill(Standstill::StoreUnreachable) => ReasonCode::StoreUnreachable,
         Why::Standstill(Standstill::RoomFull) => ReasonCode::RoomFull,
+        Why::OutsideHours => ReasonCode::OutsideHours,
         Why::RampingUp => ReasonCode::RampingUp,
         Why::StoreFull => ReasonCode::StoreFull,
         Why::StoreUnreachable => ReasonCode::StoreUnreachable,
@@ -182,25 +184,38 @@ fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
-        message: settings.message.clone(),
+        message: settings.message_in(&live.in_force(now)).clone(),
         reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
     }
 }
 
 fn board(settings: &config::Room, live: &LiveRoom, assets: &Assets, now: Now) -> Bytes {
-    let (class, name) = live.class();
-    let view = live.lane_view(class);
-    let lanes =
-        [LaneBoard { class: name, now_serving: view.now_serving, waiting: view.waiting, window: Window::ALWAYS }];
+    let in_force = live.in_force(now);
+    let lanes: Vec<LaneBoard> = live.lanes().iter().map(|lane| lane_board(lane, live, &in_force)).collect();
     let words = Words { catalogue: assets.languages().default_language(), time_zone: &settings.time_zone };
     Board {
         room: &settings.name,
         state: settings.state,
         reason: live.told_to_everybody(now).map(reason_of),
-        message: settings.message.first(),
-        rate: settings.admission_rate,
+        message: settings.message_in(&in_force).first(),
+        rate: in_force.rate(),
         lanes: &lanes,
         updated_at: now.wall,
     }
     .to_json(&words)
+}
+
+fn lane_board(lane: &NamedLane, live: &LiveRoom, in_force: &InForce) -> LaneBoard {
+    let view = live.lane_view(lane.class);
+    LaneBoard {
+        class: lane.name.clone(),
+        now_serving: view.now_serving,
+        waiting: view.waiting,
+        window: window_of(in_force.hours(lane.class)),
+    }
+}
+
+/// A class's hours as people are told.
+pub fn window_of(hours: Hours) -> Window {
+    Window { open: hours.now == OpenNow::Open, opens_at: hours.opens_at, closes_at: hours.closes_at }
 }

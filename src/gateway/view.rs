@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::call::Call;
-use super::snapshot::{RoomInForce, reason_of};
+use super::snapshot::{RoomInForce, reason_of, window_of};
 use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
 use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
+use crate::domain::names::{ClassId, ClassName};
 use crate::domain::tickets::Told;
 use crate::domain::token::VisitorId;
 use crate::domain::wait_estimate::WaitRange;
 use crate::room::{NoTicket, View, Why};
-use crate::waiting_room::queue::{QueueState, Standing, Window};
+use crate::waiting_room::queue::{QueueState, Standing};
 
 /// When to ask again where the answer is held back until there is news.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const LATER: Duration = Duration::from_secs(30);
 
 /// A visitor's standing, looked at without counting as presence.
 pub fn standing(room: &RoomInForce, call: &Call, credentials: &Credentials) -> Standing {
-    let view = credentials.ticket.map(|held| room.live.look(&held.ticket, Asks::Scripted));
+    let view = credentials.ticket.map(|held| room.live.look(&held.ticket, Asks::Scripted, call.now));
     standing_of(room, call, credentials, view, None)
 }
 
@@ -39,9 +40,11 @@ pub fn standing_of(
 ) -> Standing {
     let updated_at = call.now.wall;
     let closed = room.settings.state == RoomState::Closed;
+    let in_force = room.live.in_force(call.now);
+    let window = window_of(in_force.hours(class_of(credentials)));
     let plain = |state, refresh| Standing {
-        message: room.settings.message.clone(),
-        window: Window::ALWAYS,
+        message: room.settings.message_in(&in_force).clone(),
+        window,
         ..Standing::only(state, refresh, updated_at)
     };
     let standing = match (credentials.ticket, view) {
@@ -61,7 +64,7 @@ pub fn standing_of(
 pub fn without_ticket(room: &RoomInForce, call: &Call, error: &NoTicket) -> Standing {
     tracing::warn!(request_id = call.request_id.to_str().unwrap_or_default(), %error, "no ticket could be drawn");
     Standing {
-        message: room.settings.message.clone(),
+        message: room.settings.message_in(&room.live.in_force(call.now)).clone(),
         reason: Some(reason_of(room.live.why_no_ticket(error, call.now))),
         ..Standing::only(QueueState::None, NO_TICKET_YET, call.now.wall)
     }
@@ -82,15 +85,19 @@ fn of_ticket(
     };
     match view.standing {
         Stands::Waiting { ahead, told, near } => {
-            let held_back = matches!(view.still, Some(still) if still.why == Why::Standstill(Standstill::OperatorHold));
-            let state = if held_back { QueueState::Held } else { QueueState::Waiting };
+            let state = match view.still.map(|still| still.why) {
+                Some(Why::Standstill(Standstill::OperatorHold)) => QueueState::Held,
+                Some(Why::OutsideHours) => QueueState::ClosedHours,
+                _ => QueueState::Waiting,
+            };
             let ahead = shown_ahead.map_or(ahead, |shown| shown.min(ahead));
-            with_place(Standing {
+            let standing = with_place(Standing {
                 ahead: Some(ahead),
                 wait: view.wait,
                 progress: view.wait.map(|wait| progress(call.now.unix.seconds().saturating_sub(held.issued), wait)),
                 ..plain(state, ask_again(told, near, held.ticket.number))
-            })
+            });
+            Standing { refresh: not_after_the_opening(&standing), ..standing }
         }
         Stands::YourTurn { ahead_at_gate, knock, left } => with_place(Standing {
             ahead_at_gate: told_at_gate(ahead_at_gate, knock),
@@ -114,6 +121,14 @@ fn ask_again(told: Told, near: Near, number: u64) -> Duration {
     }
 }
 
+/// Whoever waits for an hour asks when it comes; those further back a little later, so that not everybody asks at once.
+fn not_after_the_opening(standing: &Standing) -> Duration {
+    let Some(opens_at) = standing.window.opens_at else { return standing.refresh };
+    let opens_in = opens_at.since(standing.updated_at);
+    let waits_then = standing.wait.map_or(Duration::ZERO, |wait| wait.low.saturating_sub(opens_in));
+    standing.refresh.min(opens_in + waits_then / 4).max(AT_ONCE)
+}
+
 /// Nobody before one, as far as it matters, once a request to enter would be held: whoever stands before will have
 /// entered by then. A page that is told so asks to enter.
 fn told_at_gate(ahead: Option<u64>, knock: Knock) -> Option<u64> {
@@ -125,7 +140,14 @@ fn told_at_gate(ahead: Option<u64>, knock: Knock) -> Option<u64> {
 
 fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing) -> Standing {
     let has_place = credentials.ticket.is_some() || credentials.inside.is_some();
-    Standing { class: has_place.then(|| room.live.class().1), ..standing }
+    Standing { class: has_place.then(|| room.live.class_name(class_of(credentials))), ..standing }
+}
+
+/// The class of whoever has a place or is inside; the citizens' for everybody else.
+fn class_of(credentials: &Credentials) -> ClassId {
+    let of_ticket = credentials.ticket.map(|held| held.ticket.class);
+    let of_pass = credentials.inside.as_ref().map(|inside| inside.token.class);
+    of_pass.or(of_ticket).unwrap_or_else(|| ClassName::citizen().id())
 }
 
 /// How much of the way is done: the time waited, over that and what is estimated still to come.

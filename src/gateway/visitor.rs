@@ -117,7 +117,7 @@ impl Credentials {
             }
         }
         if let Some(held) = self.ticket {
-            let standing = room.live.look(&held.ticket, Asks::Scripted).standing;
+            let standing = room.live.standing(&held.ticket, Asks::Scripted);
             let lost =
                 standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
             if lost {
@@ -157,7 +157,7 @@ impl Credentials {
     /// What the ticket counts for in the decision.
     pub fn place_fact(&self, room: &RoomInForce) -> Place {
         let Some(held) = &self.ticket else { return Place::None };
-        match room.live.look(&held.ticket, Asks::Scripted).standing {
+        match room.live.standing(&held.ticket, Asks::Scripted) {
             Standing::Waiting { .. } => Place::Waiting,
             Standing::YourTurn { .. } => Place::Called,
             Standing::Entered if room.live.seats.get(&held.ticket.id).is_some() => Place::SeatTaken,
@@ -168,7 +168,7 @@ impl Credentials {
 
 /// Which of two tickets counts: one that still has a place before one that is over, then the lower number.
 fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
-    let standing = room.live.look(ticket, Asks::Scripted).standing;
+    let standing = room.live.standing(ticket, Asks::Scripted);
     let is_over = match standing {
         Standing::Waiting { .. } | Standing::YourTurn { .. } | Standing::Unknown => false,
         Standing::Entered => room.live.seats.get(&ticket.id).is_none(),

@@ -133,7 +133,7 @@ impl LiveRoom {
             if self.role(&mut inner, now) == Role::Follows {
                 return;
             }
-            let Some((class, number)) = inner.line.next_at_gate() else { return };
+            let Some((class, number)) = inner.line.next_at_gate(now.mono) else { return };
             if self.seats_free().is_some_and(|free| free <= inner.others.granted()) {
                 return;
             }

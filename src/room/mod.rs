@@ -4,7 +4,10 @@
 //! and reports to the store what must last. It outlives reloads of the configuration.
 
 mod gate;
+mod hours;
 mod joins;
+mod lanes;
+mod moving;
 mod restore;
 mod seats;
 mod shared;
@@ -21,20 +24,22 @@ use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::lane::Extended;
 use crate::domain::limiter::{Limit, WorkedOffAt};
-use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Terms};
+use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough};
 use crate::domain::mirror::Said;
-use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
-use crate::domain::wait_estimate::{WaitRange, wait_estimate};
+use crate::domain::wait_estimate::{Movement, WaitRange, wait_estimate};
 use crate::entropy;
 use crate::store::{Drawn, Fact, Health, Role, Script, Store, StoreError, TicketRecord, TicketState};
-use crate::telemetry::metrics::{LaneMetrics, Metrics, RoomMetrics, StandstillReason};
+use crate::telemetry::metrics::{LaneMetrics, RoomMetrics, StandstillReason};
+use moving::{Counted, SoFar};
 
 pub use gate::{GatePlace, Passed};
+pub use hours::InForce;
 pub use joins::{Joins, Ticket};
+pub use lanes::NamedLane;
 pub use seats::{Seat, Seats, Shown};
 
 /// Polls of one ticket: one a second on average, ten at once.
@@ -61,17 +66,18 @@ pub struct LiveRoom {
     lost_from: Option<Unix>,
     started: Unix,
     metrics: Arc<RoomMetrics>,
-    lane: (ClassId, Arc<LaneMetrics>),
+    lanes: lanes::NamedLanes,
+    hours: hours::Kept,
 }
 
 struct Inner {
     line: Line,
     news: HashMap<Key, Vec<oneshot::Sender<()>>>,
     at_gate: HashMap<Key, Vec<gate::AtGate>>,
-    movement: MovementLog,
-    counted: (u64, u64),
-    seconds_ticked: u32,
+    moving: moving::Moving,
     still: Option<Still>,
+    /// The lanes whose hours it is not, and since when.
+    closed: HashMap<ClassId, Still>,
     last_tick: Mono,
     others: shared::Others,
 }
@@ -124,6 +130,8 @@ pub struct Still {
 pub enum Why {
     /// Nobody enters.
     Standstill(Standstill),
+    /// It is not the lane's hour.
+    OutsideHours,
     /// The rate is raised slowly after a standstill.
     RampingUp,
     /// The line moves, but nobody can join it: the store takes nothing more.
@@ -140,6 +148,7 @@ impl From<Why> for StandstillReason {
             Why::Standstill(Standstill::LeakGuard) => StandstillReason::LeakGuard,
             Why::Standstill(Standstill::StoreUnreachable) => StandstillReason::StoreUnreachable,
             Why::Standstill(Standstill::RoomFull) => StandstillReason::RoomFull,
+            Why::OutsideHours => StandstillReason::OutsideHours,
             Why::RampingUp => StandstillReason::RampingUp,
             Why::StoreFull => StandstillReason::StoreFull,
             Why::StoreUnreachable => StandstillReason::StoreUnreachable,
@@ -198,8 +207,10 @@ impl LiveRoom {
     }
 
     /// Takes over a changed configuration.
-    pub fn reconfigure(&self, room: Arc<config::Room>) {
-        self.lock().line.set_terms(terms(&room));
+    pub fn reconfigure(&self, room: Arc<config::Room>, now: Now) {
+        self.lanes.rename(&room);
+        let in_force = self.hours.anew(&room, now.wall);
+        self.lock().keep_to(&in_force);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room;
     }
 
@@ -212,9 +223,24 @@ impl LiveRoom {
         LineIdentity(self.identity.load(Ordering::Relaxed))
     }
 
+    /// What holds at this hour.
+    pub fn in_force(&self, now: Now) -> Arc<InForce> {
+        self.hours.now(&self.settings(), now.wall)
+    }
+
+    /// The lanes of the configured classes, the citizens' among them.
+    pub fn lanes(&self) -> Arc<[NamedLane]> {
+        self.lanes.all()
+    }
+
+    /// The name of a class; the citizens' for a class that is gone.
+    pub fn class_name(&self, class: ClassId) -> ClassName {
+        self.lanes.of(class).name
+    }
+
     /// The metrics of a lane.
-    pub fn lane_metrics(&self, _class: ClassId) -> &LaneMetrics {
-        &self.lane.1
+    pub fn lane_metrics(&self, class: ClassId) -> Arc<LaneMetrics> {
+        self.lanes.of(class).metrics
     }
 
     /// Seconds of the room's session clock: the process's time line less what was frozen.
@@ -287,6 +313,11 @@ impl LiveRoom {
         self.still().0.or_else(|| self.store_illness(now))
     }
 
+    /// What those of a lane are told: why nobody enters, or why they do not, or else why nobody can join.
+    pub fn told_to_lane(&self, class: ClassId, now: Now) -> Option<Still> {
+        self.lock().still_of(class).or_else(|| self.store_illness(now))
+    }
+
     /// Why somebody who asked for a ticket got none.
     pub fn why_no_ticket(&self, error: &NoTicket, now: Now) -> Still {
         let why = match error {
@@ -316,7 +347,7 @@ impl LiveRoom {
             waiting.push(sender);
             news
         });
-        let view = inner.view(ticket, standing);
+        let view = inner.view(ticket, standing, &self.hours.last(), now);
         let told = inner.line.told_last(ticket.class, ticket.number);
         drop(inner);
         self.tell(Said::Heard { class: ticket.class, number: ticket.number, told });
@@ -351,11 +382,15 @@ impl LiveRoom {
     }
 
     /// Where a ticket stands, without counting as presence.
-    pub fn look(&self, ticket: &Ticket, asks: Asks) -> View {
+    pub fn look(&self, ticket: &Ticket, asks: Asks, now: Now) -> View {
         let inner = self.lock();
-        let standing = inner.line.standing(ticket.class, ticket.number, asks);
-        let standing = inner.unless_under_way(ticket, standing);
-        inner.view(ticket, standing)
+        let standing = inner.standing(ticket, asks);
+        inner.view(ticket, standing, &self.hours.last(), now)
+    }
+
+    /// The same without the wait.
+    pub fn standing(&self, ticket: &Ticket, asks: Asks) -> Standing {
+        self.lock().standing(ticket, asks)
     }
 
     /// Whether a newcomer may go straight through.
@@ -411,7 +446,7 @@ impl LiveRoom {
 
     /// Free seats; `None` when the room has no cap.
     pub fn seats_free(&self) -> Option<u64> {
-        let most = self.settings().max_active_sessions?;
+        let most = self.hours.last().max_active_sessions?;
         Some(u64::from(most).saturating_sub(self.seats.count()))
     }
 
@@ -450,8 +485,10 @@ impl LiveRoom {
     /// Ten times a second: the line moves, those concerned are told, the store hears of it.
     pub fn tick(&self, now: Now, around: Around) {
         let settings = self.settings();
+        let in_force = self.hours.now(&settings, now.wall);
         let conditions = self.conditions(&settings, around);
         let mut inner = self.lock();
+        inner.keep_to(&in_force);
         self.note_around(&mut inner, around);
         if self.role(&mut inner, now) == Role::Follows {
             self.follow(inner, conditions, now);
@@ -460,9 +497,8 @@ impl LiveRoom {
         self.stand_still_clocks(&mut inner, &settings, around, now);
         let tick = inner.line.tick(now, conditions);
         inner.note_still(now);
-        let mut called = 0;
         for (class, moved) in &tick.moved {
-            called += moved.called.len() as u64;
+            inner.moving.called(*class, moved.called.len() as u64);
             for number in &moved.called {
                 inner.news.remove(&Key { class: *class, number: *number });
             }
@@ -470,7 +506,7 @@ impl LiveRoom {
                 inner.news.remove(&Key { class: *class, number });
             }
         }
-        inner.measure(called);
+        inner.measure();
         self.lead(&mut inner, now);
         drop(inner);
         for (class, moved) in tick.moved {
@@ -545,27 +581,23 @@ impl LiveRoom {
     fn show_figures(&self, settings: &config::Room, now: Now) {
         let mut inner = self.lock();
         inner.forget_gone();
-        let rate = settings.admission_rate.per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
+        let rate = self.hours.last().rate().per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
-        let still = self.told_to_everybody(now);
         let (nodes, disagreeing) = self.nodes(now.mono);
         self.metrics.nodes.set(signed(nodes));
         self.metrics.nodes_disagreeing.set(signed(disagreeing));
         self.metrics.leads.set(i64::from(self.store.role(&self.name, now.mono) == Role::Leads));
         self.metrics.admission_rate.set(rate);
         self.metrics.set_state(settings.state);
-        let view = self.lane_view(self.lane.0);
-        let lane = &self.lane.1;
-        lane.waiting.set(signed(view.waiting));
-        lane.now_serving.set(signed(view.now_serving));
-        lane.gate_waiting.set(signed(view.at_gate));
-        lane.active_sessions.set(signed(self.seats.count()));
-        lane.set_standstill(still.map(|still| (still.why.into(), now.mono.since(still.since_mono))));
-    }
-
-    /// The room's only lane and its class.
-    pub fn class(&self) -> (ClassId, ClassName) {
-        (self.lane.0, ClassName::citizen())
+        let seats = self.seats.by_class();
+        for lane in self.lanes().iter() {
+            let (view, still) = (self.lane_view(lane.class), self.told_to_lane(lane.class, now));
+            lane.metrics.waiting.set(signed(view.waiting));
+            lane.metrics.now_serving.set(signed(view.now_serving));
+            lane.metrics.gate_waiting.set(signed(view.at_gate));
+            lane.metrics.active_sessions.set(signed(seats.get(&lane.class).copied().unwrap_or(0)));
+            lane.metrics.set_standstill(still.map(|still| (still.why.into(), now.mono.since(still.since_mono))));
+        }
     }
 
     /// Figures of a lane.
@@ -583,7 +615,7 @@ impl LiveRoom {
 
     /// Whether nobody waits, holds a turn or stands at the gate.
     pub fn is_empty(&self) -> bool {
-        self.lock().line.lanes().all(|(_, lane)| lane.waiting() == 0 && lane.claims() == 0 && lane.at_gate() == 0)
+        self.lock().line.lanes().all(|(_, lane)| lane.is_empty())
     }
 
     /// Why nothing moves, and the thousandths of the rate in force.
@@ -599,6 +631,10 @@ impl LiveRoom {
 }
 
 impl Inner {
+    fn standing(&self, ticket: &Ticket, asks: Asks) -> Standing {
+        self.unless_under_way(ticket, self.line.standing(ticket.class, ticket.number, asks))
+    }
+
     /// Held polls whose visitors hung up leave nothing behind.
     fn forget_gone(&mut self) {
         self.news.retain(|_, waiting| {
@@ -607,19 +643,39 @@ impl Inner {
         });
     }
 
-    fn view(&self, ticket: &Ticket, standing: Standing) -> View {
-        let lane = self.line.lane(ticket.class);
-        let wait = match (standing, lane) {
-            (Standing::Waiting { ahead, .. }, Some(lane)) if !self.stands_still() => {
-                wait_estimate(&self.movement.movement(), lane.calls_before(ticket.number, ahead))
+    fn view(&self, ticket: &Ticket, standing: Standing, in_force: &InForce, now: Now) -> View {
+        let still = self.still_of(ticket.class);
+        let wait = match (standing, self.line.lane(ticket.class)) {
+            (Standing::Waiting { ahead, .. }, Some(lane)) if still.is_none_or(|still| still.why.has_an_end()) => {
+                self.wait(ticket.class, lane.calls_before(ticket.number, ahead), in_force, now)
             }
             _ => None,
         };
-        View { standing, wait, still: self.still }
+        View { standing, wait, still }
     }
 
-    fn stands_still(&self) -> bool {
-        matches!(self.still, Some(Still { why: Why::Standstill(why), .. }) if why != Standstill::RoomFull)
+    /// How long it takes until so many are called, closed hours included.
+    fn wait(&self, class: ClassId, calls: u64, in_force: &InForce, now: Now) -> Option<WaitRange> {
+        let lanes = hours::Lanes { own: class, active: &self.line.active() };
+        let (rate, moving) = if self.closed.contains_key(&class) {
+            let rate = in_force.next_rate(lanes, now.wall);
+            (rate, wait_estimate(&Movement { rate, ..Movement::default() }, calls))
+        } else {
+            (self.line.entries_per_second(class), self.moving.wait(class, calls))
+        };
+        in_force.spread(moving?, rate, lanes, now.wall)
+    }
+
+    /// Why the lane stands still: what the operator decided goes before its hours, and those before what happens.
+    fn still_of(&self, class: ClassId) -> Option<Still> {
+        let held = self.still.filter(|still| still.why == Why::Standstill(Standstill::OperatorHold));
+        held.or_else(|| self.closed.get(&class).copied()).or(self.still)
+    }
+
+    /// What holds at this hour counts for the line.
+    fn keep_to(&mut self, in_force: &InForce) {
+        self.line.set_terms(in_force.terms);
+        self.line.set_shares(&in_force.shares);
     }
 
     fn note_still(&mut self, now: Now) {
@@ -628,24 +684,36 @@ impl Inner {
             None => (self.line.ramp() < WHOLE).then_some(Why::RampingUp),
         };
         if self.still.map(|still| still.why) != why {
-            self.still = why.map(|why| Still { why, since: now.wall, since_mono: now.mono });
+            self.still = why.map(|why| Still::since(why, now));
+        }
+        let closed: Vec<ClassId> = self.line.closed().collect();
+        self.closed.retain(|class, _| closed.contains(class));
+        for class in closed {
+            self.closed.entry(class).or_insert(Still::since(Why::OutsideHours, now));
         }
     }
 
-    /// Once in ten ticks, a second of movement is noted.
-    fn measure(&mut self, called: u64) {
-        self.counted.0 += called;
-        self.seconds_ticked += 1;
-        if self.seconds_ticked < 10 {
-            return;
+    /// Notes how the lanes moved.
+    fn measure(&mut self) {
+        if self.moving.tick() == Counted::ASecond {
+            for (class, lane) in self.line.lanes() {
+                let so_far = SoFar { went_away: lane.went_away(), present: lane.waiting() };
+                self.moving.note(class, so_far, self.line.entries_per_second(class));
+            }
         }
-        self.seconds_ticked = 0;
-        let (went_away, present) =
-            self.line.lanes().fold((0, 0), |sum, (_, lane)| (sum.0 + lane.went_away(), sum.1 + lane.waiting()));
-        let gave_up = went_away.saturating_sub(self.counted.1);
-        let called = std::mem::take(&mut self.counted.0);
-        self.counted.1 = went_away;
-        self.movement.note(Second { called, gave_up, present }, self.line.entries_per_second());
+    }
+}
+
+impl Still {
+    fn since(why: Why, now: Now) -> Still {
+        Still { why, since: now.wall, since_mono: now.mono }
+    }
+}
+
+impl Why {
+    /// Whether it is known how long it lasts, or the line moves nevertheless.
+    fn has_an_end(self) -> bool {
+        !matches!(self, Why::Standstill(standstill) if standstill != Standstill::RoomFull)
     }
 }
 
@@ -675,23 +743,6 @@ fn is_held(settings: &config::Room) -> bool {
     matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed)
 }
 
-fn terms(room: &config::Room) -> Terms {
-    Terms {
-        rate: room.admission_rate,
-        claim_window: room.claim_window,
-        ticket_lifetime: room.ticket_lifetime,
-        gate_wait: room.gate_wait,
-    }
-}
-
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-impl LiveRoom {
-    /// Prepares the metrics of a room.
-    fn metrics_of(metrics: &Metrics, name: &RoomName) -> (Arc<RoomMetrics>, (ClassId, Arc<LaneMetrics>)) {
-        let citizen = ClassName::citizen();
-        (metrics.room(name), (citizen.id(), metrics.lane(name, &citizen)))
-    }
 }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use dashmap::DashMap;
 use tokio::sync::watch;
 
-use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, terms};
+use super::lanes::NamedLanes;
+use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, hours};
 use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::line::{Asks, Line};
-use crate::domain::movement::MovementLog;
 use crate::domain::names::ClassId;
 use crate::domain::tickets::State;
 use crate::domain::time::Now;
@@ -32,24 +32,26 @@ impl LiveRoom {
     pub async fn open(
         room: Arc<config::Room>,
         store: Arc<Store>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
         now: Now,
     ) -> Result<Arc<LiveRoom>, NoTicket> {
         let fresh = u64::from_be_bytes(entropy::bytes()?);
         let known = store.open_line(&room.name, fresh).await?;
-        let (room_metrics, lane) = LiveRoom::metrics_of(metrics, &room.name);
+        let hours = hours::Kept::new(&room, now.wall);
         let inner = Inner {
-            line: line_of(&room, &known, Sharing::of(&store), now),
+            line: line_of(&hours.last(), &known, Sharing::of(&store), now),
             news: Default::default(),
             at_gate: Default::default(),
-            movement: MovementLog::default(),
-            counted: (0, 0),
-            seconds_ticked: 0,
+            moving: Default::default(),
             still: None,
+            closed: Default::default(),
             last_tick: now.mono,
             others: Default::default(),
         };
         let live = LiveRoom {
+            metrics: metrics.room(&room.name),
+            lanes: NamedLanes::new(&room, metrics),
+            hours,
             name: room.name.clone(),
             identity: AtomicU64::new(known.identity),
             seats: seats_of(&known),
@@ -63,8 +65,6 @@ impl LiveRoom {
             frozen_ms: AtomicU64::new(u64::try_from(known.frozen.as_millis()).unwrap_or(u64::MAX)),
             lost_from: known.last_durable,
             started: now.unix,
-            metrics: room_metrics,
-            lane,
         };
         // Whoever comes before the first tick finds the room as it is: held, or full.
         live.tick(now, Around { standstill: None, ramp: WHOLE });
@@ -98,11 +98,12 @@ impl Sharing {
     }
 }
 
-pub(super) fn line_of(room: &config::Room, known: &store::Line, sharing: Sharing, now: Now) -> Line {
+pub(super) fn line_of(in_force: &hours::InForce, known: &store::Line, sharing: Sharing, now: Now) -> Line {
     let mut line = match known.origin {
-        Origin::New => Line::new(terms(room), now.mono),
-        Origin::Known => Line::taken_up(terms(room), now.mono),
+        Origin::New => Line::new(in_force.terms, now.mono),
+        Origin::Known => Line::taken_up(in_force.terms, now.mono),
     };
+    line.set_shares(&in_force.shares);
     if sharing == Sharing::Shared {
         line.is_shared();
     }

@@ -1,5 +1,6 @@
 //! The seats of a room: who is inside. Hot: every request of an admitted visitor touches one seat and nothing else.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -162,6 +163,15 @@ impl Seats {
     /// Seats taken.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Seats taken by those of each class.
+    pub fn by_class(&self) -> HashMap<ClassId, u64> {
+        let mut counts = HashMap::new();
+        for seat in &self.taken {
+            *counts.entry(seat.class).or_insert(0) += 1;
+        }
+        counts
     }
 
     /// Seats freed since the last call.

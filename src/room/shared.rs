@@ -72,8 +72,6 @@ pub(super) struct Others {
     cannot_forward: bool,
     /// The highest number of each lane that was heard to be drawn.
     drawn: HashMap<ClassId, u64>,
-    /// Calls heard of since the last tick.
-    called: u64,
     /// Whether a disagreement about the room's definition was logged.
     complained: bool,
 }
@@ -156,8 +154,7 @@ impl LiveRoom {
                 inner.news.remove(&Key { class, number });
             }
         }
-        let called = std::mem::take(&mut inner.others.called);
-        inner.measure(called);
+        inner.measure();
         self.tell_gate(&mut inner);
     }
 
@@ -249,7 +246,7 @@ impl LiveRoom {
 
     /// Lets the next ticket at the gate in whose request waits at another node.
     pub(super) fn grant_elsewhere(&self, inner: &mut Inner, now: Now) -> Granted {
-        let Some((class, number)) = inner.line.next_at_gate() else { return Granted::Nobody };
+        let Some((class, number)) = inner.line.next_at_gate(now.mono) else { return Granted::Nobody };
         let key = Key { class, number };
         let Some(node) = inner.others.at.get(&key).copied() else {
             inner.line.at_gate_elsewhere(class, number, Elsewhere::Closed, now.mono);
@@ -337,7 +334,7 @@ impl LiveRoom {
             }
             TicketState::Called => {
                 if inner.line.called_elsewhere(class, number) {
-                    inner.others.called += 1;
+                    inner.moving.called(class, 1);
                     inner.news.remove(&key);
                 }
             }
@@ -377,7 +374,7 @@ impl LiveRoom {
             Said::Unspent { class, number } => {
                 inner.line.unspent(class, number);
                 if inner.others.granted.remove(&Key { class, number }).is_some() {
-                    inner.line.give_admission_back();
+                    inner.line.give_admission_back(class);
                 }
             }
             Said::Extended { class, number } => {
@@ -425,7 +422,7 @@ impl LiveRoom {
         tracing::warn!(room = %self.name, "this node takes the line up anew from the store");
         let settings = self.settings();
         let mut inner = self.lock();
-        inner.line = line_of(&settings, line, Sharing::Shared, now);
+        inner.line = line_of(&self.hours.now(&settings, now.wall), line, Sharing::Shared, now);
         inner.news.clear();
         inner.others = Others::default();
         inner.others.drawn = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
