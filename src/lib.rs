@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod app;
 pub mod body;
+pub mod classes;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use bytes::Bytes;
 
-use crate::config::{self, Config, LocalText};
+use crate::classes::Classes;
+use crate::config::{self, Config, LocalText, Proof};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
@@ -14,7 +15,7 @@ use crate::domain::time::Now;
 use crate::room::{InForce, LiveRoom, NamedLane, Still, Why};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
 use crate::waiting_room::board::{Board, LaneBoard};
-use crate::waiting_room::page::{Pages, Published, RoomFrame};
+use crate::waiting_room::page::{Code, Pages, Published, RoomFrame};
 use crate::waiting_room::queue::{Reason, ReasonCode, Window};
 use crate::waiting_room::words::Words;
 
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub keyring: Arc<Keyring>,
     /// Templates and languages.
     pub assets: Arc<Assets>,
+    /// Who belongs to which class.
+    pub classes: Arc<Classes>,
 }
 
 /// Whether the configuration still has a room.
@@ -160,8 +163,13 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
         own_path: config.server.own_path.clone(),
         look: Some(assets.look(&page)?),
         page,
-        codes: BTreeSet::new(),
+        codes: if takes_codes(config) { BTreeSet::from([Code::Invitation]) } else { BTreeSet::new() },
     })
+}
+
+/// Whether visitors may prove a class by an invitation code.
+fn takes_codes(config: &Config) -> bool {
+    config.classes.iter().flat_map(|class| &class.proofs).any(|proof| matches!(proof, Proof::InvitationCode(_)))
 }
 
 /// The reason that is told to visitors.

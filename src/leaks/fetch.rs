@@ -23,15 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came.
 #[derive(Clone, Debug)]
-pub(super) struct Fetched {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// Why nothing came.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotFetched {
+pub(crate) enum NotFetched {
     /// It took too long.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     TimedOut,
@@ -50,7 +50,7 @@ pub(super) enum NotFetched {
 }
 
 /// Sends a request to an address, over TLS if need be, and reads the answer.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     host: &str,
     port: u16,
     scheme: Scheme,
