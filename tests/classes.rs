@@ -32,8 +32,7 @@ fn class_with(proofs: &str) -> String {
     format!("[[class]]\nname = \"office\"\n{proofs}")
 }
 
-async fn start(dir: &Path, proofs: &str) -> Running {
-    let _ = dir;
+async fn start(proofs: &str) -> Running {
     room_of("10/s").with_server("trusted_proxies = [\"127.0.0.3/32\"]").with_more(&class_with(proofs)).start().await
 }
 
@@ -165,7 +164,7 @@ async fn tokens_of_the_sign_on_prove_a_class_and_forged_ones_do_not() {
     let file = dir.path().join("jwks.json");
     std::fs::write(&file, json!({ "keys": [ed.jwk, ec.jwk, rsa, { "kty": "new" }] }).to_string()).unwrap();
     let proof = jwt_proof(file.to_str().unwrap(), "header = \"authorization\"");
-    let running = start(dir.path(), &proof).await;
+    let running = start(&proof).await;
     let show = |token: String, result: &'static str| {
         let asking = bearing(&running.visitor(), &token);
         let running = &running;
@@ -226,7 +225,7 @@ async fn a_token_may_stand_in_a_cookie_and_its_key_be_replaced() {
     let (old, new) = (Issuing::p256("old"), Issuing::p256("new"));
     let file = dir.path().join("jwks.json");
     std::fs::write(&file, key_set(&[&old])).unwrap();
-    let running = start(dir.path(), &jwt_proof(file.to_str().unwrap(), "cookie = \"sso\"")).await;
+    let running = start(&jwt_proof(file.to_str().unwrap(), "cookie = \"sso\"")).await;
     let with_cookie = |token: &str| joining(&running.visitor()).header("Cookie", &format!("a=b; sso={token}"));
     assert_eq!(shown(&running, with_cookie(&old.token(&claims())), "jwt", "accepted").await, "office");
     assert_eq!(shown(&running, with_cookie(&new.token(&claims())), "jwt", "unknown_key").await, "citizen");
@@ -273,7 +272,7 @@ async fn keys_from_an_address_rotate_and_outlast_an_outage() {
     let served = Arc::new(Mutex::new(Some(key_set(&[&old]))));
     let address = key_server(served.clone()).await;
     let proof = jwt_proof(&address, "header = \"authorization\"\nrefresh = \"10m\"\noutage = \"1h\"");
-    let running = start(Path::new(""), &proof).await;
+    let running = start(&proof).await;
     let is_office = |issuing: &Issuing| {
         let claims = claims_but("exp", json!(NOW + 100_000));
         let asking = bearing(&running.visitor(), &issuing.token(&claims));
@@ -303,7 +302,7 @@ async fn a_gateways_signature_is_good_for_one_request() {
     let file = dir.path().join("gateway.key");
     std::fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
     let proof = format!("[[class.proof]]\nkind = \"signed_header\"\nkey_file = \"{}\"", file.display());
-    let running = start(dir.path(), &proof).await;
+    let running = start(&proof).await;
     let key = GatewayKey::new(b"0123456789abcdef0123456789abcdef").unwrap();
     let host = running.address.to_string();
     let (join, line) = (own("join"), own("line"));
@@ -333,14 +332,25 @@ async fn a_gateways_signature_is_good_for_one_request() {
     let setup = running.setup.clone().with("message = \"new\"");
     running.reload(&setup).await;
     assert_eq!(show(&good, "replayed").await, "citizen");
-    // It proves on a navigation that goes straight through as well, and never reaches the portal.
+}
+
+#[tokio::test]
+async fn a_signed_navigation_goes_straight_through_in_its_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.key");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef").unwrap();
+    let proof = format!("[[class.proof]]\nkind = \"signed_header\"\nkey_file = \"{}\"", file.display());
+    let running = start(&proof).await;
+    let key = GatewayKey::new(b"0123456789abcdef0123456789abcdef").unwrap();
+    let host = running.address.to_string();
     let for_page = Signed { method: "GET", host: &host, target: "/fair/" };
     let visitor = running.visitor();
-    let page = visitor.navigate("/fair/").header("Waiting-Room-Proof", &header(for_page, NOW, "nonce-008"));
+    let page =
+        visitor.navigate("/fair/").header("Waiting-Room-Proof", &key.sign(for_page, NOW, "nonce-008", "office 123"));
     assert!(page.send().await.is_the_portals());
     let seen = running.portal.seen();
     assert!(seen.iter().all(|seen| seen.headers.iter().all(|(name, _)| !name.starts_with("waiting-room-"))));
-    assert_eq!(visitor.poll().send().await.queue()["class"], "office");
+    assert_eq!(visitor.join().await.queue()["class"], "office");
 }
 
 // ---- certificates
@@ -396,7 +406,7 @@ fn revocations(authority: &Authority, serial: u64) -> String {
 #[tokio::test]
 async fn certificates_count_when_a_trusted_proxy_passes_them_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (ours, theirs) = (authority("Offices"), authority("Offices"));
+    let (ours, theirs, others) = (authority("Offices"), authority("Offices"), authority("Others"));
     std::fs::write(dir.path().join("ca.pem"), &ours.pem).unwrap();
     std::fs::write(dir.path().join("crl.pem"), revocations(&ours, 13)).unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
@@ -406,7 +416,7 @@ async fn certificates_count_when_a_trusted_proxy_passes_them_on() {
         at("ca.pem"),
         at("crl.pem")
     );
-    let running = start(dir.path(), &proof).await;
+    let running = start(&proof).await;
     let show = |header: &str, from, result: &'static str| {
         let asking = joining(&running.visitor().from(from)).header("Client-Cert", header);
         let running = &running;
@@ -419,7 +429,8 @@ async fn certificates_count_when_a_trusted_proxy_passes_them_on() {
         (certificate(&ours, "Patronato", 13, 2040), PROXY, "revoked"),
         (certificate(&ours, "Patronato", 14, 2029), PROXY, "expired"),
         (certificate(&ours, "Somebody", 15, 2040), PROXY, "claim"),
-        (certificate(&theirs, "Patronato", 16, 2040), PROXY, "issuer"),
+        (certificate(&theirs, "Patronato", 16, 2040), PROXY, "bad_signature"),
+        (certificate(&others, "Patronato", 17, 2040), PROXY, "issuer"),
         (":AAAA:".to_owned(), PROXY, "malformed"),
         ("-----BEGIN".to_owned(), PROXY, "malformed"),
     ] {
@@ -468,7 +479,7 @@ async fn a_code_moves_a_waiting_visitor_into_its_class() {
     let second = running.visitor();
     let answer = second.form(&own("code"), &format!("code={good}&to=%2Ffair%2F")).send().await;
     assert_eq!(answer.status, 303, "{answer:?}");
-    assert_eq!(second.poll().send().await.queue()["class"], "office");
+    assert_eq!(second.join().await.queue()["class"], "office");
     let third = running.visitor();
     let answer = typing(&third, &good).send().await;
     assert_eq!((answer.status, answer.queue()["state"].as_str()), (422, Some("none")), "{answer:?}");
@@ -488,7 +499,7 @@ async fn a_code_moves_a_waiting_visitor_into_its_class() {
         revoked().await == 422 && counted(&running, "invitation_code", "revoked") > 0.0
     })
     .await;
-    assert_eq!(visitor.poll().send().await.queue()["class"], "office", "who has a ticket keeps it");
+    assert_eq!(visitor.join().await.queue()["class"], "office", "who has a ticket keeps it");
     let elsewhere = visitor.request("POST", &own("code")).header("Sec-Fetch-Site", "cross-site").send().await;
     assert_eq!(elsewhere.status, 403);
 }
@@ -498,7 +509,7 @@ async fn guessing_is_slowed_down_for_one_network_only() {
     let dir = tempfile::tempdir().unwrap();
     let (good, _) = code(dir.path(), 100);
     let proof = format!("[[class.proof]]\nkind = \"invitation_code\"\ndir = \"{}\"", dir.path().display());
-    let running = start(dir.path(), &proof).await;
+    let running = start(&proof).await;
     let mut statuses = Vec::new();
     for guess in 0..15 {
         let guess = format!("0000-0000-0000-00{guess:02}");
@@ -525,12 +536,12 @@ async fn a_network_is_weak_unless_the_operator_says_otherwise() {
     let office = Ipv4Addr::new(127, 0, 0, 2);
     let token = ed.token(&claims());
 
-    let running = start(dir.path(), &format!("{network}\nsufficient = true")).await;
+    let running = start(&format!("{network}\nsufficient = true")).await;
     assert_eq!(class_of(joining(&running.visitor().from(office))).await, "office");
     assert_eq!(class_of(joining(&running.visitor())).await, "citizen");
 
     let jwt = jwt_proof(file.to_str().unwrap(), "header = \"authorization\"");
-    let running = start(dir.path(), &format!("{jwt}{network}")).await;
+    let running = start(&format!("{jwt}{network}")).await;
     assert_eq!(class_of(joining(&running.visitor().from(office))).await, "citizen", "alone it is nothing");
     assert_eq!(class_of(bearing(&running.visitor().from(office), &token)).await, "office");
     assert_eq!(shown(&running, bearing(&running.visitor(), &token), "jwt", "network").await, "citizen");
