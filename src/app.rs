@@ -14,6 +14,7 @@ use crate::admin::{
     PortalStatus, ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
 };
 use crate::certificates;
+use crate::classes::{self, ClassFault, Classes, HeldTickets};
 use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
 use crate::domain::keyring::Keyring;
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The leak guard's key.
     #[error(transparent)]
     LeakKey(#[from] leaks::KeyFault),
+    /// The proofs of a class.
+    #[error(transparent)]
+    Classes(#[from] ClassFault),
     /// Randomness.
     #[error(transparent)]
     Entropy(#[from] entropy::NoEntropy),
@@ -161,6 +165,7 @@ impl App {
         tasks.spawn(obey(control.clone(), orders));
         tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
         tasks.spawn(control.leaks.clone().ask_at_the_edge(control.snapshot.subscribe()));
+        tasks.spawn(classes::look_after(control.snapshot.subscribe(), control.clock.clone()));
         let serving = ServingParts {
             shared: control.shared.clone(),
             tls: control.tls.subscribe(),
@@ -341,7 +346,19 @@ async fn snapshot(
         let room = RoomSource { settings: old.settings.clone(), live: old.live.clone(), tenure: Tenure::Draining };
         rooms.push(room.put_in_force(config, keyring, assets, clock.now()).await?);
     }
-    Ok(Snapshot { config: config.clone(), rooms, keyring: keyring.clone(), assets: assets.clone() })
+    let classes = classes(config, old.map(|old| old.classes.clone()), metrics.clone()).await?;
+    Ok(Snapshot { config: config.clone(), rooms, keyring: keyring.clone(), assets: assets.clone(), classes })
+}
+
+/// Reads what the proofs of classes need, on a thread of its own.
+async fn classes(
+    config: &Arc<Config>,
+    old: Option<Arc<Classes>>,
+    metrics: Arc<Metrics>,
+) -> Result<Arc<Classes>, StartError> {
+    let config = config.clone();
+    let load = move || Classes::load(&config.classes, &config.leak_guard.audit.key, metrics, old.as_deref());
+    Ok(Arc::new(tokio::task::spawn_blocking(load).await.map_err(io::Error::other)??))
 }
 
 /// Made-up pages of the rooms that are configured.
@@ -428,6 +445,7 @@ impl Control {
             leaks: leaks.clone(),
             log,
             draining: AtomicBool::new(false),
+            held: HeldTickets::default(),
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
         });
         listen(&snapshot.borrow(), &store, &portal, &clock);
@@ -563,6 +581,7 @@ impl Control {
         let new = snapshot(&config, Some(&old), &keyring, &assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
             Ok(new) => new,
+            Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };
         for room in &new.rooms {

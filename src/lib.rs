@@ -18,6 +18,7 @@ pub mod admin;
 pub mod app;
 pub mod body;
 pub mod certificates;
+pub mod classes;
 pub mod clock;
 pub mod config;
 pub mod demo;

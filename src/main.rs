@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use anticamera::admin::{Command, ReloadAnswer};
 use anticamera::app::{self, App, StartError};
+use anticamera::classes::{Classes, codes};
 use anticamera::clock::Clock;
 use anticamera::config::{self, watch::Watch};
 use anticamera::demo;
 use anticamera::domain::canary::Shown;
 use anticamera::domain::local_time;
+use anticamera::domain::names::ClassName;
+use anticamera::domain::proof::Failure;
 use anticamera::leaks::{Hashes, canary, report};
 use anticamera::proxy::tls::PortalTls;
 use anticamera::server::Tls;
@@ -68,6 +71,11 @@ enum Order {
         #[arg(long)]
         room: Option<String>,
     },
+    /// Makes, lists and takes back invitation codes. To be run as the program's user.
+    Codes {
+        #[command(subcommand)]
+        order: CodesOrder,
+    },
     /// Reads the leak guard's audit file.
     Leaks {
         #[command(subcommand)]
@@ -96,6 +104,45 @@ enum LeaksOrder {
     },
 }
 
+#[derive(Subcommand)]
+enum CodesOrder {
+    /// Makes a code and prints it: only now, because only its hash is kept.
+    Create {
+        /// The configuration file, which names the class and the directory.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// The class that it proves.
+        #[arg(long)]
+        class: String,
+        /// To whom it is given, such as "office 123".
+        #[arg(long)]
+        identity: String,
+        /// How many tickets may be drawn with it.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// The last day on which it is good, such as 2026-12-31, by this machine's clock. Left out: in 90 days.
+        #[arg(long)]
+        expires: Option<Date>,
+    },
+    /// Lists codes by their names: class, identity, uses, end; never the codes.
+    List {
+        /// The configuration file.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// Only those of this class.
+        #[arg(long)]
+        class: Option<String>,
+    },
+    /// Takes a code back. Tickets drawn with it stay.
+    Revoke {
+        /// The configuration file.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// The code's name in the list.
+        id: String,
+    },
+}
+
 /// The configuration is at fault.
 const FAULTY: u8 = 2;
 
@@ -108,6 +155,11 @@ fn main() -> ExitCode {
         Order::Check { config, public_url: None } => check(&config),
         Order::Check { config, public_url: Some(url) } => check_edge(&config, &url),
         Order::Schedule { config, from, to, room } => print_schedule(&config, from, to, room.as_deref()),
+        Order::Codes { order: CodesOrder::Create { config, class, identity, uses, expires } } => {
+            create_code(&config, &class, &identity, uses, expires)
+        }
+        Order::Codes { order: CodesOrder::List { config, class } } => list_codes(&config, class.as_deref()),
+        Order::Codes { order: CodesOrder::Revoke { config, id } } => revoke_code(&config, &id),
         Order::Leaks { order: LeaksOrder::Report { config } } => report_leaks(&config),
         Order::Leaks { order: LeaksOrder::Match { config, identities } } => match_leaks(&config, &identities),
         Order::Demo => demo::run(),
@@ -126,7 +178,8 @@ fn load(path: &std::path::Path) -> Result<Loaded, String> {
     let assets = Assets::load(&config.page).map_err(|fault| format!("page.assets: {fault}"));
     let tls = Tls::load(&config.server, None, Clock::system().now().wall).map_err(|faults| faults.to_string());
     let portal = PortalTls::load(&config.portal).map_err(|wrong| format!("portal: {wrong}"));
-    let faults = [assets.err(), tls.as_ref().err().cloned(), portal.err()];
+    let classes = Classes::check(&config.classes).map_err(|fault| fault.to_string());
+    let faults = [assets.err(), tls.as_ref().err().cloned(), portal.err(), classes.err()];
     match (tls, faults.iter().all(Option::is_none)) {
         (Ok(tls), true) => {
             let mut warnings = config.warnings();
@@ -209,6 +262,90 @@ fn print_schedule(path: &Path, from: Option<Date>, to: Option<Date>, room: Optio
         return ExitCode::from(FAULTY);
     }
     printed(Ok(timetable::of_rooms(&config, room, timetable::Days { from, to })))
+}
+
+/// The class that invitation codes prove, and the directory where they are kept.
+fn codes_of(config: &config::Config, named: Option<&str>) -> Result<Vec<(ClassName, PathBuf)>, String> {
+    let with_codes = config.classes.iter().filter(|class| named.is_none_or(|name| class.name.as_str() == name));
+    let dirs = with_codes.flat_map(|class| {
+        class.proofs.iter().filter_map(|proof| match proof {
+            config::Proof::InvitationCode(codes) => Some((class.name.clone(), codes.dir.clone())),
+            _ => None,
+        })
+    });
+    let dirs: Vec<_> = dirs.collect();
+    let of = named.map(|name| format!(" called {name:?}")).unwrap_or_default();
+    let fault =
+        || format!("there is no class{of} with a proof of kind \"invitation_code\"; add one to the configuration");
+    if dirs.is_empty() { Err(fault()) } else { Ok(dirs) }
+}
+
+fn create_code(path: &Path, class: &str, identity: &str, uses: u32, expires: Option<Date>) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let now = Clock::system().now().wall;
+    let last_day = expires.unwrap_or_else(|| {
+        local_time::date_at(&TimeZone::system(), now).saturating_add(SignedDuration::from_hours(90 * 24))
+    });
+    let end = last_day.tomorrow().unwrap_or(last_day);
+    let expires = local_time::beginning(&TimeZone::system(), end, local_time::LocalTime::MIDNIGHT);
+    let created = || -> Result<String, Box<dyn std::error::Error>> {
+        if expires <= now || uses == 0 || identity.trim().is_empty() {
+            return Err("a code must name somebody, and be good for at least one use from now on".into());
+        }
+        let (class, dir) = codes_of(&config, Some(class))?.into_iter().next().ok_or("no such class")?;
+        let wanted = codes::Wanted { class, identity: identity.trim().to_owned(), uses, expires };
+        let (code, invitation) = codes::create(&dir, wanted, now)?;
+        eprintln!(
+            "{} for {}, good for {uses} tickets until the end of {last_day}, by its name {}; the code is shown only now:",
+            invitation.class, invitation.identity, invitation.id
+        );
+        Ok(format!("{code}\n"))
+    };
+    printed(created())
+}
+
+fn list_codes(path: &Path, class: Option<&str>) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let now = Clock::system().now().wall.0 / 1000;
+    let listed = || -> Result<String, Box<dyn std::error::Error>> {
+        let mut text = String::from("name\tclass\tidentity\tused\tuses\tstate\n");
+        for (class, dir) in codes_of(&config, class)? {
+            for known in codes::list(&dir)?.iter().filter(|known| known.invitation.class == class.as_str()) {
+                let invitation = &known.invitation;
+                let state = invitation.usable(known.used, now).map_or_else(Failure::as_str, |()| "good");
+                let (id, identity, uses) = (&invitation.id, &invitation.identity, invitation.uses);
+                text.push_str(&format!("{id}\t{class}\t{identity}\t{}\t{uses}\t{state}\n", known.used));
+            }
+        }
+        Ok(text)
+    };
+    printed(listed())
+}
+
+fn revoke_code(path: &Path, id: &str) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let revoked = || -> Result<String, Box<dyn std::error::Error>> {
+        let mut fault = codes::CodesFault::Unknown(id.to_owned());
+        for (_, dir) in codes_of(&config, None)? {
+            match codes::revoke(&dir, id) {
+                Ok(invitation) => {
+                    return Ok(format!("{} of {}: taken back\n", invitation.id, invitation.identity));
+                }
+                Err(error) => fault = error,
+            }
+        }
+        Err(fault.into())
+    };
+    printed(revoked())
 }
 
 fn report_leaks(path: &Path) -> ExitCode {

@@ -5,6 +5,7 @@ mod support;
 
 mod admission;
 mod caches;
+mod classes;
 mod cluster;
 mod crash;
 mod hours;

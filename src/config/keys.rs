@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Table(&'static [Key]),
     /// `[[name]]`
     Tables(&'static [Key]),
+    /// `[[name]]`, whose keys depend on its key `kind`
+    Variants(&'static [(&'static str, &'static [Key])]),
     /// Belongs to a later version.
     Later,
 }
@@ -59,7 +61,46 @@ pub(super) const FILE: &[Key] = &[
     Key { name: "class", kind: Kind::Tables(CLASS) },
 ];
 
-const CLASS: &[Key] = &[required("name"), later("proof")];
+const CLASS: &[Key] = &[required("name"), Key { name: "proof", kind: Kind::Variants(PROOF) }, key("max_tickets", "0")];
+
+const PROOF: &[(&str, &[Key])] = &[
+    ("client_certificate", CLIENT_CERTIFICATE),
+    ("jwt", JWT),
+    ("signed_header", SIGNED_HEADER),
+    ("invitation_code", INVITATION_CODE),
+    ("network", NETWORK),
+];
+
+const CLIENT_CERTIFICATE: &[Key] = &[
+    required("kind"),
+    required("ca"),
+    key("crl", r#""""#),
+    key("issuer", "{}"),
+    key("subject", "{}"),
+    key("identity", r#""CN""#),
+];
+
+const JWT: &[Key] = &[
+    required("kind"),
+    optional("cookie"),
+    optional("header"),
+    required("keys"),
+    required("issuer"),
+    required("audience"),
+    key("algorithms", r#"["RS256", "ES256", "EdDSA"]"#),
+    key("claims", "{}"),
+    key("identity", r#""sub""#),
+    key("leeway", r#""60s""#),
+    key("refresh", r#""10m""#),
+    key("outage", r#""24h""#),
+];
+
+const SIGNED_HEADER: &[Key] =
+    &[required("kind"), key("header", r#""waiting-room-proof""#), required("key_file"), key("window", r#""60s""#)];
+
+const INVITATION_CODE: &[Key] = &[required("kind"), key("dir", r#""state/codes""#)];
+
+const NETWORK: &[Key] = &[required("kind"), required("ranges"), key("sufficient", "false")];
 
 const SERVER: &[Key] = &[
     required("listen"),

@@ -28,6 +28,10 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use class::{
+    Algorithm, CertificateProof, Class, CodeProof, JwtProof, KeySource, NetworkProof, Proof, Quota, SignedHeaderProof,
+    TokenPlace,
+};
 pub use fault::{Fault, Faults, Place};
 pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};

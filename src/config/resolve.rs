@@ -27,8 +27,9 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let portal = portal(&file.table("portal"), base);
     let tokens = tokens(&file.table("tokens"), base);
     let store = store(&file.table("store"), base);
-    let classes = class::names(&file.tables("class"));
-    let rooms = room::rooms(&file.tables("room"), classes.as_deref());
+    let classes = class::classes(&file.tables("class"), base);
+    let names = classes.as_deref().map(class::names);
+    let rooms = room::rooms(&file.tables("room"), names.as_deref());
     let page = super::page::page(&file.table("page"), base);
     let leak_guard = guard::leak_guard(&file.table("leak_guard"), base);
     let log = log(&file.table("log"));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::class::Class;
 use super::page::{LocalText, Page, RoomPage};
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
@@ -30,8 +31,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// Where the line lives.
     pub store: Store,
-    /// Classes of visitors; the citizens are the last.
-    pub classes: Vec<ClassName>,
+    /// Classes of visitors besides the citizens, the first that is proven counts.
+    pub classes: Vec<Class>,
     /// Rooms in the order in which they are tried.
     pub rooms: Vec<Arc<Room>>,
     /// What pages are made of.

@@ -8,6 +8,8 @@ use super::fault::{Findings, Wrong};
 use super::keys::{self, Key, Kind};
 use super::value::{self, Read};
 
+const KIND: &[Key] = &[Key { name: "kind", kind: Kind::Required }];
+
 /// A table of the file, or the place where it would stand.
 #[derive(Debug)]
 pub(super) struct Section<'d> {
@@ -62,6 +64,32 @@ impl<'d> Section<'d> {
         members.iter().enumerate().filter_map(member).collect()
     }
 
+    /// The tables `[[name]]` in this one whose keys depend on their `kind`, each with that; those of no known kind are
+    /// noted and left out.
+    pub(super) fn variants(&self, name: &str) -> Vec<(&'static str, Section<'d>)> {
+        let Some(Key { kind: Kind::Variants(kinds), .. }) = keys::find(self.keys, name) else { return Vec::new() };
+        let Some(value) = self.typed(name) else { return Vec::new() };
+        let DeValue::Array(members) = value.get_ref() else {
+            self.fault(name, no_tables(name, value.get_ref()));
+            return Vec::new();
+        };
+        let words: Vec<(&str, (&'static str, &'static [Key]))> = kinds.iter().map(|kind| (kind.0, *kind)).collect();
+        let read = |(index, member): (usize, &'d Spanned<DeValue<'d>>)| {
+            let path = format!("{}[{}]", self.key(name), index + 1);
+            let DeValue::Table(table) = member.get_ref() else {
+                self.findings.add(path, Some(start(member)), no_tables(name, member.get_ref()));
+                return None;
+            };
+            // Only the kind is read of this one, so that its other keys are not judged by a list that is not theirs.
+            let at = Some(start(member));
+            let only_kind = Section { path, keys: KIND, body: Body::Present(table), at, findings: self.findings };
+            let (kind, keys) = only_kind.read("kind", value::one_of(&words))?;
+            let path = format!("{}[{}] {kind}", self.key(name), index + 1);
+            Some((kind, Section::checked(path, keys, table, at, self.findings)))
+        };
+        members.iter().enumerate().filter_map(read).collect()
+    }
+
     fn member(&self, name: &str, index: usize, value: &'d Spanned<DeValue<'d>>) -> Option<Section<'d>> {
         let path = format!("{}[{}]", self.key(name), index + 1);
         let DeValue::Table(table) = value.get_ref() else {
@@ -107,6 +135,11 @@ impl<'d> Section<'d> {
             return None;
         }
         Some(members)
+    }
+
+    /// How many members the list `name` has.
+    pub(super) fn length(&self, name: &str) -> usize {
+        self.typed(name).and_then(|value| value.get_ref().as_array()).map_or(0, |members| members.len())
     }
 
     /// Whether the file has the key.

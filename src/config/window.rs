@@ -228,7 +228,7 @@ mod tests {
     fn room(windows: &str) -> Result<Room, String> {
         let file = format!(
             "server.listen = [\"127.0.0.1:8080\"]\nportal.url = \"http://127.0.0.1:9000\"\n\
-             [[class]]\nname = \"intermediary\"\n[[room]]\nname = \"a\"\n\
+             [[class]]\nname = \"intermediary\"\nproof = [ {{ kind = \"invitation_code\" }} ]\n[[room]]\nname = \"a\"\n\
              paths = [\"/a/**\"]\nadmission_rate = \"1/s\"\n{windows}"
         );
         let config = parse(&file, Path::new("/etc")).map_err(|faults| faults.to_string())?;
@@ -279,7 +279,7 @@ mod tests {
     fn faults_say_which_hours_are_meant() {
         let window = |rest: &str| format!("[[room.window]]\n{rest}\n");
         let day = window("from = \"08:00\"\nto = \"16:00\"");
-        fault(&day, "line 9, column 1: room[1] \"a\".window: nobody is told who may enter every day 16:00-08:00; add");
+        fault(&day, "line 10, column 1: room[1] \"a\".window: nobody is told who may enter every day 16:00-08:00; add");
         let overlap = format!("{day}{}", window("from = \"15:00\"\nto = \"08:00\""));
         fault(&overlap, "window[2].from: open at the same time as window[1]: every day 15:00-16:00; let one end");
         for (lines, says) in [

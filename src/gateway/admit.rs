@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::answers::{add_cookies, waiting};
 use super::call::Call;
-use super::class::class_of;
+use super::class::{class_to_join, drawn};
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::visitor::{Credentials, Held, Inside, Tokens, wants_header_tokens};
@@ -22,6 +22,7 @@ use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who};
 use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict};
 use crate::domain::line::{Knock, StraightThrough};
+use crate::domain::names::ClassName;
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::domain::token::Kind;
@@ -194,10 +195,12 @@ impl Gateway {
         &self,
         call: &Call,
         room: &Arc<RoomInForce>,
-        credentials: Credentials,
+        mut credentials: Credentials,
         read: Read,
     ) -> Result<Outcome, Refused> {
-        let class = class_of(call, room);
+        let proven = credentials.proven.take();
+        let class =
+            proven.as_ref().map_or(ClassName::citizen().id(), |verdict| class_to_join(self, call, room, verdict));
         let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));
@@ -206,6 +209,9 @@ impl Gateway {
             Ok(ticket) => ticket,
             Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };
+        if let Some(verdict) = proven {
+            drawn(self, call, room, verdict, &ticket).await;
+        }
         room.live.lane_metrics(class).arrivals.inc();
         let place = room.live.arrive_straight(ticket, &self.shared.clock, self.shared.clock.now());
         self.at_the_gate(call, room, ticket, place, Admit::Straight, credentials, read).await

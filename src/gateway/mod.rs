@@ -24,12 +24,13 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::call::Call;
-use self::class::class_of;
+use self::class::prove;
 use self::connection::{Connection, Peer};
 use self::errors::Refusal;
 use self::snapshot::{RoomInForce, Snapshot};
 use self::visitor::Credentials;
 use crate::body::Body;
+use crate::classes::HeldTickets;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::ClientAddressHeader;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub log: Log,
     /// Whether the process is about to stop.
     pub draining: AtomicBool,
+    /// The tickets of those whom proofs name.
+    pub held: HeldTickets,
     /// What fresh request ids and random addresses are made of.
     pub ids: Ids,
 }
@@ -243,16 +246,17 @@ impl Gateway {
             pass = self.pass_elsewhere(call, headers);
         }
         let place = credentials.place_fact(&room);
+        let newcomer = matches!((pass, place), (Pass::None | Pass::JustExpired, Place::None));
+        let proven = (newcomer && route == Route::Gated).then(|| prove(call, headers, None));
+        let class = proven.as_ref().map_or(ClassName::citizen().id(), |verdict| verdict.proven.class);
+        credentials.proven = proven;
         let facts = Facts {
             mode: mode(&room.settings),
             route,
             pass,
             place,
             asking,
-            straight_through: match (pass, place) {
-                (Pass::None | Pass::JustExpired, Place::None) => room.live.straight_through(class_of(call, &room)),
-                _ => StraightThrough::No,
-            },
+            straight_through: if newcomer { room.live.straight_through(class) } else { StraightThrough::No },
         };
         let outcome = match decide(&facts) {
             Decision::Admit(admit) => self.admit(call, &room, admit, credentials, request).await,

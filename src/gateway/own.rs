@@ -18,13 +18,14 @@ use super::answers::{
     add_cookies, allow_origin, board, description, plain_page, queue, queue_problem, retry_after, see_other,
 };
 use super::call::{Call, form_value};
-use super::class::class_of;
+use super::class::{class_to_join, drawn, goes_before, prove};
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::view::{self, standing_of};
 use super::visitor::{Credentials, Held, Tokens, has_header_tokens, wants_header_tokens};
 use super::{Gateway, Outcome, leave_unread};
 use crate::body::Body;
+use crate::classes::Verdict;
 use crate::config::RoomState;
 use crate::domain::client::ClientPrefix;
 use crate::domain::lane::Extended;
@@ -32,12 +33,13 @@ use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
+use crate::domain::proof::Failure;
 use crate::domain::recovery::RecoveryCode;
 use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
-use crate::waiting_room::page::{LinePage, NoticePage};
+use crate::waiting_room::page::{CodePage, LinePage, NoticePage};
 use crate::waiting_room::queue::{QueueState, Standing};
 
 /// Bytes of a body to one of our own paths at most.
@@ -46,6 +48,9 @@ const LARGEST_BODY: usize = 8 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Join ids are as long as a page makes them; longer ones are none.
 const LONGEST_JOIN_ID: usize = 64;
+
+/// Characters of a code that are shown again at most.
+const LONGEST_CODE: usize = 64;
 
 /// What was sent to one of our own paths.
 struct Message {
@@ -137,6 +142,11 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
         "recover" => {
             only(call, &[Method::POST])?;
             visit(message)?.recover().await
+        }
+        "code" => {
+            only(call, &[Method::GET, Method::POST])?;
+            let visit = visit(message)?;
+            if call.method == Method::GET { visit.code_page("", Accepted::NotYet) } else { visit.code().await }
         }
         _ => Err(Refusal::NotFound),
     }
@@ -245,13 +255,15 @@ impl Visit<'_> {
         self.must_come_from_here(Unsaid::Allowed)?;
         let mut credentials = self.credentials().await;
         let mut tokens = Tokens::default();
-        if self.needs_ticket(&credentials) {
+        let verdict = prove(self.call, &self.message.headers, None);
+        let reason = self.reason_to_draw(&credentials, &verdict);
+        if let Some(reason) = reason {
             match self.gateway.count_join(self.call, &self.room) {
                 Ok(()) => {}
                 Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait),
                 Err(refusal) => return Err(refusal),
             }
-            match self.draw(&mut tokens).await {
+            match self.draw(reason, verdict, &credentials, &mut tokens).await {
                 Ok(held) => credentials.ticket = Some(held),
                 Err(error) => return self.without_ticket(&error),
             }
@@ -308,6 +320,18 @@ impl Visit<'_> {
         self.room.live.ticket_of(place).ok()?
     }
 
+    /// Why a ticket is to be drawn, if one is: there is none, or the visitor waits in a class that goes behind the one now
+    /// proven. Whose turn it is already keeps it.
+    fn reason_to_draw(&self, credentials: &Credentials, verdict: &Verdict) -> Option<ReasonToDraw> {
+        if self.needs_ticket(credentials) {
+            return Some(ReasonToDraw::NoTicket);
+        }
+        let held = credentials.ticket.filter(|_| credentials.inside.is_none())?;
+        let waits = self.look(credentials).is_some_and(|view| matches!(view.standing, Stands::Waiting { .. }));
+        let better = goes_before(&self.room, verdict.proven.class, held.ticket.class);
+        (waits && better && self.room.settings.state != RoomState::Closed).then_some(ReasonToDraw::BetterClass)
+    }
+
     fn needs_ticket(&self, credentials: &Credentials) -> bool {
         if credentials.inside.is_some() || self.room.settings.state == RoomState::Closed {
             return false;
@@ -330,14 +354,93 @@ impl Visit<'_> {
         if self.by_hand() { Asks::ByHand } else { Asks::Scripted }
     }
 
-    async fn draw(&self, tokens: &mut Tokens) -> Result<Held, NoTicket> {
+    async fn draw(
+        &self,
+        reason: ReasonToDraw,
+        verdict: Verdict,
+        credentials: &Credentials,
+        tokens: &mut Tokens,
+    ) -> Result<Held, NoTicket> {
+        let class = class_to_join(self.gateway, self.call, &self.room, &verdict);
+        if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket)
+            && !goes_before(&self.room, class, held.ticket.class)
+        {
+            return Ok(held);
+        }
         let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
-        let class = class_of(self.call, &self.room);
+        // The id of the first join belongs to the first ticket.
+        let id = id.filter(|_| reason == ReasonToDraw::NoTicket);
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
+        drawn(self.gateway, self.call, &self.room, verdict, &ticket).await;
+        if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket) {
+            self.room.live.leave(&held.ticket);
+        }
         tokens.ticket(&self.room, self.call, &ticket);
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
         let issued = self.call.now.unix.seconds();
         Ok(Held { ticket, issued, turn: None })
+    }
+
+    /// A code that was typed in: a ticket of its class, for whoever is not inside and has none that is as good.
+    async fn code(self) -> Result<Response<Body>, Refusal> {
+        self.must_come_from_here(Unsaid::Refused)?;
+        let mut credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        let typed = self.field("code").unwrap_or_default();
+        let mut verdict = prove(self.call, &self.message.headers, Some(&typed));
+        if let Some(failure) = verdict.refused.take() {
+            return self.code_refused(&credentials, failure);
+        }
+        if let Some(reason) = self.reason_to_draw(&credentials, &verdict) {
+            if let Err(Refusal::TooMany(wait)) = self.gateway.count_join(self.call, &self.room) {
+                return self.too_many(&credentials, wait);
+            }
+            match self.draw(reason, verdict, &credentials, &mut tokens).await {
+                Ok(held) => credentials.ticket = Some(held),
+                Err(error) => return self.without_ticket(&error),
+            }
+        }
+        let mut response = if self.by_hand() {
+            see_other(&self.line_address(self.wanted().as_str()))
+        } else {
+            let view = self.look(&credentials);
+            let standing = standing_of(&self.room, self.call, &credentials, view, None);
+            queue(&self.room, self.call, &self.message.headers, &standing)
+        };
+        self.hand_over(&mut response, tokens);
+        Ok(response)
+    }
+
+    /// The visitor's place as it was: 422, or 429 after too many attempts.
+    fn code_refused(&self, credentials: &Credentials, failure: Failure) -> Result<Response<Body>, Refusal> {
+        let status = match failure {
+            Failure::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        let standing = view::standing(&self.room, self.call, credentials);
+        let headers = &self.message.headers;
+        let mut response = if self.by_hand() {
+            self.code_page(&self.field("code").unwrap_or_default(), Accepted::No)?
+        } else {
+            queue_problem(&self.room, self.call, headers, &standing, status)
+        };
+        *response.status_mut() = status;
+        if failure == Failure::Throttled {
+            retry_after(response.headers_mut(), Duration::from_secs(60));
+        }
+        personal_headers(response.headers_mut());
+        allow_origin(&mut response, self.call, headers);
+        Ok(response)
+    }
+
+    /// The page for a code: the typed one, or that of the link.
+    fn code_page(&self, typed: &str, accepted: Accepted) -> Result<Response<Body>, Refusal> {
+        let of_link = self.call.query("code").filter(|_| accepted == Accepted::NotYet).unwrap_or_default();
+        let code: String = if typed.is_empty() { &of_link } else { typed }.chars().take(LONGEST_CODE).collect();
+        let to = self.wanted();
+        let page = CodePage { code: &code, refused: accepted == Accepted::No, to: to.as_str() };
+        let catalogue = self.call.language(&self.message.headers);
+        Ok(plain_page(page.render(&self.call.snapshot.assets, &self.room.frame, catalogue)?))
     }
 
     /// No ticket could be drawn: the same facts as JSON, or as a page from which one can try again.
@@ -531,6 +634,20 @@ impl Visit<'_> {
         }
         add_cookies(response, tokens.cookies);
     }
+}
+
+/// What became of a code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    NotYet,
+    No,
+}
+
+/// Why a ticket is drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReasonToDraw {
+    NoTicket,
+    BetterClass,
 }
 
 /// What it means that a request does not say where it was made: an old browser, or no browser.

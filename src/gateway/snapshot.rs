@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use bytes::Bytes;
 
-use crate::config::{self, Config, LocalText};
+use crate::classes::Classes;
+use crate::config::{self, Config, LocalText, Proof};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub keyring: Arc<Keyring>,
     /// Templates and languages.
     pub assets: Arc<Assets>,
+    /// Who belongs to which class.
+    pub classes: Arc<Classes>,
 }
 
 /// Whether the configuration still has a room.
@@ -165,8 +168,18 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
         own_path: config.server.own_path.clone(),
         look: Some(assets.look(&page)?),
         page,
-        codes: BTreeSet::from([Code::Recovery]),
+        codes: codes(config),
     })
+}
+
+/// The codes that visitors may enter: those that give a place back, and invitations where they prove a class.
+fn codes(config: &Config) -> BTreeSet<Code> {
+    let invitations = takes_invitations(config).then_some(Code::Invitation);
+    invitations.into_iter().chain([Code::Recovery]).collect()
+}
+
+fn takes_invitations(config: &Config) -> bool {
+    config.classes.iter().flat_map(|class| &class.proofs).any(|proof| matches!(proof, Proof::InvitationCode(_)))
 }
 
 /// The reason that is told to visitors.

@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::Call;
 use super::snapshot::RoomInForce;
+use crate::classes::Verdict;
 use crate::domain::admission::{Pass, Place};
 use crate::domain::cookie::{CookieName, header_of, header_values, presented};
 use crate::domain::line::{Asks, Standing};
@@ -31,6 +32,8 @@ pub struct Credentials {
     pub ticket: Option<Held>,
     /// Whether a token was shown that is only expired.
     pub expired: bool,
+    /// What the request of a newcomer proves.
+    pub proven: Option<Verdict>,
 }
 
 /// A good pass.

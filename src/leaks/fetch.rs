@@ -23,15 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came.
 #[derive(Clone, Debug)]
-pub(super) struct Fetched {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// Why nothing came.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotFetched {
+pub(crate) enum NotFetched {
     /// It took too long.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     TimedOut,
@@ -51,7 +51,7 @@ pub(super) enum NotFetched {
 
 /// How the other side is spoken to.
 #[derive(Clone, Debug)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// Without TLS.
     Plain,
     /// With it.
@@ -60,7 +60,7 @@ pub(super) enum Side {
 
 impl Side {
     /// Over TLS, believing the certificate authorities that this system trusts (`SSL_CERT_FILE` names others).
-    pub(super) fn as_browsers_do(host: &str) -> Result<Side, NotFetched> {
+    pub(crate) fn as_browsers_do(host: &str) -> Result<Side, NotFetched> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
@@ -75,7 +75,7 @@ fn name(host: &str) -> Result<ServerName<'static>, NotFetched> {
 }
 
 /// Sends a request to an address, over TLS if need be, and reads the answer.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     host: &str,
     port: u16,
     side: Side,

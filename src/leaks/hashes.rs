@@ -130,6 +130,11 @@ impl Hashes {
         IdentityKey(self.of_frequent("identity", &[name]))
     }
 
+    /// The hash of whom a proof of a class names.
+    pub fn of_class(&self, class: &str, identity: &str) -> [u8; 16] {
+        self.of("class", &[class.as_bytes(), identity.as_bytes()])
+    }
+
     /// The hash of a visitor, for the audit file.
     pub fn visitor(&self, visitor: VisitorKey) -> [u8; 16] {
         self.of("visitor", &[&visitor.0])

@@ -8,7 +8,7 @@ pub mod audit;
 pub mod calibration;
 pub mod canary;
 mod exchange;
-mod fetch;
+pub(crate) mod fetch;
 mod hashes;
 mod memory;
 pub mod report;

@@ -19,6 +19,7 @@ use crate::config::RoomState;
 use crate::domain::leak_detectors::Detector;
 use crate::domain::leak_guard::Reason;
 use crate::domain::names::{ClassName, RoomName};
+use crate::domain::proof::{Failure, Kind};
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -442,6 +443,7 @@ pub struct Metrics {
     requests: Family<Family<IntCounter, StatusClass>, Decision>,
     /// Tokens treated as no token, by reason.
     pub token_rejections: Family<IntCounter, TokenRejection>,
+    class_proofs: IntCounterVec,
     leak_guard: Family<Family<IntCounter, LeakGuardAction>, LeakGuardRule>,
     leak_guard_detector: IntGaugeVec,
     edge_canary: Family<IntGauge, CanaryResult>,
@@ -480,6 +482,12 @@ impl Metrics {
             room_series: RoomSeries::new(r)?,
             requests: requests(r)?,
             token_rejections: token_rejections(r)?,
+            class_proofs: counters(
+                r,
+                "class_proofs_total",
+                "Proofs of a class that were shown, and what they came to.",
+                &["class", "kind", "result"],
+            )?,
             leak_guard: leak_guard(r)?,
             leak_guard_detector: gauges(
                 r,
@@ -540,6 +548,12 @@ impl Metrics {
             let gauge = self.leak_guard_detector.with_label_values(&[detector.as_str(), one.as_str()]);
             gauge.set(i64::from(*one == mode));
         }
+    }
+
+    /// Counts a proof of a class that was shown: accepted, or why not. Classes come from the configuration.
+    pub fn count_class_proof(&self, class: &ClassName, kind: Kind, failure: Option<Failure>) {
+        let result = failure.map_or("accepted", Failure::as_str);
+        self.class_proofs.with_label_values(&[class.as_str(), kind.as_str(), result]).inc();
     }
 
     /// Counts a reload and remembers whether the file was good.

@@ -23,7 +23,7 @@ use super::language::{BUILT_IN, Languages};
 use crate::config::{self, Colours, PALETTE, RoomPage};
 
 /// Everything but the catalogues, by file names.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("frame.html", include_str!("../../waiting-room-assets/frame.html")),
     ("parts.html", include_str!("../../waiting-room-assets/parts.html")),
     ("waiting.html", include_str!("../../waiting-room-assets/waiting.html")),
@@ -31,6 +31,7 @@ const FILES: [(&str, &str); 7] = [
     ("notice.html", include_str!("../../waiting-room-assets/notice.html")),
     ("page.css", include_str!("../../waiting-room-assets/page.css")),
     ("page.js", include_str!("../../waiting-room-assets/page.js")),
+    ("code.html", include_str!("../../waiting-room-assets/code.html")),
 ];
 /// The catalogue that others are held against.
 const MODEL: &str = include_str!("../../waiting-room-assets/en.toml");

@@ -315,6 +315,46 @@ impl NoticePage<'_> {
     }
 }
 
+/// The page on which an invitation code is used: what a link with a code leads to, so that only a visitor's own click uses
+/// it, and where a code is typed in again that was not accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct CodePage<'a> {
+    /// The code so far.
+    pub code: &'a str,
+    /// Whether it was not accepted.
+    pub refused: bool,
+    /// Where the visitor wants to go.
+    pub to: &'a str,
+}
+
+impl CodePage<'_> {
+    /// Renders the page.
+    ///
+    /// # Errors
+    /// [`BrokenAssets`] when a template wants what it is not given.
+    pub fn render(self, assets: &Assets, frame: &RoomFrame, text: &Catalogue) -> Result<PlainPage, BrokenAssets> {
+        let before = format!("{}/code?room={}&lang=", frame.own_path, frame.room);
+        let after = format!("&code={}&to={}", query_value(self.code), query_value(self.to));
+        let links = Links::around(before, after);
+        let context = CodeContext {
+            frame: FrameContext::of(assets, Some(frame), text, &links),
+            code: self.code,
+            refused: self.refused,
+            to: self.to,
+        };
+        plain(frame.look(assets), text, assets.render("code.html", &context)?)
+    }
+}
+
+#[derive(Serialize)]
+struct CodeContext<'a> {
+    #[serde(flatten)]
+    frame: FrameContext<'a>,
+    code: &'a str,
+    refused: bool,
+    to: &'a str,
+}
+
 fn plain(look: &Look, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
     Ok(PlainPage { headers: look.headers(catalogue, Scripting::Plain)?, body: html.into() })
 }

@@ -23,17 +23,17 @@ pub struct Days {
 /// The timetable of all rooms, or of those named.
 pub fn of_rooms(config: &Config, named: Option<&str>, days: Days) -> String {
     let rooms = config.rooms.iter().filter(|room| named.is_none_or(|name| room.name.as_str() == name));
-    rooms.map(|room| of_room(room, &config.classes, days)).collect::<Vec<_>>().join("\n")
+    rooms.map(|room| of_room(room, days)).collect::<Vec<_>>().join("\n")
 }
 
-fn of_room(room: &Room, classes: &[ClassName], days: Days) -> String {
+fn of_room(room: &Room, days: Days) -> String {
     let zone = &room.time_zone;
     let end = days.to.tomorrow().unwrap_or(days.to);
     let (from, to) = (beginning(zone, days.from, LocalTime::MIDNIGHT), beginning(zone, end, LocalTime::MIDNIGHT));
     let mut text = format!("room \"{}\", time zone {}\n", room.name, zone.iana_name().unwrap_or("unnamed"));
     for span in room.schedule.spans(from, to) {
         // Writing to a text cannot fail.
-        let _ = writeln!(text, "  {}  {}", hours(room, span), terms(room, span, classes));
+        let _ = writeln!(text, "  {}  {}", hours(room, span), terms(room, span));
     }
     text
 }
@@ -54,15 +54,16 @@ fn moment(at: &Zoned, offset: &str) -> String {
     format!("{} {} {:02}:{:02}{offset}", weekday_name(at.weekday()), at.date(), at.hour(), at.minute())
 }
 
-fn terms(room: &Room, span: Span<'_>, classes: &[ClassName]) -> String {
+fn terms(room: &Room, span: Span<'_>) -> String {
     match span.terms {
         None => format!("everybody, {}", room.admission_rate),
         Some(WindowTerms { access: Access::Closed, .. }) => "closed: nobody enters".to_owned(),
-        Some(terms) => open_terms(room, terms, classes),
+        Some(terms) => open_terms(room, terms),
     }
 }
 
-fn open_terms(room: &Room, terms: &WindowTerms, classes: &[ClassName]) -> String {
+fn open_terms(room: &Room, terms: &WindowTerms) -> String {
+    let classes = &room.classes;
     let total: u64 = terms.shares.iter().map(|(_, weight)| u64::from(*weight)).sum();
     let name = |id| classes.iter().find(|class| class.id() == id).map_or("?", ClassName::as_str);
     let with_share = terms.shares.iter().filter(|(_, weight)| *weight > 0);
@@ -102,7 +103,7 @@ mod tests {
     fn timetable(from: &str, to: &str, windows: &str) -> String {
         let file = format!(
             "server.listen = [\"127.0.0.1:8080\"]\nportal.url = \"http://127.0.0.1:9000\"\n\
-             [[class]]\nname = \"intermediary\"\n[[room]]\nname = \"bonus-600\"\n\
+             [[class]]\nname = \"intermediary\"\nproof = [ {{ kind = \"invitation_code\" }} ]\n[[room]]\nname = \"bonus-600\"\n\
              paths = [\"/a/**\"]\nadmission_rate = \"100/s\"\n{windows}"
         );
         let config = parse(&file, Path::new("/etc")).unwrap_or_else(|faults| panic!("{faults}"));

@@ -58,7 +58,7 @@ fn check_names_all_faults_at_once_and_run_does_not_start() {
 fn schedule_prints_who_may_enter_in_local_time() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.toml");
-    let windows = "[[class]]\nname = \"intermediary\"\n[[room]]\nname = \"april\"\npaths = [\"/april/**\"]\n\
+    let windows = "[[class]]\nname = \"intermediary\"\nproof = [ { kind = \"invitation_code\" } ]\n[[room]]\nname = \"april\"\npaths = [\"/april/**\"]\n\
         admission_rate = \"100/s\"\n[[room.window]]\nfrom = \"08:00\"\nto = \"16:00\"\n\
         share = { intermediary = 1 }\n[[room.window]]\nfrom = \"16:00\"\nto = \"08:00\"\n";
     fs::write(&file, format!("{}\n{windows}", good().text())).unwrap();

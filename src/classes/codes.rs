@@ -1,0 +1,354 @@
+//! Invitation codes on disk. Each has two files in a directory that only the program's user may read: `ID.json`, which
+//! `anticamera codes` writes, and `ID.uses`, to which the running program adds a line for each ticket drawn. So neither
+//! ever overwrites what the other wrote.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::domain::invitation::{Code, Invitation, RANDOM_BYTES, find};
+use crate::domain::names::ClassName;
+use crate::domain::proof::Failure;
+use crate::domain::time::{Now, Unix};
+use crate::entropy::{self, NoEntropy};
+
+/// Codes at most: each attempt looks at all of them.
+const MOST: usize = 20_000;
+/// Random bytes of a code's name.
+const ID_BYTES: usize = 5;
+
+/// Why codes cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CodesFault {
+    /// The directory or a file.
+    #[error("invitation codes in {0}: {1}; let the user anticamera runs as read and write them")]
+    Io(PathBuf, io::Error),
+    /// A file that says something else.
+    #[error("{0} is no invitation code: {1}; move it away")]
+    Content(PathBuf, serde_json::Error),
+    /// There is none of that name.
+    #[error("there is no invitation code {0:?}; `anticamera codes list` shows them")]
+    Unknown(String),
+    /// More than can be looked through.
+    #[error("there are {MOST} invitation codes in {0}: move away those that have expired")]
+    TooMany(PathBuf),
+    /// No random bytes.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
+
+/// The codes of a directory.
+#[derive(Debug)]
+pub struct Codes {
+    dir: PathBuf,
+    known: Mutex<Vec<Known>>,
+    looks: Mutex<Looks>,
+}
+
+/// When the directory is worth reading.
+#[derive(Debug, Default)]
+struct Looks {
+    /// When it was changed last, as far as is known.
+    changed: Option<SystemTime>,
+    /// So many looks it is read whatever its time says: file systems do not tell changes apart that are close together.
+    reads_left: u32,
+    /// Looks since it was read.
+    since: u32,
+}
+
+/// Looks after a change at which the directory is read all the same.
+const READS_AFTER_CHANGE: u32 = 3;
+/// After so many looks it is read without a change.
+const LOOKS_WITHOUT_READING: u32 = 60;
+
+impl Looks {
+    fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
+        if changed != self.changed {
+            *self = Looks { changed, reads_left: READS_AFTER_CHANGE, since: 0 };
+        }
+        let due = self.reads_left > 0 || self.since >= LOOKS_WITHOUT_READING;
+        self.reads_left = self.reads_left.saturating_sub(1);
+        self.since = if due { 0 } else { self.since + 1 };
+        due
+    }
+}
+
+/// A code and how often it was used.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What was handed out.
+    pub invitation: Invitation,
+    /// Tickets drawn with it, and those being drawn.
+    pub used: u32,
+}
+
+/// What a code is to be good for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The class it proves.
+    pub class: ClassName,
+    /// To whom it is given.
+    pub identity: String,
+    /// How many tickets may be drawn with it.
+    pub uses: u32,
+    /// Until when.
+    pub expires: Unix,
+}
+
+/// A use of a code that counts already; unless it is confirmed it is given back.
+#[derive(Debug)]
+pub struct Reservation {
+    codes: Arc<Codes>,
+    id: String,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Confirmed,
+}
+
+impl Codes {
+    /// Opens a directory, which need not be there yet.
+    ///
+    /// # Errors
+    /// [`CodesFault`]
+    pub fn open(dir: &Path) -> Result<Codes, CodesFault> {
+        Ok(Codes { dir: dir.to_owned(), known: Mutex::new(read_all(dir)?), looks: Mutex::default() })
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes over what was written since; on a fault the old ones stay.
+    pub fn read_again(&self) {
+        let changed = fs::metadata(&self.dir).and_then(|facts| facts.modified()).ok();
+        if !self.looks.lock().unwrap_or_else(PoisonError::into_inner).is_due(changed) {
+            return;
+        }
+        match read_all(&self.dir) {
+            Ok(read) => {
+                let mut known = self.lock();
+                let used =
+                    |id: &str| known.iter().find(|known| known.invitation.id == id).map_or(0, |known| known.used);
+                let merged = read.into_iter().map(|new| Known { used: new.used.max(used(&new.invitation.id)), ..new });
+                let merged: Vec<Known> = merged.collect();
+                *known = merged;
+            }
+            Err(error) => tracing::warn!(%error, "the invitation codes read last stay in force"),
+        }
+    }
+
+    /// Takes one use of a code of the class, and says to whom it was given.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub fn reserve(
+        self: &Arc<Self>,
+        typed: &str,
+        class: &ClassName,
+        now: Now,
+    ) -> Result<(String, Reservation), Failure> {
+        let hash = Code::read(typed).ok_or(Failure::UnknownCode)?.hash();
+        let mut known = self.lock();
+        let at = find(known.iter().map(|known| &known.invitation.hash), &hash).ok_or(Failure::UnknownCode)?;
+        let found = known.get_mut(at).filter(|known| known.invitation.class == class.as_str());
+        let found = found.ok_or(Failure::UnknownCode)?;
+        found.invitation.usable(found.used, now.unix.0 / 1000)?;
+        found.used += 1;
+        let reservation = Reservation { codes: self.clone(), id: found.invitation.id.clone(), state: State::Open };
+        Ok((found.invitation.identity.clone(), reservation))
+    }
+
+    fn give_back(&self, id: &str) {
+        if let Some(known) = self.lock().iter_mut().find(|known| known.invitation.id == id) {
+            known.used = known.used.saturating_sub(1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reservation {
+    /// A ticket was drawn: the use is written down. To be called where blocking is allowed.
+    pub fn confirm(mut self, now: Now) {
+        self.state = State::Confirmed;
+        let path = self.codes.dir.join(format!("{}.uses", self.id));
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| {
+            file.write_all(format!("{}\n", now.unix.0 / 1000).as_bytes())?;
+            file.sync_data()
+        });
+        if let Err(error) = written {
+            tracing::error!(path = %path.display(), %error, "the use of an invitation code counts only until a restart");
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.state == State::Open {
+            self.codes.give_back(&self.id);
+        }
+    }
+}
+
+/// Makes a code. It is returned once; only its hash is kept.
+///
+/// # Errors
+/// [`CodesFault`]
+pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation), CodesFault> {
+    if read_all(dir)?.len() >= MOST {
+        return Err(CodesFault::TooMany(dir.to_owned()));
+    }
+    let code = Code::of(entropy::bytes::<RANDOM_BYTES>()?);
+    let id = entropy::bytes::<ID_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let Wanted { class, identity, uses, expires } = wanted;
+    let invitation = Invitation {
+        id,
+        class: class.as_str().to_owned(),
+        identity,
+        hash: code.hash(),
+        uses,
+        expires: expires.0 / 1000,
+        created: now.0 / 1000,
+        revoked: false,
+    };
+    write(dir, &invitation)?;
+    Ok((code, invitation))
+}
+
+/// All codes of a directory, the oldest first.
+///
+/// # Errors
+/// [`CodesFault`]
+pub fn list(dir: &Path) -> Result<Vec<Known>, CodesFault> {
+    let mut known = read_all(dir)?;
+    known.sort_by(|one, other| {
+        let key = |known: &Known| (known.invitation.created, known.invitation.id.clone());
+        key(one).cmp(&key(other))
+    });
+    Ok(known)
+}
+
+/// Takes a code back.
+///
+/// # Errors
+/// [`CodesFault`]
+pub fn revoke(dir: &Path, id: &str) -> Result<Invitation, CodesFault> {
+    let known = read_all(dir)?.into_iter().find(|known| known.invitation.id == id);
+    let known = known.ok_or_else(|| CodesFault::Unknown(id.to_owned()))?;
+    let revoked = Invitation { revoked: true, ..known.invitation };
+    write(dir, &revoked)?;
+    Ok(revoked)
+}
+
+fn read_all(dir: &Path) -> Result<Vec<Known>, CodesFault> {
+    let fault = |path: &Path| {
+        let path = path.to_owned();
+        move |error| CodesFault::Io(path, error)
+    };
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fault(dir))?,
+    };
+    let mut known = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fault(dir))?.path();
+        if path.extension().is_none_or(|ending| ending != "json") || known.len() >= MOST {
+            continue;
+        }
+        let text = fs::read(&path).map_err(fault(&path))?;
+        let invitation: Invitation =
+            serde_json::from_slice(&text).map_err(|error| CodesFault::Content(path.clone(), error))?;
+        let uses = match fs::read(path.with_extension("uses")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            uses => uses.map_err(fault(&path))?,
+        };
+        let lines = uses.iter().filter(|byte| **byte == b'\n').count();
+        known.push(Known { invitation, used: u32::try_from(lines).unwrap_or(u32::MAX) });
+    }
+    Ok(known)
+}
+
+/// Writes a code's file beside its name and then gives it the name, so that nobody ever reads half of it.
+fn write(dir: &Path, invitation: &Invitation) -> Result<(), CodesFault> {
+    let fault = |error| CodesFault::Io(dir.to_owned(), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fault)?;
+    let path = dir.join(format!("{}.json", invitation.id));
+    let temporary = path.with_extension("new");
+    let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path.clone(), error))?;
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    let written = written.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all()).map_err(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Mono;
+
+    fn now(seconds: u64) -> Now {
+        let unix = Unix(seconds * 1000);
+        Now { mono: Mono(0), unix, wall: unix }
+    }
+
+    fn wanted(uses: u32) -> Wanted {
+        let class = ClassName::new("office").unwrap();
+        Wanted { class, identity: "office 123".into(), uses, expires: Unix(2_000_000) }
+    }
+
+    #[test]
+    fn a_code_is_good_for_its_uses_which_survive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("codes");
+        let (code, invitation) = create(&dir, wanted(2), Unix(0)).unwrap();
+        let (typed, office) = (code.to_string(), ClassName::new("office").unwrap());
+        let codes = Arc::new(Codes::open(&dir).unwrap());
+        let reserve = |codes: &Arc<Codes>| codes.reserve(&typed, &office, now(1000));
+        let (identity, first) = reserve(&codes).unwrap();
+        assert_eq!(identity, "office 123");
+        first.confirm(now(1000));
+        drop(reserve(&codes).unwrap());
+        let (_, second) = reserve(&codes).expect("what was not confirmed was given back");
+        assert_eq!(reserve(&codes).unwrap_err(), Failure::UsedUp);
+        second.confirm(now(1001));
+        let again = Arc::new(Codes::open(&dir).unwrap());
+        assert_eq!(reserve(&again).unwrap_err(), Failure::UsedUp);
+        assert_eq!(list(&dir).unwrap()[0].used, 2);
+        let files = fs::read_to_string(dir.join(format!("{}.json", invitation.id))).unwrap();
+        assert!(!files.contains(&typed) && !files.contains(&typed.replace('-', "")));
+    }
+
+    #[test]
+    fn revoked_expired_foreign_and_unknown_codes_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("codes");
+        let codes = Arc::new(Codes::open(&dir).unwrap());
+        let (code, invitation) = create(&dir, wanted(5), Unix(0)).unwrap();
+        let (typed, office) = (code.to_string(), ClassName::new("office").unwrap());
+        let failure = |class: &ClassName, typed: &str, at| codes.reserve(typed, class, now(at)).map(drop).unwrap_err();
+        assert_eq!(failure(&office, &typed, 0), Failure::UnknownCode, "not read yet");
+        codes.read_again();
+        assert!(codes.reserve(&typed, &office, now(0)).is_ok());
+        assert_eq!(failure(&office, &typed, 2000), Failure::Expired);
+        assert_eq!(failure(&ClassName::new("press").unwrap(), &typed, 0), Failure::UnknownCode);
+        assert_eq!(failure(&office, "0000-0000-0000-0000", 0), Failure::UnknownCode);
+        assert_eq!(failure(&office, "", 0), Failure::UnknownCode);
+        revoke(&dir, &invitation.id).unwrap();
+        codes.read_again();
+        assert_eq!(failure(&office, &typed, 0), Failure::Revoked);
+        assert!(matches!(revoke(&dir, "ffff"), Err(CodesFault::Unknown(_))));
+        fs::write(dir.join("broken.json"), "{").unwrap();
+        codes.read_again();
+        assert_eq!(failure(&office, &typed, 0), Failure::Revoked, "the old ones stay in force");
+    }
+}
