@@ -295,7 +295,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 #[tokio::test]
 async fn floods_of_frames_end_the_connection() {
     let stage = stage().await;
-    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\012345678";
+    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\x0012345678";
     let settings: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
     let priority: &[u8] = b"\0\0\x05\x02\0\0\0\0\x03\0\0\0\0\x10";
     for (name, frame) in [("ping", ping), ("settings", settings), ("priority", priority)] {
