@@ -33,7 +33,7 @@ use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
-use crate::waiting_room::page::{LinePage, NoticePage};
+use crate::waiting_room::page::{LinePage, NoticePage, Remark, WayOn};
 use crate::waiting_room::queue::{QueueState, Standing};
 
 /// Bytes of a body to one of our own paths at most.
@@ -42,6 +42,8 @@ const LARGEST_BODY: usize = 8 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the answer to a poll is held back when the call is near.
 const HOLD: Duration = Duration::from_secs(20);
+/// When to ask again for more time that was refused.
+const NO_MORE_TIME: Duration = Duration::from_secs(60);
 /// Join ids are as long as a page makes them; longer ones are none.
 const LONGEST_JOIN_ID: usize = 64;
 
@@ -241,7 +243,7 @@ impl Visit<'_> {
         if self.needs_ticket(&credentials) {
             match self.gateway.count_join(self.call, &self.room) {
                 Ok(()) => {}
-                Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait),
+                Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait, Remark::TooMany),
                 Err(refusal) => return Err(refusal),
             }
             match self.draw(&mut tokens).await {
@@ -300,7 +302,7 @@ impl Visit<'_> {
     fn without_ticket(&self, error: &NoTicket) -> Result<Response<Body>, Refusal> {
         let standing = view::without_ticket(&self.room, self.call, error);
         let mut response = if self.by_hand() {
-            self.line_page(&standing)?
+            self.line_page(&standing, None)?
         } else {
             queue_problem(&self.room, self.call, &self.message.headers, &standing, StatusCode::SERVICE_UNAVAILABLE)
         };
@@ -310,25 +312,40 @@ impl Visit<'_> {
         Ok(response)
     }
 
-    fn line_page(&self, standing: &Standing) -> Result<Response<Body>, Refusal> {
+    fn line_page(&self, standing: &Standing, remark: Option<Remark>) -> Result<Response<Body>, Refusal> {
         let to = self.wanted();
-        let page = LinePage { standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
+        let n = self.gateway.shared.ids.fresh();
+        let page = LinePage { standing, to: to.as_str(), n: &n, remark, host: Some(&self.call.host_name) };
         let catalogue = self.call.language(&self.message.headers);
         let words = self.room.words(catalogue);
         Ok(plain_page(page.render(&self.call.snapshot.assets, &self.room.frame, &words)?))
     }
 
-    fn too_many(&self, credentials: &Credentials, wait: Duration) -> Result<Response<Body>, Refusal> {
-        if self.by_hand() {
-            return Err(Refusal::TooMany(wait));
-        }
-        let standing = Standing { refresh: wait, ..view::standing(&self.room, self.call, credentials) };
+    /// The same facts all the same, as JSON or as the page from which one goes on, and when to ask again.
+    fn too_many(
+        &self,
+        credentials: &Credentials,
+        wait: Duration,
+        remark: Remark,
+    ) -> Result<Response<Body>, Refusal> {
+        let looked = standing_of(&self.room, self.call, credentials, self.look(credentials), self.shown_ahead());
+        let standing = Standing { refresh: wait, ..looked };
         let headers = &self.message.headers;
-        let mut response = queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS);
+        let mut response = if self.by_hand() {
+            self.line_page(&standing, Some(remark))?
+        } else {
+            queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS)
+        };
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         retry_after(response.headers_mut(), wait);
         personal_headers(response.headers_mut());
         allow_origin(&mut response, self.call, headers);
         Ok(response)
+    }
+
+    /// What the visitor saw last.
+    fn shown_ahead(&self) -> Option<u64> {
+        self.field("shown_ahead").and_then(|shown| shown.parse().ok())
     }
 
     fn line_address(&self, to: &str) -> String {
@@ -351,7 +368,7 @@ impl Visit<'_> {
             None => None,
             Some(held) => {
                 if let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono) {
-                    return self.too_many(&credentials, wait);
+                    return self.too_many(&credentials, wait, Remark::TooMany);
                 }
                 Some(self.poll(&held.ticket).await)
             }
@@ -361,8 +378,7 @@ impl Visit<'_> {
         if let (Some(held), Some(view)) = (credentials.ticket, view) {
             visit.tokens_for(&held, view, &mut tokens);
         }
-        let shown_ahead = visit.field("shown_ahead").and_then(|shown| shown.parse().ok());
-        let standing = standing_of(&visit.room, &then, &credentials, view, shown_ahead);
+        let standing = standing_of(&visit.room, &then, &credentials, view, visit.shown_ahead());
         let mut response = queue(&visit.room, &then, &visit.message.headers, &standing);
         if writes {
             visit.hand_over(&mut response, tokens);
@@ -409,17 +425,18 @@ impl Visit<'_> {
     async fn line(self) -> Result<Response<Body>, Refusal> {
         let credentials = self.credentials().await;
         let mut tokens = Tokens::default();
-        if let Some(held) = credentials.ticket {
-            self.room.live.count_poll(&held.ticket, self.call.now.mono).map_err(Refusal::TooMany)?;
+        if let Some(held) = credentials.ticket
+            && let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono)
+        {
+            return self.too_many(&credentials, wait, Remark::TooMany);
         }
         let view = credentials.ticket.filter(|_| credentials.inside.is_none()).map(|held| {
             let view = self.room.live.poll(&held.ticket, Asks::ByHand, self.call.now).view;
             self.tokens_for(&held, view, &mut tokens);
             view
         });
-        let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
-        let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
-        let mut response = self.line_page(&standing)?;
+        let standing = standing_of(&self.room, self.call, &credentials, view, self.shown_ahead());
+        let mut response = self.line_page(&standing, None)?;
         if self.call.method == Method::POST {
             self.hand_over(&mut response, tokens);
         }
@@ -443,7 +460,7 @@ impl Visit<'_> {
         } else if let Some(held) = credentials.ticket
             && self.room.live.extend(&held.ticket) == Extended::TooOften
         {
-            return Err(Refusal::TooMany(Duration::from_secs(60)));
+            return self.too_many(&credentials, NO_MORE_TIME, Remark::NoMoreTime);
         }
         let mut response = if self.by_hand() {
             see_other(&self.line_address(self.wanted().as_str()))
@@ -467,7 +484,13 @@ impl Visit<'_> {
             tokens.take_away(&self.room, self.call, &self.message.headers, kind);
         }
         let mut response = if self.by_hand() {
-            let notice = NoticePage { notice: Notice::Left, request_id: None };
+            let to = self.wanted();
+            let notice = NoticePage {
+                way_on: WayOn::Join,
+                to: Some(to.as_str()),
+                host: Some(&self.call.host_name),
+                ..NoticePage::only(Notice::Left)
+            };
             let catalogue = self.call.language(&self.message.headers);
             plain_page(notice.render(&self.call.snapshot.assets, Some(&self.room.frame), catalogue)?)
         } else {

@@ -184,6 +184,7 @@ fn published(settings: &config::Room, live: &LiveRoom, now: Now) -> Published {
     Published {
         message: settings.message.clone(),
         reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
+        closed: settings.state == config::RoomState::Closed,
     }
 }
 
