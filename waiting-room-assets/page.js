@@ -331,6 +331,7 @@
 
   /* Our script is not accepted, or the room is gone: the plain form still works, and the page goes on asking. */
   function byHand() {
+    if (!mine && settings.kind === 'waiting') { headline(settings.states.none.heading, settings.states.none.lead); }
     trouble(text.by_hand);
     showPlace(false);
     show('enter', false);
@@ -574,7 +575,8 @@
 
   /* An operator looks at a state with made-up figures: nothing is asked or sent. */
   function preview(made_up) {
-    if (made_up.queue) { render(made_up.queue); }
+    if (made_up.queue && /^(none|expired|left)$/.test(made_up.queue.state)) { endOfPlace(made_up.queue.state); }
+    else if (made_up.queue) { render(made_up.queue); }
     if (made_up.given_up) { giveUp(made_up.given_up); }
     if (made_up.trouble) { trouble(made_up.trouble); }
     if (made_up.by_hand) { byHand(); }

@@ -172,8 +172,7 @@ impl<'a> Address<'a> {
             let name = call.query("room").unwrap_or_default();
             return Address::Own(rooms.iter().find(|room| room.settings.name.as_str() == name));
         }
-        let mut here =
-            rooms.iter().filter(|room| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
+        let mut here = rooms.iter().filter(|room| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
         let path = NormalPath::of(call.path());
         let protects = |room: &&Arc<RoomInForce>| room.settings.paths.iter().any(|pattern| pattern.matches(&path));
         match (here.clone().find(protects), here.next(), here.next()) {

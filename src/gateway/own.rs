@@ -322,12 +322,7 @@ impl Visit<'_> {
     }
 
     /// The same facts all the same, as JSON or as the page from which one goes on, and when to ask again.
-    fn too_many(
-        &self,
-        credentials: &Credentials,
-        wait: Duration,
-        remark: Remark,
-    ) -> Result<Response<Body>, Refusal> {
+    fn too_many(&self, credentials: &Credentials, wait: Duration, remark: Remark) -> Result<Response<Body>, Refusal> {
         let looked = standing_of(&self.room, self.call, credentials, self.look(credentials), self.shown_ahead());
         let standing = Standing { refresh: wait, ..looked };
         let headers = &self.message.headers;

@@ -157,6 +157,7 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
     Ok(RoomFrame {
         room: settings.name.clone(),
         own_path: config.server.own_path.clone(),
+        start: settings.start.clone(),
         look: Some(assets.look(&page)?),
         page,
         codes: BTreeSet::new(),

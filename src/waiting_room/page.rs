@@ -30,6 +30,8 @@ pub struct RoomFrame {
     pub room: RoomName,
     /// Prefix of our own paths, without a slash at the end.
     pub own_path: String,
+    /// Where a visitor goes who wanted no page in particular.
+    pub start: String,
     /// The operator's texts and links. Without a service's name the script shows the address's host.
     pub page: RoomPage,
     /// The room's colours; `None` for the built-in ones.
@@ -160,9 +162,11 @@ fn render_page(
     catalogue: &Catalogue,
     kind: PageKind,
 ) -> Result<Page, BrokenAssets> {
-    let links = Links::to_line(frame, None);
-    // In the same tab a link would throw away the form that was not sent.
-    let links = if kind == PageKind::FormNotSent { links.in_another_tab() } else { links };
+    let links = match kind {
+        // In the same tab a link would throw away the form that was not sent; its address is no page to enter at.
+        PageKind::FormNotSent => Links::to_line(frame, Some(&frame.start)).in_another_tab(),
+        PageKind::Waiting | PageKind::Maintenance => Links::to_line(frame, None),
+    };
     let html = waiting_html(assets, frame, published, catalogue, kind, None, &links)?;
     let body = Encoded::new(html).map_err(BrokenAssets::Compression)?;
     Ok(Page { headers: frame.look(assets).headers(catalogue, Scripting::Script)?, body })
@@ -183,6 +187,7 @@ pub(super) fn waiting_html(
         &WaitingContext {
             frame: FrameContext::of(assets, Some(frame), None, catalogue, links),
             kind: kind.name(),
+            join_to: if kind == PageKind::FormNotSent { &frame.start } else { "" },
             heading: page_heading(catalogue, kind),
             message: OwnText::of(&published.message, catalogue),
             reason: published.reason.map(|code| catalogue.reason(code)),
@@ -543,6 +548,7 @@ struct WaitingContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     kind: &'static str,
+    join_to: &'a str,
     heading: HeadingContext<'a>,
     message: Option<OwnText<'a>>,
     reason: Option<&'a str>,
@@ -690,6 +696,7 @@ mod tests {
         RoomFrame {
             room: RoomName::new("bonus-600").expect("a name"),
             own_path: "/.waiting-room".to_owned(),
+            start: "/bonus-600/".to_owned(),
             page: RoomPage { service: LocalText::for_all("portal.example"), ..RoomPage::default() },
             look: None,
             codes: BTreeSet::from([Code::Invitation, Code::Recovery]),
@@ -895,6 +902,7 @@ mod tests {
         for link in between(&form, "<a href", ">").iter().filter(|link| link.contains("hreflang")) {
             assert!(link.contains("target=\"_blank\""), "{link}");
         }
+        assert!(form.contains("name=\"to\" value=\"/bonus-600/\""), "nobody enters at the address of a form");
         assert!(!self::html(&assets(), &Published::default(), PageKind::Waiting).contains("target="));
     }
 

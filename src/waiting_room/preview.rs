@@ -96,7 +96,8 @@ impl Previews {
         language: Option<&str>,
         path: &str,
     ) -> Result<Option<Preview>, BrokenAssets> {
-        let Some(PreviewedRoom { frame, message, time_zone }) = self.rooms.iter().find(|known| known.frame.room == *room)
+        let Some(PreviewedRoom { frame, message, time_zone }) =
+            self.rooms.iter().find(|known| known.frame.room == *room)
         else {
             return Ok(None);
         };
@@ -122,6 +123,7 @@ pub(super) fn render_everything(assets: &Assets) -> Result<(), BrokenAssets> {
     let frame = RoomFrame {
         room: RoomName::new("room").map_err(|_| BrokenAssets::Missing("a name"))?,
         own_path: "/.waiting-room".to_owned(),
+        start: "/".to_owned(),
         page: RoomPage::default(),
         look: None,
         codes: BTreeSet::from([Code::Invitation, Code::Recovery]),
@@ -155,9 +157,7 @@ impl Scene {
                 let standing = saying(message, standing);
                 (kind, standing.message.clone(), queue_of(&standing, words))
             }
-            Scene::Moment(kind, moment) => {
-                (kind, message.clone(), moment.made_up(words, &saying(message, waiting())))
-            }
+            Scene::Moment(kind, moment) => (kind, message.clone(), moment.made_up(words, &saying(message, waiting()))),
             Scene::Line(standing, remark) => {
                 let standing = saying(message, standing);
                 let page = LinePage { standing: &standing, to: "/", n: "0", remark, host: None };
@@ -382,6 +382,7 @@ pub(crate) mod tests {
         let frame = RoomFrame {
             room: RoomName::new("bonus-600").expect("a name"),
             own_path: "/.waiting-room".to_owned(),
+            start: "/".to_owned(),
             page: RoomPage::default(),
             look: None,
             codes: BTreeSet::new(),

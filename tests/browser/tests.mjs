@@ -250,7 +250,7 @@ scene('without script a form is sent by reloading its page once the visitor ente
   await page.locator('#plain button').click();
   const other = await opened;
   await program.change(MOVING);
-  await entersByHand(other, program, '/pratica/invia');
+  await entersByHand(other, program, '/pratica/');
   assert.equal(portal.forms().length, 0);
   await page.reload();
   await page.locator('#inside').waitFor();
