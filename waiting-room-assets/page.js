@@ -583,6 +583,7 @@
     window.setInterval(countDown, 1000);
   }
 
+  if (settings.preview && settings.preview.plain) { return; }
   if (element('service')) { write('service', location.host); }
   if (settings.kind !== 'maintenance') { show('plain', false); }
   if (!window.Notification && element('notify')) { element('notify').parentNode.hidden = true; }

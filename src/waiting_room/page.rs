@@ -567,7 +567,7 @@ struct Settings<'a> {
     language_cookie: &'static str,
     board_seconds: u32,
     states: &'a BTreeMap<QueueState, Heading>,
-    text: SettingsText<'a>,
+    text: serde_json::Value,
     form: Option<FormSettings<'a>>,
     too_many: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -581,6 +581,25 @@ struct SettingsText<'a> {
     #[serde(flatten)]
     labels: Labels<'a>,
     thousands: &'a str,
+}
+
+/// What the script says only where a visitor enters without a form.
+const NOT_ON_FORMS: [&str; 5] = ["joining", "joining_lead", "entering", "called", "no_notification"];
+
+impl<'a> SettingsText<'a> {
+    fn of(catalogue: &'a Catalogue) -> SettingsText<'a> {
+        let labels = catalogue.page.labels();
+        SettingsText { script: &catalogue.script, labels, thousands: &catalogue.thousands }
+    }
+
+    /// A page has ten thousand bytes: no text is sent that cannot be shown.
+    fn for_kind(&self, kind: PageKind) -> serde_json::Value {
+        let mut texts = serde_json::to_value(self).unwrap_or_default();
+        if let (PageKind::FormNotSent, Some(texts)) = (kind, texts.as_object_mut()) {
+            texts.retain(|name, _| !NOT_ON_FORMS.contains(&name.as_str()));
+        }
+        texts
+    }
 }
 
 #[derive(Serialize)]
@@ -607,11 +626,7 @@ impl<'a> Settings<'a> {
             language_cookie: LANGUAGE_COOKIE,
             board_seconds: BOARD_SECONDS,
             states: &catalogue.states,
-            text: SettingsText {
-                script: &catalogue.script,
-                labels: catalogue.page.labels(),
-                thousands: &catalogue.thousands,
-            },
+            text: SettingsText::of(catalogue).for_kind(kind),
             form: (kind == PageKind::FormNotSent).then_some(form),
             too_many: catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
             preview,

@@ -49,6 +49,7 @@ enum Moment {
     NewPlace,
     ByHand,
     Offline,
+    TooOld,
 }
 
 /// A room's pages with made-up figures.
@@ -194,6 +195,7 @@ impl Moment {
             Moment::Lost => json!({"given_up": script.lost}),
             Moment::NewPlace => in_trouble(&script.new_place),
             Moment::ByHand => json!({"by_hand": true}),
+            Moment::TooOld => json!({"plain": true}),
             Moment::Offline => in_trouble(&format!("{} {}", script.offline, script.place_kept)),
         }
     }
@@ -235,11 +237,13 @@ fn scenes() -> Vec<(String, Scene)> {
         ("lost", Moment::Lost),
         ("new-place", Moment::NewPlace),
         ("by-hand", Moment::ByHand),
+        ("too-old-browser", Moment::TooOld),
     ] {
         add(name, Scene::Moment(PageKind::Waiting, moment));
     }
     add("form-not-sent", Scene::Page(PageKind::FormNotSent, waiting()));
     add("form-turn", Scene::Page(PageKind::FormNotSent, your_turn()));
+    add("form-too-old-browser", Scene::Moment(PageKind::FormNotSent, Moment::TooOld));
     add("form-maintenance", Scene::Page(PageKind::FormNotSent, ended(QueueState::Maintenance)));
     add("line-too-many", Scene::Line(ended(QueueState::None), Some(Remark::TooMany)));
     add("line-no-more-time", Scene::Line(your_turn(), Some(Remark::NoMoreTime)));
