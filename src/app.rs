@@ -34,7 +34,7 @@ use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
-use crate::waiting_room::preview::Previews;
+use crate::waiting_room::preview::{PreviewedRoom, Previews};
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -364,7 +364,12 @@ async fn classes(
 /// Made-up pages of the rooms that are configured.
 fn previews(snapshot: &Snapshot) -> Previews {
     let rooms = snapshot.rooms.iter().filter(|room| room.tenure == Tenure::Configured);
-    let rooms = rooms.map(|room| (room.frame.clone(), room.settings.time_zone.clone())).collect();
+    let rooms = rooms.map(|room| PreviewedRoom {
+        frame: room.frame.clone(),
+        message: room.settings.message.clone(),
+        time_zone: room.settings.time_zone.clone(),
+    });
+    let rooms = rooms.collect();
     Previews::new(snapshot.assets.clone(), rooms)
 }
 

@@ -397,3 +397,79 @@ async fn who_leaves_makes_room_for_those_behind() {
     assert!(ahead(second.poll().send().await) < before);
     assert_eq!(first.poll().send().await.state(), "none");
 }
+
+#[tokio::test]
+async fn a_form_that_joins_too_often_can_be_sent_again_from_the_answer() {
+    let running = room_of("1/s").with("entry = \"page\"\njoins_per_client = \"1/min\"").start().await;
+    running.visitor().join().await;
+    let late = running.visitor();
+    let wanted = format!("http://{}/fair/wanted?x=1", running.address);
+    let refused = late.form(&own("join"), "").header("Referer", &wanted).send().await;
+    assert_eq!((refused.status, refused.header("content-type")), (429, Some("text/html; charset=utf-8")));
+    assert!(refused.header("retry-after").is_some() && refused.is_personal());
+    let page = refused.text();
+    assert!(page.contains("troppe richieste") && !page.contains("posto resta tuo"), "{page}");
+    assert!(page.contains("action=\"/.waiting-room/join?room=fair&amp;lang=it\""), "{page}");
+    assert!(page.contains("name=\"to\" value=\"/fair/wanted?x=1\""), "{page}");
+    running.seconds(60).await;
+    let joined = late.form(&own("join"), "to=/fair/wanted?x=1").send().await;
+    assert_eq!(joined.status, 303);
+    assert!(joined.header("location").unwrap().contains("&to=/fair/wanted%3Fx%3D1&"), "{joined:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_updates_by_hand_still_shows_the_place() {
+    let running = with_a_line("6/min").await;
+    let visitor = running.visitor();
+    visitor.join().await;
+    let update = || visitor.form(&own("line"), "to=/fair/wanted&shown_ahead=3").send();
+    let mut answer = update().await;
+    for _ in 0..15 {
+        if answer.status == 429 {
+            break;
+        }
+        answer = update().await;
+    }
+    assert_eq!(answer.status, 429);
+    let page = answer.text();
+    assert!(answer.header("retry-after").is_some() && page.contains("troppe richieste"), "{page}");
+    assert!(page.contains("hai 3 persone davanti"), "it never grows: {page}");
+    assert!(page.contains("name=\"to\" value=\"/fair/wanted\""), "{page}");
+}
+
+#[tokio::test]
+async fn more_time_moves_the_end_of_the_turn_ten_times_and_then_says_that_there_is_no_more() {
+    let running = room_of("1/s").with("entry = \"page\"").start().await;
+    let visitor = running.visitor();
+    visitor.join().await;
+    running.until(visitor.poll().begin(), Duration::from_secs(20)).await;
+    let extend = || visitor.script("POST", &own("extend")).send();
+    let end = |answer: &app::Answer| answer.queue()["enter_by"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let first = extend().await;
+    running.seconds(60).await;
+    let second = extend().await;
+    let moved = end(&second).duration_since(end(&first)).as_secs();
+    assert!((59..=61).contains(&moved), "{moved} s");
+    for _ in 2..10 {
+        assert_eq!(extend().await.status, 200);
+    }
+    let refused = extend().await;
+    assert_eq!((refused.status, refused.state().as_str()), (429, "your_turn"), "the place is untouched");
+    assert!(refused.header("retry-after").is_some());
+    let by_hand = visitor.form(&own("extend"), "to=/fair/wanted").send().await;
+    let page = by_hand.text();
+    assert_eq!(by_hand.status, 429);
+    assert!(page.contains("Non è possibile darti altro tempo"), "{page}");
+    assert!(page.contains("/enter?room=fair") && page.contains("name=\"to\" value=\"/fair/wanted\""), "{page}");
+}
+
+#[tokio::test]
+async fn whoever_leaves_by_hand_joins_again_for_the_same_address() {
+    let running = with_a_line("6/min").await;
+    let visitor = running.visitor();
+    visitor.join().await;
+    let left = visitor.form(&own("leave"), "to=/fair/wanted?x=1").send().await;
+    let page = left.text();
+    assert!(left.deletes("ticket") && page.contains("name=\"to\" value=\"/fair/wanted?x=1\""), "{page}");
+    assert!(page.contains("&amp;lang=en&amp;to=/fair/wanted%3Fx%3D1\""), "{page}");
+}

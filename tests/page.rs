@@ -2,6 +2,7 @@
 //! folder, previews, and the description of the API.
 
 use crate::support::app::{Answer, ROOM, own, room_of};
+use crate::support::portal::{Script, Step};
 use anticamera::admin::ReloadAnswer;
 
 const SCRIPT: &str = "<script>alert(1)</script>";
@@ -163,4 +164,51 @@ async fn clients_that_only_say_how_they_fetch_get_their_tokens_in_headers() {
     let browser =
         app.request("POST", &own("join")).header("Sec-Fetch-Mode", "cors").header("Sec-Fetch-Site", "same-origin");
     assert!(browser.send().await.header("waiting-room-ticket").is_none());
+}
+
+#[tokio::test]
+async fn errors_bear_the_services_name_and_say_only_what_is_so() {
+    let words =
+        "[room.page]\nservice = \"Ente di prova\"\nprivacy_url = \"/privacy\"\ncolours = { accent = \"#006643\" }";
+    let running = room_of("10/s").with(words).start().await;
+    for path in ["/fair/broken", "/elsewhere"] {
+        running.portal.script(path, [Script::new([Step::Reset])]);
+    }
+    let visitor = running.visitor();
+    let broken = visitor.navigate("/fair/broken?x=1").send().await;
+    assert!(broken.status >= 500 && broken.sets("pass").is_some(), "{broken:?}");
+    let page = broken.text();
+    assert!(page.contains("<bdi>Ente di prova</bdi>") && page.contains("href=\"/privacy\""), "{page}");
+    assert!(page.contains("#006643") && page.contains("posto all&#39;interno resta tuo"), "{page}");
+    assert!(page.contains("href=\"/fair/broken?x=1\">Riprova</a>"), "{page}");
+    assert!(page.contains("&amp;lang=en&amp;to=/fair/broken%3Fx%3D1\""), "{page}");
+
+    let sent = visitor.form("/fair/broken", "text=twelve+lines").send().await.text();
+    assert!(
+        sent.contains("ricarica questa pagina") && !sent.contains("hreflang") && !sent.contains(">Riprova</a>"),
+        "{sent}"
+    );
+
+    // Nobody is inside where there is no room.
+    let open = running.visitor().navigate("/elsewhere").send().await.text();
+    assert!(open.contains("<bdi>Ente di prova</bdi>") && !open.contains("posto"), "{open}");
+    let wrong = running.visitor().navigate(&format!("{}&to=/fair/wanted", own("join"))).send().await;
+    assert_eq!(wrong.status, 405);
+    assert!(wrong.text().contains("href=\"/fair/wanted\">Riprova</a>"), "no dead end: {}", wrong.text());
+}
+
+#[tokio::test]
+async fn a_form_during_maintenance_is_told_that_it_was_not_sent() {
+    let running = room_of("10/s").with("state = \"closed\"").start().await;
+    let visitor = running.visitor();
+    let form = visitor.form("/fair/apply", "text=twelve+lines").send().await;
+    assert_eq!(form.status, 503);
+    assert_harmless(&form, "form");
+    let page = form.text();
+    assert!(
+        page.contains("Il tuo modulo non è stato inviato") && page.contains("chiuso per manutenzione</p>"),
+        "{page}"
+    );
+    assert!(visitor.navigate("/fair/").send().await.text().contains("chiuso per manutenzione</h1>"));
+    assert!(running.portal.seen().iter().all(|seen| seen.method != "POST"), "nothing was sent");
 }

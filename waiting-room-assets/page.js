@@ -8,25 +8,29 @@
   var settings = JSON.parse(document.getElementById('settings').textContent);
   var text = settings.text;
   var shown = null;          // the queue object on the page
-  var shownAt = 0;           // when it came, by this device's clock
-  var latest = null;         // the newest queue object; differs from `shown` while updates are paused
-  var lane = null;           // the lane's class, to find it on the board
+  var shownAt = 0;           // when it came, by the clock of this device
+  var latest = null;         // the newest queue object; another one than is shown while updates are paused
+  var lane = null;           // the class of the lane, to find it on the board
+  var mine = '';             // what the visitor has, as far as is known: nothing, a place in the line, or a pass
+  var over = false;          // nothing is asked any more until the visitor wishes it
+  var leaving = false;       // the visitor left, and the server does not know it yet
   var paused = false;
   var offline = false;
   var rejoined = false;      // joined again after the place was gone; only a good answer to a poll forgets it
-  var gone = '';             // what to say of a place that had to be drawn anew
+  var remark = '';           // what there is to say besides, until the state changes or the visitor asks for news
   var asked = false;         // the visitor asked for news by hand
   var called = false;        // the visitor was told of the turn
   var failures = 0;
   var joinedAt = 0;
   var currentJoin = null;    // the id of the join that is under way
   var pollTimer = null;
-  var goingUntil = 0;
+  var wentAt = 0;            // when this page set off to enter
   var boardTimer = null;
-  var pending = null;        // the request for the visitor's place that is under way
+  var pending = null;        // the request that is under way
   var pendingSince = 0;
   var lastAsked = 0;
   var announcedAhead = Infinity;
+  var saying = [];           // what screen readers are about to hear
   var audio = null;
   var tab = storageOrNothing('sessionStorage');      // outlasts a reload of this tab
   var shared = storageOrNothing('localStorage');     // for all tabs
@@ -43,7 +47,13 @@
     if (target && target.textContent !== value) { target.textContent = value; }
   }
 
-  function show(id, visible) { if (element(id)) { element(id).hidden = !visible; } }
+  /* Whoever stood on what goes away is taken to the heading, not to the top of the page. */
+  function show(id, visible) {
+    var target = element(id);
+    if (!target) { return; }
+    if (!visible && target.contains(document.activeElement)) { element('heading').focus(); }
+    target.hidden = !visible;
+  }
 
   function showPlace(visible) {
     show('place', visible);
@@ -62,7 +72,19 @@
     show(id, !!words);
   }
 
-  function announce(words) { write('announcement', words); }
+  /* What is said at the same moment is heard as one text. */
+  function announce(words) {
+    if (!words || saying.indexOf(words) >= 0) { return; }
+    if (!saying.length) { window.setTimeout(say, 100); }
+    saying.push(words);
+  }
+
+  /* The same text a second time must differ from the first, or nobody hears it. */
+  function say() {
+    var words = saying.join('. ').replace(/([.\u3002])\. /g, '$1 ');
+    saying = [];
+    write('announcement', words + (element('announcement').textContent === words ? '\u00a0' : ''));
+  }
 
   function headline(heading, lead) {
     if (document.title !== heading) { document.title = heading; announce(heading); }
@@ -75,7 +97,7 @@
   /* ---- what the server said ---- */
 
   function render(queue) {
-    var place = /^(waiting|held|before_opening|closed_hours|your_turn)$/.test(queue.state);
+    var place = isPlace(queue.state);
     var turn = queue.state === 'your_turn';
     var waits = place && !turn;
     var stopped = turn && standsStill(queue);
@@ -110,30 +132,37 @@
     countDown();
     note('message', queue.message);
     show('message-box', !!queue.message);
-    showReason(saysAll(queue) ? null : queue.text.reason);
+    if (settings.kind === 'form' && queue.state === 'maintenance') {
+      explain(state.heading);
+    } else {
+      showReason(saysAll(queue) ? null : queue.text.reason);
+    }
     announceThresholds(queue, changed);
     if (turn && mayEnter(queue)) { call(state.heading); } else if (!turn) { called = false; }
   }
 
+  function isPlace(state) { return /^(waiting|held|before_opening|closed_hours|your_turn)$/.test(state); }
+
   /* Outside the hours the heading is the reason. */
   function saysAll(queue) { return /^(before_opening|closed_hours)$/.test(queue.state); }
 
-  function showReason(words) {
-    var sentence = words ? text.longer + ': ' + words : '';
-    if (element('reason').textContent !== sentence && sentence) { announce(sentence); }
+  function showReason(words) { explain(words ? text.longer + ': ' + words : ''); }
+
+  function explain(sentence) {
+    if (element('reason').textContent !== sentence) { announce(sentence); }
     note('reason', sentence);
   }
 
   /* Screen readers hear of the place when it halves, or when the visitor asked, not at every step. */
   function announceThresholds(queue, changed) {
-    var words = queue.text.ahead;
-    if (queue.state !== 'waiting' || queue.ahead === null) { asked = false; return; }
-    if (!changed && !asked && queue.ahead > announcedAhead / 2) { return; }
-    if (queue.text.wait) { words += '. ' + text.wait + ': ' + queue.text.wait; }
-    if (asked) { words += '. ' + queue.text.updated_at; }
+    var counts = queue.state === 'waiting' && queue.ahead !== null;
+    var words = counts ? queue.text.ahead : queue.text.reason || document.title;
+    if (counts && queue.text.wait) { words += '. ' + text.wait + ': ' + queue.text.wait; }
+    if (asked) { announce(words + '. ' + queue.text.updated_at); }
+    else if (counts && (changed || queue.ahead <= announcedAhead / 2)) { announce(words); }
+    else { return; }
     asked = false;
-    announcedAhead = queue.ahead;
-    announce(words);
+    if (counts) { announcedAhead = queue.ahead; }
   }
 
   /* The server's clock counts, not this device's: the two only have to run at the same speed. */
@@ -146,7 +175,7 @@
   function twoDigits(count) { return ('0' + Math.floor(count) % 60).slice(-2); }
 
   function trouble(words) {
-    if (words && element('trouble').textContent !== words) { announce(words); }
+    if (element('trouble').textContent !== words) { announce(words); }
     note('trouble', words);
   }
 
@@ -186,10 +215,10 @@
       pending = null;
       if (status === 200 && answer && answer.queue) { answered(name, answer.queue); }
       else if (/^(code|recover)$/.test(name) && status >= 400) { note(name + '-answer', text.code_refused); retry('status', 2); }
-      else if (status === 429 && name === 'extend') { trouble(text.no_more_time); retry('status', 5); }
+      else if (status === 429 && name === 'extend') { remark = text.no_more_time; trouble(remark); retry('status', 5); }
       else if (status === 429 || (status === 503 && answer && answer.queue)) { refused(name, answer, xhr); }
-      else if (status === 404 && mayReload()) { location.reload(); }
-      else if (status === 403 || status === 404) { byHand(); }
+      else if (status === 404 && settings.kind === 'waiting' && mayReload()) { location.reload(); }
+      else if (status === 403 || status === 404) { byHand(); retry(name, 30); }
       else { failed(name); }
     });
   }
@@ -200,23 +229,29 @@
   }
 
   function poll() {
-    if (Date.now() < goingUntil) { pollTimer = window.setTimeout(poll, 2000); return; }
+    window.clearTimeout(pollTimer);
+    if (Date.now() - wentAt < 30000) { pollTimer = window.setTimeout(poll, 2000); return; }
+    if (leaving) { giveUpPlace(); return; }
     ask('status', shown && shown.ahead !== null ? { shown_ahead: shown.ahead } : {});
   }
 
   function answered(name, queue) {
+    var wasByHand = !element('plain').hidden;
     failures = 0;
-    trouble(gone);
+    if (name === 'status' && latest && latest.state !== queue.state) { remark = ''; }
+    trouble(remark);
+    show('plain', false);
     if (offline) { offline = false; announce(text.online); }
     latest = queue;
     lane = queue['class'] || lane;
     if (name === 'leave') { leftHere(); return; }
     if (queue.state === 'none' || queue.state === 'expired') { placeGone(name); return; }
+    if (queue.state !== 'maintenance') { mine = isPlace(queue.state) ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
     if (name === 'join') { joinedAt = Date.now(); }
     if (name === 'status') { rejoined = false; }
     if (/^(your_turn|inside)$/.test(queue.state)) { forgetJoin(); }
-    if (!paused || asked || !shown || queue.state === 'your_turn') { render(queue); }
-    if (queue.state === 'left') { return; }
+    if (!paused || asked || !shown || wasByHand || queue.state === 'your_turn') { render(queue); }
+    if (queue.state === 'left') { over = true; return; }
     pollTimer = window.setTimeout(poll, queue.refresh_seconds * 1000);
     enterIfTurn();
   }
@@ -224,7 +259,7 @@
   /* Too many questions, or no place can be given just now: the server says why and when to ask again. */
   function refused(name, answer, xhr) {
     var wait = parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30;
-    if (answer && answer.queue && answer.queue.state !== 'none') { render(answer.queue); }
+    if (answer && answer.queue && isPlace(answer.queue.state)) { mine = 'place'; render(answer.queue); }
     else if (answer && answer.queue && answer.queue.text.reason) { noPlaceYet(answer.queue); }
     else { trouble(settings.too_many); }
     retry(name, wait);
@@ -238,7 +273,11 @@
   /* What is shown stays; the page says that it may be old and tries again, ever more slowly. */
   function failed(name) {
     failures += 1;
-    if (failures >= 2 && !offline) { offline = true; trouble(text.offline); }
+    if ((failures >= 2 || name === 'leave') && !offline) {
+      offline = true;
+      trouble(text.offline + (mine ? ' ' + text.place_kept : ''));
+    }
+    if (name === 'leave') { remember('left', '', shared); }
     retry(name, Math.min(30, Math.pow(2, failures)));
   }
 
@@ -247,43 +286,56 @@
     pollTimer = window.setTimeout(name === 'join' ? join : poll, seconds * (1 + Math.random() / 2) * 1000);
   }
 
-  /* One attempt to get a place back, then words instead of a loop. Who left in another tab has left here too. */
+  /* One attempt to get a place back, then words instead of a loop. Who left in another tab has left here too, and who
+     entered and went out again does not stand in line unasked. */
   function placeGone(name) {
     if (recall('left', shared) > joinedAt) { leftHere(); return; }
+    if (mine === 'pass' || recall('entered', shared) > joinedAt) { endOfPlace(latest.state); return; }
     if (rejoined || name === 'join') {
       giveUp(navigator.cookieEnabled && latest.state === 'expired' ? text.lost : text.cookies);
       return;
     }
     rejoined = true;
-    if (latest.state === 'expired') { gone = settings.states.expired.heading; }
+    if (mine) { remark = text.new_place; }
+    mine = '';
+    shown = null;
+    announcedAhead = Infinity;
+    showPlace(false);
     forgetJoin();
     join();
   }
 
   function leftHere() {
-    latest = { state: 'left' };
-    headline(settings.states.left.heading, settings.states.left.lead);
-    endOfPlace();
+    leaving = false;
+    endOfPlace('left');
   }
 
   function giveUp(words) {
-    headline(settings.states.none.heading, settings.states.none.lead);
-    endOfPlace();
+    endOfPlace('none');
     trouble(words);
   }
 
-  function endOfPlace() {
+  function endOfPlace(state) {
+    over = true;
+    mine = remark = '';
     shown = null;
+    trouble('');
+    showReason('');
+    headline(settings.states[state].heading, settings.states[state].lead);
+    show('why', false);
     showPlace(false);
     show('enter', false);
     show('extend', false);
     show('again', true);
   }
 
-  /* Our script is not accepted, or the room is gone: the plain form still works. */
+  /* Our script is not accepted, or the room is gone: the plain form still works, and the page goes on asking. */
   function byHand() {
+    if (!mine && settings.kind === 'waiting') { headline(settings.states.none.heading, settings.states.none.lead); }
     trouble(text.by_hand);
     showPlace(false);
+    show('enter', false);
+    show('extend', false);
     show('plain', true);
   }
 
@@ -301,7 +353,7 @@
   function enterIfTurn() {
     var wished = element('auto') && element('auto').checked || Date.now() - recall('entering', tab) < 120000;
     if (!latest || !mayEnter(latest) || settings.kind !== 'waiting' || !wished || paused || document.hidden) { return; }
-    if (Date.now() < goingUntil) { return; }
+    if (over || leaving || Date.now() - wentAt < 120000) { return; }
     if (!mayReload()) { trouble(text.by_hand); return; }
     headline(text.entering, '');
     go();
@@ -312,10 +364,13 @@
     go();
   }
 
-  /* On the way: asking again would break off the request that is entering just now. */
+  /* On the way: entering once more would break off the request that is entering just now. Whoever stopped it, or did
+     not want to send the form again, is still here, and hears news again after a while. */
   function go() {
-    goingUntil = Date.now() + 30000;
+    wentAt = Date.now();
+    remember('entered', wentAt, shared);
     stopAsking();
+    pollTimer = window.setTimeout(poll, 30000);
     location.reload();
   }
 
@@ -333,10 +388,15 @@
     if (called) { return; }
     called = true;
     if (audio && element('sound').checked) { beep(); }
-    if (element('notify') && element('notify').checked && document.hidden) {
-      try { new Notification(heading, { body: text.called, tag: 'anticamera', lang: settings.language }); }
-      catch (unavailable) { note('option-note', text.no_notification); }
-    }
+    if (element('notify') && element('notify').checked && document.hidden) { notify(heading, text.called); }
+  }
+
+  /* Some browsers (on Android) allow notifications, but none of a page itself: there they throw. */
+  function notify(heading, words) {
+    try {
+      new Notification(heading, { body: words, tag: 'anticamera ' + words, lang: settings.language });
+      return true;
+    } catch (unavailable) { return false; }
   }
 
   function beep() {
@@ -358,16 +418,19 @@
     if (element('sound').checked && !audio && Audio) { audio = new Audio(); beep(); }
   }
 
+  /* Seen once at the choice, as the sound is heard: so it is known that it will work. */
   function chooseNotification() {
-    function decide() {
-      var allowed = Notification.permission === 'granted';
-      element('notify').checked = allowed;
-      note('option-note', allowed ? '' : text.no_notification);
-    }
     var promise;
+    var decided = false;
+    function decide() {
+      if (decided) { return; }
+      decided = true;
+      element('notify').checked = Notification.permission === 'granted' && notify(document.title, '');
+      note('option-note', element('notify').checked ? '' : text.no_notification);
+    }
     if (!element('notify').checked) { return; }
-    promise = Notification.requestPermission(decide);
-    if (promise && promise.then) { promise.then(decide); }
+    try { promise = Notification.requestPermission(decide); } catch (refused) { decide(); }
+    if (promise && promise.then) { promise.then(decide, decide); }
   }
 
   function chooseAutomatic() {
@@ -391,14 +454,16 @@
   function isFarOff(queue) { return queue.state !== 'left' && queue.refresh_seconds > settings.board_seconds; }
 
   function showBoard(board) {
-    var mine = board.lanes && board.lanes[lane];
+    var own = board.lanes && board.lanes[lane];
     if (settings.kind === 'maintenance') {
       if (board.state !== 'closed' && mayReload()) { location.reload(); }
       return;
     }
     if (!shown || paused) { return; }
-    writeRow('now_serving', shown.state === 'waiting' && mine && mine.now_serving ? mine.now_serving : '');
+    writeRow('now_serving', shown.state === 'waiting' && own && own.now_serving ? grouped(own.now_serving) : '');
   }
+
+  function grouped(count) { return String(count).replace(/\B(?=(\d{3})+$)/g, text.thousands); }
 
   /* ---- what outlasts a reload ---- */
 
@@ -443,7 +508,7 @@
   /* ---- coming back: another tab, sleep, the back button, a new network ---- */
 
   function wake() {
-    if (document.hidden || (latest && latest.state === 'left')) { return; }
+    if (document.hidden || over) { return; }
     enterIfTurn();
     if (pending && Date.now() - pendingSince < 25000) { return; }
     if (Date.now() - lastAsked > 2000) { if (latest) { poll(); } else { join(); } }
@@ -465,11 +530,19 @@
 
   function updateNow() {
     asked = true;
+    remark = '';
     if (Date.now() - lastAsked > 1000) { poll(); }
   }
 
   function leave(event) {
     event.preventDefault();
+    remark = '';
+    giveUpPlace();
+  }
+
+  /* Without a connection it is tried again until it is done. */
+  function giveUpPlace() {
+    leaving = true;
     remember('left', Date.now(), shared);
     forgetJoin();
     ask('leave');
@@ -483,10 +556,10 @@
   }
 
   function startAgain() {
-    gone = '';
     trouble('');
     show('again', false);
-    rejoined = false;
+    over = rejoined = false;
+    announcedAhead = Infinity;
     forgetJoin();
     join();
   }
@@ -502,13 +575,15 @@
 
   /* An operator looks at a state with made-up figures: nothing is asked or sent. */
   function preview(made_up) {
-    if (made_up.queue) { render(made_up.queue); }
+    if (made_up.queue && /^(none|expired|left)$/.test(made_up.queue.state)) { endOfPlace(made_up.queue.state); }
+    else if (made_up.queue) { render(made_up.queue); }
     if (made_up.given_up) { giveUp(made_up.given_up); }
     if (made_up.trouble) { trouble(made_up.trouble); }
     if (made_up.by_hand) { byHand(); }
     window.setInterval(countDown, 1000);
   }
 
+  if (settings.preview && settings.preview.plain) { return; }
   if (element('service')) { write('service', location.host); }
   if (settings.kind !== 'maintenance') { show('plain', false); }
   if (!window.Notification && element('notify')) { element('notify').parentNode.hidden = true; }
@@ -529,7 +604,7 @@
   on('code', 'submit', sendCode);
   on('recover', 'submit', sendCode);
   document.addEventListener('visibilitychange', wake);
-  window.addEventListener('pageshow', function (event) { if (event.persisted) { goingUntil = 0; } wake(); });
+  window.addEventListener('pageshow', function (event) { if (event.persisted) { wentAt = 0; } wake(); });
   window.addEventListener('pagehide', pageHidden);
   window.addEventListener('online', wake);
   window.setInterval(function () { if (!paused) { countDown(); } }, 1000);

@@ -31,6 +31,7 @@ use crate::proxy::{Answer, Context, Keep, Pace, ProxyError, Received, RequestBod
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::store::Drawn;
 use crate::telemetry::metrics::{self, LeakGuardAction, UpstreamOutcome};
+use crate::waiting_room::page::Whereabouts;
 
 /// A refusal, and the headers of the request it answers.
 pub type Refused = (Refusal, HeaderMap);
@@ -382,7 +383,8 @@ impl Gateway {
                 if let ProxyError::LeakGuard(reason) = error {
                     self.shared.metrics.count_leak_guard(reason.into(), LeakGuardAction::Blocked);
                 }
-                Refusal::from(error).answer(call, &received.unfold())
+                let whereabouts = journey.inside.map_or(Whereabouts::Unknown, |_| Whereabouts::Inside);
+                Refusal::from(error).answer_to(call, &received.unfold(), whereabouts)
             }
         };
         if gives_headers {

@@ -34,6 +34,9 @@ pub fn waiting(
     let mut response = match wait {
         Wait::Page => page(room, call, headers, PageKind::Waiting, room.settings.page_status),
         Wait::FormNotSent => page(room, call, headers, PageKind::FormNotSent, 503),
+        Wait::Maintenance if call.audience(headers) == Audience::Page && !call.method.is_safe() => {
+            page(room, call, headers, PageKind::FormNotSent, 503)
+        }
         Wait::Maintenance if call.audience(headers) == Audience::Page => {
             page(room, call, headers, PageKind::Maintenance, 503)
         }

@@ -1,5 +1,6 @@
 //! Failures become answers in one place: what the visitor reads differs from what the log says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,14 +9,16 @@ use http::{Response, StatusCode};
 
 use super::answers::{add_cookies, plain_page, retry_after};
 use super::call::Call;
+use super::snapshot::RoomInForce;
 use crate::body::Body;
 use crate::domain::cookie;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
+use crate::domain::paths::{NormalPath, WantedPath, same_origin_path};
 use crate::proxy::{Fault, ProxyError};
 use crate::waiting_room::assets::BrokenAssets;
 use crate::waiting_room::catalogue::Notice;
-use crate::waiting_room::page::NoticePage;
+use crate::waiting_room::page::{NoticePage, WayOn, Whereabouts};
 use crate::waiting_room::queue::{PROBLEM_TYPE, problem};
 
 /// Why a request gets no answer of its own.
@@ -100,11 +103,16 @@ impl Refusal {
         }
     }
 
-    /// The answer: a page for browsers, a problem document for scripts and apps, nothing for parts of pages.
+    /// The answer to somebody of whom nothing is known.
     pub fn answer(&self, call: &Call, headers: &HeaderMap) -> Response<Body> {
+        self.answer_to(call, headers, Whereabouts::Unknown)
+    }
+
+    /// The answer: a page for browsers, a problem document for scripts and apps, nothing for parts of pages.
+    pub fn answer_to(&self, call: &Call, headers: &HeaderMap, whereabouts: Whereabouts) -> Response<Body> {
         self.log(call);
         let mut response = match call.audience(headers) {
-            Audience::Page => self.page(call, headers),
+            Audience::Page => self.page(call, headers, whereabouts),
             Audience::Script => {
                 let body = problem(self.status(), &self.to_string());
                 let mut response = Response::new(Body::from(body));
@@ -131,11 +139,82 @@ impl Refusal {
         response
     }
 
-    fn page(&self, call: &Call, headers: &HeaderMap) -> Response<Body> {
-        let notice = NoticePage { notice: self.notice(), request_id: call.request_id.to_str().ok() };
-        match notice.render(&call.snapshot.assets, None, call.language(headers)) {
+    fn page(&self, call: &Call, headers: &HeaderMap, whereabouts: Whereabouts) -> Response<Body> {
+        let address = Address::of(call);
+        let to = address.wanted(call);
+        let page = NoticePage {
+            notice: self.notice(),
+            request_id: call.request_id.to_str().ok(),
+            way_on: self.way_on(call, &address),
+            to: to.as_ref().map(WantedPath::as_str),
+            whereabouts,
+            host: Some(&call.host_name),
+        };
+        let frame = address.room().map(|room| &room.frame);
+        match page.render(&call.snapshot.assets, frame, call.language(headers)) {
             Ok(page) => plain_page(page),
             Err(_) => Response::new(Body::from(Bytes::from_static(b"Please try again in a moment.\n"))),
+        }
+    }
+
+    /// A link asks with GET. It throws away what was sent with another method, which only a reload sends again; from our
+    /// own paths it leads to the page that the visitor came for.
+    fn way_on(&self, call: &Call, address: &Address<'_>) -> WayOn {
+        let may_pass = matches!(self.notice(), Notice::Unreachable | Notice::TooMany | Notice::OurFault);
+        match address {
+            Address::Own(Some(_)) => WayOn::TryAgain,
+            _ if may_pass && call.method.is_safe() => WayOn::TryAgain,
+            _ if may_pass => WayOn::SendAgain,
+            _ => WayOn::Nothing,
+        }
+    }
+}
+
+/// Whose the address is that somebody asked for: an error bears the name and the colours of the service it concerns.
+enum Address<'a> {
+    /// One of our own, about this room.
+    Own(Option<&'a Arc<RoomInForce>>),
+    /// A room protects it.
+    Protected(&'a Arc<RoomInForce>),
+    /// No room does; there is at most one on this host.
+    Open(Option<&'a Arc<RoomInForce>>),
+}
+
+impl<'a> Address<'a> {
+    fn of(call: &'a Call) -> Address<'a> {
+        let rooms = &call.snapshot.rooms;
+        if call.path().starts_with(&call.snapshot.config.server.own_path) {
+            let name = call.query("room").unwrap_or_default();
+            return Address::Own(rooms.iter().find(|room| room.settings.name.as_str() == name));
+        }
+        let mut here = rooms.iter().filter(|room| room.settings.hosts.iter().any(|host| host.matches(&call.host_name)));
+        let path = NormalPath::of(call.path());
+        let protects = |room: &&Arc<RoomInForce>| room.settings.paths.iter().any(|pattern| pattern.matches(&path));
+        match (here.clone().find(protects), here.next(), here.next()) {
+            (Some(room), ..) => Address::Protected(room),
+            (None, Some(only), None) => Address::Open(Some(only)),
+            _ => Address::Open(None),
+        }
+    }
+
+    fn room(&self) -> Option<&'a Arc<RoomInForce>> {
+        match self {
+            Address::Own(room) | Address::Open(room) => *room,
+            Address::Protected(room) => Some(room),
+        }
+    }
+
+    /// Where the visitor wants to go, if going there with GET does no harm and a room's pages can lead there.
+    fn wanted(&self, call: &Call) -> Option<WantedPath> {
+        let own = &call.snapshot.config.server.own_path;
+        match self {
+            Address::Own(room) => {
+                let said = call.query("to").and_then(|to| same_origin_path(&to));
+                let said = said.filter(|to| !to.path().starts_with(own.as_str()));
+                said.or_else(|| same_origin_path(&(*room)?.settings.start))
+            }
+            Address::Protected(_) if call.method.is_safe() => same_origin_path(call.uri.path_and_query()?.as_str()),
+            Address::Protected(_) | Address::Open(_) => None,
         }
     }
 }

@@ -39,13 +39,15 @@ use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
-use crate::waiting_room::page::{CodePage, LinePage, NoticePage};
+use crate::waiting_room::page::{CodePage, LinePage, NoticePage, Remark, WayOn};
 use crate::waiting_room::queue::{QueueState, Standing};
 
 /// Bytes of a body to one of our own paths at most.
 const LARGEST_BODY: usize = 8 << 10;
 /// How long such a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// When to ask again for more time that was refused.
+const NO_MORE_TIME: Duration = Duration::from_secs(60);
 /// Join ids are as long as a page makes them; longer ones are none.
 const LONGEST_JOIN_ID: usize = 64;
 
@@ -260,7 +262,7 @@ impl Visit<'_> {
         if let Some(reason) = reason {
             match self.gateway.count_join(self.call, &self.room) {
                 Ok(()) => {}
-                Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait),
+                Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait, Remark::TooMany),
                 Err(refusal) => return Err(refusal),
             }
             match self.draw(reason, verdict, &credentials, &mut tokens).await {
@@ -295,7 +297,7 @@ impl Visit<'_> {
         let (client, now) = (ClientPrefix::of(self.call.client.address), self.call.now.mono);
         let mut credentials = self.credentials().await;
         if let Err(wait) = self.room.live.joins.may_try_code(client, now) {
-            return self.too_many(&credentials, wait);
+            return self.too_many(&credentials, wait, Remark::TooMany);
         }
         let mut tokens = Tokens::default();
         let Some(ticket) = self.recovered() else {
@@ -393,7 +395,7 @@ impl Visit<'_> {
         }
         if let Some(reason) = self.reason_to_draw(&credentials, &verdict) {
             if let Err(Refusal::TooMany(wait)) = self.gateway.count_join(self.call, &self.room) {
-                return self.too_many(&credentials, wait);
+                return self.too_many(&credentials, wait, Remark::TooMany);
             }
             match self.draw(reason, verdict, &credentials, &mut tokens).await {
                 Ok(held) => credentials.ticket = Some(held),
@@ -447,7 +449,7 @@ impl Visit<'_> {
     fn without_ticket(&self, error: &NoTicket) -> Result<Response<Body>, Refusal> {
         let standing = view::without_ticket(&self.room, self.call, error);
         let mut response = if self.by_hand() {
-            self.line_page(&standing)?
+            self.line_page(&standing, None)?
         } else {
             queue_problem(&self.room, self.call, &self.message.headers, &standing, StatusCode::SERVICE_UNAVAILABLE)
         };
@@ -457,25 +459,35 @@ impl Visit<'_> {
         Ok(response)
     }
 
-    fn line_page(&self, standing: &Standing) -> Result<Response<Body>, Refusal> {
+    fn line_page(&self, standing: &Standing, remark: Option<Remark>) -> Result<Response<Body>, Refusal> {
         let to = self.wanted();
-        let page = LinePage { standing, to: to.as_str(), n: &self.gateway.shared.ids.fresh() };
+        let n = self.gateway.shared.ids.fresh();
+        let page = LinePage { standing, to: to.as_str(), n: &n, remark, host: Some(&self.call.host_name) };
         let catalogue = self.call.language(&self.message.headers);
         let words = self.room.words(catalogue);
         Ok(plain_page(page.render(&self.call.snapshot.assets, &self.room.frame, &words)?))
     }
 
-    fn too_many(&self, credentials: &Credentials, wait: Duration) -> Result<Response<Body>, Refusal> {
-        if self.by_hand() {
-            return Err(Refusal::TooMany(wait));
-        }
-        let standing = Standing { refresh: wait, ..view::standing(&self.room, self.call, credentials) };
+    /// The same facts all the same, as JSON or as the page from which one goes on, and when to ask again.
+    fn too_many(&self, credentials: &Credentials, wait: Duration, remark: Remark) -> Result<Response<Body>, Refusal> {
+        let looked = standing_of(&self.room, self.call, credentials, self.look(credentials), self.shown_ahead());
+        let standing = Standing { refresh: wait, ..looked };
         let headers = &self.message.headers;
-        let mut response = queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS);
+        let mut response = if self.by_hand() {
+            self.line_page(&standing, Some(remark))?
+        } else {
+            queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS)
+        };
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         retry_after(response.headers_mut(), wait);
         personal_headers(response.headers_mut());
         allow_origin(&mut response, self.call, headers);
         Ok(response)
+    }
+
+    /// What the visitor saw last.
+    fn shown_ahead(&self) -> Option<u64> {
+        self.field("shown_ahead").and_then(|shown| shown.parse().ok())
     }
 
     fn line_address(&self, to: &str) -> String {
@@ -498,7 +510,7 @@ impl Visit<'_> {
             None => None,
             Some(held) => {
                 if let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono) {
-                    return self.too_many(&credentials, wait);
+                    return self.too_many(&credentials, wait, Remark::TooMany);
                 }
                 Some(self.poll(&held.ticket).await)
             }
@@ -508,8 +520,7 @@ impl Visit<'_> {
         if let (Some(held), Some(view)) = (credentials.ticket, view) {
             visit.tokens_for(&held, view, &mut tokens);
         }
-        let shown_ahead = visit.field("shown_ahead").and_then(|shown| shown.parse().ok());
-        let standing = standing_of(&visit.room, &then, &credentials, view, shown_ahead);
+        let standing = standing_of(&visit.room, &then, &credentials, view, visit.shown_ahead());
         let mut response = queue(&visit.room, &then, &visit.message.headers, &standing);
         if writes {
             visit.hand_over(&mut response, tokens);
@@ -557,17 +568,18 @@ impl Visit<'_> {
     async fn line(self) -> Result<Response<Body>, Refusal> {
         let credentials = self.credentials().await;
         let mut tokens = Tokens::default();
-        if let Some(held) = credentials.ticket {
-            self.room.live.count_poll(&held.ticket, self.call.now.mono).map_err(Refusal::TooMany)?;
+        if let Some(held) = credentials.ticket
+            && let Err(wait) = self.room.live.count_poll(&held.ticket, self.call.now.mono)
+        {
+            return self.too_many(&credentials, wait, Remark::TooMany);
         }
         let view = credentials.ticket.filter(|_| credentials.inside.is_none()).map(|held| {
             let view = self.room.live.poll(&held.ticket, Asks::ByHand, self.call.now).view;
             self.tokens_for(&held, view, &mut tokens);
             view
         });
-        let shown_ahead = self.field("shown_ahead").and_then(|shown| shown.parse().ok());
-        let standing = standing_of(&self.room, self.call, &credentials, view, shown_ahead);
-        let mut response = self.line_page(&standing)?;
+        let standing = standing_of(&self.room, self.call, &credentials, view, self.shown_ahead());
+        let mut response = self.line_page(&standing, None)?;
         if self.call.method == Method::POST {
             self.hand_over(&mut response, tokens);
         }
@@ -591,7 +603,7 @@ impl Visit<'_> {
         } else if let Some(held) = credentials.ticket
             && self.room.live.extend(&held.ticket) == Extended::TooOften
         {
-            return Err(Refusal::TooMany(Duration::from_secs(60)));
+            return self.too_many(&credentials, NO_MORE_TIME, Remark::NoMoreTime);
         }
         let mut response = if self.by_hand() {
             see_other(&self.line_address(self.wanted().as_str()))
@@ -615,7 +627,13 @@ impl Visit<'_> {
             tokens.take_away(&self.room, self.call, &self.message.headers, kind);
         }
         let mut response = if self.by_hand() {
-            let notice = NoticePage { notice: Notice::Left, request_id: None };
+            let to = self.wanted();
+            let notice = NoticePage {
+                way_on: WayOn::Join,
+                to: Some(to.as_str()),
+                host: Some(&self.call.host_name),
+                ..NoticePage::only(Notice::Left)
+            };
             let catalogue = self.call.language(&self.message.headers);
             plain_page(notice.render(&self.call.snapshot.assets, Some(&self.room.frame), catalogue)?)
         } else {

@@ -94,7 +94,7 @@ impl RoomInForce {
     ) -> Result<RoomInForce, BrokenAssets> {
         let frame = frame(&settings, config, assets)?;
         let in_force = live.in_force_under(&settings, now);
-        let published = published(&in_force, &live, now);
+        let published = published(&settings, &in_force, &live, now);
         let pages = Pages::render(assets, &frame, &published)?;
         if pages.largest() > LARGEST_PAGE {
             let (room, bytes) = (settings.name.as_str(), pages.largest());
@@ -133,7 +133,7 @@ impl RoomInForce {
         let in_force = self.live.in_force();
         let board = board(&self.settings, &in_force, &self.live, assets, now);
         self.show(|old| if old.as_of > now.mono { old } else { Shown { board, as_of: now.mono, ..old } });
-        let published = published(&in_force, &self.live, now);
+        let published = published(&self.settings, &in_force, &self.live, now);
         if published == self.shown().published {
             return Ok(());
         }
@@ -166,6 +166,7 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
     Ok(RoomFrame {
         room: settings.name.clone(),
         own_path: config.server.own_path.clone(),
+        start: settings.start.clone(),
         look: Some(assets.look(&page)?),
         page,
         codes: codes(config),
@@ -198,12 +199,13 @@ pub fn reason_of(still: Still) -> Reason {
     Reason { code, since: still.since }
 }
 
-fn published(in_force: &InForce, live: &LiveRoom, now: Now) -> Published {
+fn published(settings: &config::Room, in_force: &InForce, live: &LiveRoom, now: Now) -> Published {
     // A full room has a seat free every now and then; pages are not rendered anew for that.
     let steady = |still: &Still| still.why != Why::Standstill(Standstill::RoomFull);
     Published {
         message: in_force.message.clone(),
         reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
+        closed: settings.state == config::RoomState::Closed,
     }
 }
 

@@ -250,15 +250,30 @@ fn read(folder: &Path, name: &str) -> Result<Option<String>, BrokenAssets> {
     Ok(Some(text))
 }
 
-/// Style or script as it is sent: without indentation and lines that only comment. Its last line keeps its end, so that
-/// what is hashed is what stands between the tags.
+/// Style or script as it is sent: without indentation, lines that only comment and comments at the end of a line. Its
+/// last line keeps its end, so that what is hashed is what stands between the tags.
 fn inline(name: &'static str, end: &str, source: &str) -> Result<String, BrokenAssets> {
     if source.to_ascii_lowercase().contains(end) {
         return Err(BrokenAssets::EndsItself(name));
     }
-    let only_comments = |line: &&str| line.starts_with("//") || (line.starts_with("/*") && line.ends_with("*/"));
-    let lines = source.lines().map(str::trim).filter(|line| !line.is_empty()).filter(|line| !only_comments(line));
-    Ok(lines.collect::<Vec<_>>().join("\n"))
+    let mut lines = Vec::new();
+    let mut in_comment = false;
+    for line in source.lines().map(str::trim) {
+        in_comment |= line.starts_with("/*");
+        if !in_comment && !line.is_empty() && !line.starts_with("//") {
+            lines.push(without_remark(line));
+        }
+        in_comment &= !line.ends_with("*/");
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Without `  // ...` at the end. What has quotation marks in it may be part of a text and stays.
+fn without_remark(line: &str) -> &str {
+    match line.split_once("  // ") {
+        Some((code, remark)) if !remark.contains(['\'', '"', '`']) => code.trim_end(),
+        _ => line,
+    }
 }
 
 fn look(style: &str, script: &str, page: &RoomPage) -> Result<Look, BrokenAssets> {
@@ -351,6 +366,14 @@ mod tests {
             None => fs::remove_file(folder.path().join(changed)).unwrap(),
         }
         folder
+    }
+
+    #[test]
+    fn comments_are_not_sent() {
+        let source = "/* one\n   two */\n  var a = 1;   // three\n// four\nvar b = 'x  // y';\n/* five */\nb = a;\n";
+        assert_eq!(inline("page.js", "</script", source).unwrap(), "var a = 1;\nvar b = 'x  // y';\nb = a;");
+        let built_in = Assets::built_in().unwrap();
+        assert!(!built_in.script.contains("/*") && !built_in.script.contains("//"), "{}", built_in.script);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct RoomFrame {
     pub room: RoomName,
     /// Prefix of our own paths, without a slash at the end.
     pub own_path: String,
+    /// Where a visitor goes who wanted no page in particular.
+    pub start: String,
     /// The operator's texts and links. Without a service's name the script shows the address's host.
     pub page: RoomPage,
     /// The room's colours; `None` for the built-in ones.
@@ -61,6 +63,8 @@ pub struct Published {
     pub message: LocalText,
     /// Why the room stands still, if it does.
     pub reason: Option<ReasonCode>,
+    /// Whether the room is closed for everybody.
+    pub closed: bool,
 }
 
 /// Which of a room's pages.
@@ -158,7 +162,12 @@ fn render_page(
     catalogue: &Catalogue,
     kind: PageKind,
 ) -> Result<Page, BrokenAssets> {
-    let html = waiting_html(assets, frame, published, catalogue, kind, None, &Links::to_line(frame, None))?;
+    let links = match kind {
+        // In the same tab a link would throw away the form that was not sent; its address is no page to enter at.
+        PageKind::FormNotSent => Links::to_line(frame, Some(&frame.start)).in_another_tab(),
+        PageKind::Waiting | PageKind::Maintenance => Links::to_line(frame, None),
+    };
+    let html = waiting_html(assets, frame, published, catalogue, kind, None, &links)?;
     let body = Encoded::new(html).map_err(BrokenAssets::Compression)?;
     Ok(Page { headers: frame.look(assets).headers(catalogue, Scripting::Script)?, body })
 }
@@ -176,11 +185,13 @@ pub(super) fn waiting_html(
     assets.render(
         "waiting.html",
         &WaitingContext {
-            frame: FrameContext::of(assets, Some(frame), catalogue, links),
+            frame: FrameContext::of(assets, Some(frame), None, catalogue, links),
             kind: kind.name(),
+            join_to: if kind == PageKind::FormNotSent { &frame.start } else { "" },
             heading: page_heading(catalogue, kind),
             message: OwnText::of(&published.message, catalogue),
             reason: published.reason.map(|code| catalogue.reason(code)),
+            closed: closed_heading(catalogue, kind, published),
             settings: Settings::of(frame, catalogue, kind, made_up),
             script: assets.script(),
         },
@@ -195,6 +206,30 @@ fn page_heading(catalogue: &Catalogue, kind: PageKind) -> HeadingContext<'_> {
     }
 }
 
+/// What a form is told besides while the room is closed for everybody.
+fn closed_heading<'a>(catalogue: &'a Catalogue, kind: PageKind, published: &Published) -> Option<&'a str> {
+    let is_told = published.closed && kind == PageKind::FormNotSent;
+    catalogue.state(QueueState::Maintenance).filter(|_| is_told).map(|text| text.heading.as_str())
+}
+
+/// What a page for one visitor says besides the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Too many questions came from the visitor's connection.
+    TooMany,
+    /// The turn was extended as often as it may be.
+    NoMoreTime,
+}
+
+impl Remark {
+    fn text(self, catalogue: &Catalogue) -> &str {
+        match self {
+            Remark::TooMany => catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
+            Remark::NoMoreTime => &catalogue.script.no_more_time,
+        }
+    }
+}
+
 /// One visitor's place as a page that works without script.
 #[derive(Clone, Copy, Debug)]
 pub struct LinePage<'a> {
@@ -204,6 +239,10 @@ pub struct LinePage<'a> {
     pub to: &'a str,
     /// A fresh random text that makes the next address unlike any that a cache has seen.
     pub n: &'a str,
+    /// What there is to say besides.
+    pub remark: Option<Remark>,
+    /// The host that the visitor asked, to name a service that has no name of its own.
+    pub host: Option<&'a str>,
 }
 
 impl LinePage<'_> {
@@ -227,8 +266,9 @@ impl LinePage<'_> {
         let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
         let state = if nobody_may_use_turn(standing) { QueueState::Held } else { standing.state };
         let context = LineContext {
-            frame: FrameContext::of(assets, Some(frame), text, links),
+            frame: FrameContext::of(assets, Some(frame), self.host, text, links),
             heading: line_heading(state, &figures, text),
+            remark: self.remark.map(|remark| remark.text(text)),
             message: OwnText::of(&standing.message, text),
             figures: &figures,
             offer: Offer::to(state),
@@ -280,6 +320,52 @@ pub struct NoticePage<'a> {
     pub notice: Notice,
     /// What to mention when reporting it.
     pub request_id: Option<&'a str>,
+    /// What the visitor can do.
+    pub way_on: WayOn,
+    /// Where the visitor wants to go: a path and query of this origin that the caller has checked. Without it there are
+    /// no links to other languages.
+    pub to: Option<&'a str>,
+    /// What is known of the visitor.
+    pub whereabouts: Whereabouts,
+    /// The host that the visitor asked, to name a service that has no name of its own.
+    pub host: Option<&'a str>,
+}
+
+impl NoticePage<'_> {
+    /// A notice from which nothing leads on.
+    pub fn only(notice: Notice) -> Self {
+        NoticePage {
+            notice,
+            request_id: None,
+            way_on: WayOn::Nothing,
+            to: None,
+            whereabouts: Whereabouts::Unknown,
+            host: None,
+        }
+    }
+}
+
+/// What can be done on a page that only says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WayOn {
+    /// Nothing but going back.
+    Nothing,
+    /// Asking again for the same address, or for the wanted one if it is known.
+    TryAgain,
+    /// Drawing a ticket.
+    Join,
+    /// Reloading the page, which sends again what was sent: a link would throw it away.
+    SendAgain,
+}
+
+/// What is known of a visitor who is told of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Nothing: nobody is promised a place that there may not be.
+    Unknown,
+    /// The visitor is inside, and stays so.
+    Inside,
 }
 
 impl NoticePage<'_> {
@@ -293,7 +379,7 @@ impl NoticePage<'_> {
         frame: Option<&RoomFrame>,
         catalogue: &Catalogue,
     ) -> Result<PlainPage, BrokenAssets> {
-        let links = frame.map_or(Links::none(), |frame| Links::to_line(frame, None));
+        let links = frame.zip(self.to).map_or(Links::none(), |(frame, to)| Links::to_line(frame, Some(to)));
         self.render_with_links(assets, frame, catalogue, &links)
     }
 
@@ -305,9 +391,11 @@ impl NoticePage<'_> {
         links: &Links,
     ) -> Result<PlainPage, BrokenAssets> {
         let context = NoticeContext {
-            frame: FrameContext::of(assets, frame, catalogue, links),
+            frame: FrameContext::of(assets, frame, self.host, catalogue, links),
             heading: HeadingContext::of(catalogue.notices.get(&self.notice)),
-            offer: Offer::with(self.notice),
+            kept_inside: self.notice == Notice::Unreachable && self.whereabouts == Whereabouts::Inside,
+            offer: self.way_on,
+            to: self.to.unwrap_or_default(),
             request_id: self.request_id,
         };
         let look = frame.map_or(assets.plain_look().as_ref(), |frame| frame.look(assets));
@@ -337,7 +425,7 @@ impl CodePage<'_> {
         let after = format!("&code={}&to={}", query_value(self.code), query_value(self.to));
         let links = Links::around(before, after);
         let context = CodeContext {
-            frame: FrameContext::of(assets, Some(frame), text, &links),
+            frame: FrameContext::of(assets, Some(frame), None, text, &links),
             code: self.code,
             refused: self.refused,
             to: self.to,
@@ -368,11 +456,20 @@ fn readable(text: &str) -> String {
 pub(super) struct Links {
     /// What stands before and after the language's tag; `None` where there is no page in another language.
     around: Option<(String, String)>,
+    tab: Tab,
+}
+
+/// Where a link opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Tab {
+    Same,
+    Another,
 }
 
 impl Links {
     fn none() -> Links {
-        Links { around: None }
+        Links { around: None, tab: Tab::Same }
     }
 
     /// To a page that does not need script, with the wanted address where the page's own address does not say it.
@@ -383,7 +480,11 @@ impl Links {
 
     /// To an address that begins and ends like this.
     pub(super) fn around(before: String, after: String) -> Links {
-        Links { around: Some((before, after)) }
+        Links { around: Some((before, after)), tab: Tab::Same }
+    }
+
+    fn in_another_tab(self) -> Links {
+        Links { tab: Tab::Another, ..self }
     }
 }
 
@@ -402,6 +503,7 @@ struct FrameContext<'a> {
     privacy_url: Option<&'a str>,
     codes: Vec<Code>,
     languages: Vec<LanguageLink<'a>>,
+    languages_open_in: Tab,
 }
 
 /// A text of the operator's, and its language where that is another one than the page's.
@@ -427,7 +529,15 @@ struct LanguageLink<'a> {
 }
 
 impl<'a> FrameContext<'a> {
-    fn of(assets: &'a Assets, frame: Option<&'a RoomFrame>, text: &'a Catalogue, links: &Links) -> FrameContext<'a> {
+    /// `host` names a service that has no name of its own.
+    fn of(
+        assets: &'a Assets,
+        frame: Option<&'a RoomFrame>,
+        host: Option<&str>,
+        text: &'a Catalogue,
+        links: &Links,
+    ) -> FrameContext<'a> {
+        let host = host.filter(|host| !host.is_empty()).map(|host| OwnText { text: readable(host), lang: None });
         let link = |catalogue: &'a Arc<Catalogue>| {
             let (before, after) = links.around.as_ref()?;
             Some(LanguageLink {
@@ -444,7 +554,7 @@ impl<'a> FrameContext<'a> {
             style: frame.map_or(&assets.plain_look().style, |frame| &frame.look(assets).style),
             room: frame.map_or("", |frame| frame.room.as_str()),
             own_path: frame.map_or("", |frame| &frame.own_path),
-            service: own(|page| &page.service),
+            service: own(|page| &page.service).or(host),
             hours: own(|page| &page.hours),
             prepare: own(|page| &page.prepare),
             help: own(|page| &page.help),
@@ -453,6 +563,7 @@ impl<'a> FrameContext<'a> {
             privacy_url: page.and_then(|page| page.privacy_url.as_deref()),
             codes: frame.map_or(Vec::new(), |frame| frame.codes.iter().copied().collect()),
             languages: assets.languages().iter().filter_map(link).collect(),
+            languages_open_in: links.tab,
         }
     }
 }
@@ -477,9 +588,11 @@ struct WaitingContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     kind: &'static str,
+    join_to: &'a str,
     heading: HeadingContext<'a>,
     message: Option<OwnText<'a>>,
     reason: Option<&'a str>,
+    closed: Option<&'a str>,
     settings: Settings<'a>,
     script: &'a str,
 }
@@ -494,7 +607,7 @@ struct Settings<'a> {
     language_cookie: &'static str,
     board_seconds: u32,
     states: &'a BTreeMap<QueueState, Heading>,
-    text: SettingsText<'a>,
+    text: serde_json::Value,
     form: Option<FormSettings<'a>>,
     too_many: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -507,6 +620,26 @@ struct SettingsText<'a> {
     script: &'a ScriptTexts,
     #[serde(flatten)]
     labels: Labels<'a>,
+    thousands: &'a str,
+}
+
+/// What the script says only where a visitor enters without a form.
+const NOT_ON_FORMS: [&str; 5] = ["joining", "joining_lead", "entering", "called", "no_notification"];
+
+impl<'a> SettingsText<'a> {
+    fn of(catalogue: &'a Catalogue) -> SettingsText<'a> {
+        let labels = catalogue.page.labels();
+        SettingsText { script: &catalogue.script, labels, thousands: &catalogue.thousands }
+    }
+
+    /// A page has ten thousand bytes: no text is sent that cannot be shown.
+    fn for_kind(&self, kind: PageKind) -> serde_json::Value {
+        let mut texts = serde_json::to_value(self).unwrap_or_default();
+        if let (PageKind::FormNotSent, Some(texts)) = (kind, texts.as_object_mut()) {
+            texts.retain(|name, _| !NOT_ON_FORMS.contains(&name.as_str()));
+        }
+        texts
+    }
 }
 
 #[derive(Serialize)]
@@ -533,7 +666,7 @@ impl<'a> Settings<'a> {
             language_cookie: LANGUAGE_COOKIE,
             board_seconds: BOARD_SECONDS,
             states: &catalogue.states,
-            text: SettingsText { script: &catalogue.script, labels: catalogue.page.labels() },
+            text: SettingsText::of(catalogue).for_kind(kind),
             form: (kind == PageKind::FormNotSent).then_some(form),
             too_many: catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
             preview,
@@ -546,6 +679,7 @@ struct LineContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     heading: HeadingContext<'a>,
+    remark: Option<&'a str>,
     message: Option<OwnText<'a>>,
     figures: &'a Text,
     offer: Offer,
@@ -569,7 +703,9 @@ struct NoticeContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     heading: HeadingContext<'a>,
-    offer: Offer,
+    kept_inside: bool,
+    offer: WayOn,
+    to: &'a str,
     request_id: Option<&'a str>,
 }
 
@@ -580,7 +716,6 @@ enum Offer {
     Nothing,
     Join,
     Enter,
-    TryAgain,
 }
 
 impl Offer {
@@ -593,16 +728,6 @@ impl Offer {
             | QueueState::Held
             | QueueState::ClosedHours
             | QueueState::Waiting => Offer::Nothing,
-        }
-    }
-
-    fn with(notice: Notice) -> Offer {
-        match notice {
-            Notice::Left => Offer::Join,
-            Notice::Unreachable | Notice::TooMany | Notice::OurFault => Offer::TryAgain,
-            Notice::BadRequest | Notice::Forbidden | Notice::NotFound | Notice::WrongMethod | Notice::TooLarge => {
-                Offer::Nothing
-            }
         }
     }
 }
@@ -626,6 +751,7 @@ mod tests {
         RoomFrame {
             room: RoomName::new("bonus-600").expect("a name"),
             own_path: "/.waiting-room".to_owned(),
+            start: "/bonus-600/".to_owned(),
             page: RoomPage { service: LocalText::for_all("portal.example"), ..RoomPage::default() },
             look: None,
             codes: BTreeSet::from([Code::Invitation, Code::Recovery]),
@@ -655,8 +781,16 @@ mod tests {
 
     fn line(assets: &Assets, standing: &Standing, to: &str) -> String {
         let words = Words { catalogue: assets.languages().default_language(), time_zone: &TimeZone::UTC };
-        let page = LinePage { standing, to, n: "abc" }.render(assets, &frame(), &words).expect("a page");
+        let page = line_page(standing, to).render(assets, &frame(), &words).expect("a page");
         String::from_utf8(page.body.to_vec()).expect("UTF-8")
+    }
+
+    fn line_page<'a>(standing: &'a Standing, to: &'a str) -> LinePage<'a> {
+        LinePage { standing, to, n: "abc", remark: None, host: None }
+    }
+
+    fn saying(message: &str) -> Published {
+        Published { message: LocalText::for_all(message), ..Published::default() }
     }
 
     /// The text of every element with this start tag.
@@ -699,10 +833,10 @@ mod tests {
             let words = Words { catalogue, time_zone: &TimeZone::UTC };
             for state in QueueState::ALL {
                 let standing = Standing { state, ..waiting() };
-                LinePage { standing: &standing, to: "/", n: "x" }.render(&assets, &frame(), &words).expect("a page");
+                line_page(&standing, "/").render(&assets, &frame(), &words).expect("a page");
             }
             for notice in Notice::ALL {
-                let page = NoticePage { notice, request_id: Some("7f3a") };
+                let page = NoticePage { request_id: Some("7f3a"), to: Some("/"), ..NoticePage::only(notice) };
                 page.render(&assets, Some(&frame()), catalogue).expect("a page");
                 page.render(&assets, None, catalogue).expect("a page");
             }
@@ -712,7 +846,11 @@ mod tests {
     #[test]
     fn no_page_asks_anybody_else() {
         let assets = assets();
-        let published = Published { message: LocalText::for_all("ciao"), reason: Some(ReasonCode::RoomFull) };
+        let published = Published {
+            message: LocalText::for_all("ciao"),
+            reason: Some(ReasonCode::RoomFull),
+            ..Published::default()
+        };
         for kind in PageKind::ALL {
             let html = html(&assets, &published, kind);
             assert!(!html.contains("://") && !html.contains("=\"//") && !html.contains(" src="));
@@ -723,7 +861,7 @@ mod tests {
     #[test]
     fn hostile_texts_stay_texts() {
         let assets = assets();
-        let published = Published { message: LocalText::for_all(HOSTILE), reason: None };
+        let published = saying(HOSTILE);
         let own = || LocalText::for_all(HOSTILE);
         let page = RoomPage { service: own(), hours: own(), prepare: own(), help: own(), ..RoomPage::default() };
         let hostile_frame = RoomFrame { page, ..frame() };
@@ -733,7 +871,8 @@ mod tests {
             Standing { message: published.message.clone(), reference: Some(HOSTILE.to_owned()), ..waiting() };
         let waiting = String::from_utf8(page.body(Coding::Identity).to_vec()).expect("UTF-8");
         let words = Words { catalogue: assets.languages().default_language(), time_zone: &TimeZone::UTC };
-        let line = LinePage { standing: &standing, to: HOSTILE, n: "abc" }.render(&assets, &hostile_frame, &words);
+        let line = LinePage { host: Some(HOSTILE), ..line_page(&standing, HOSTILE) };
+        let line = line.render(&assets, &hostile_frame, &words);
         let line = String::from_utf8(line.expect("a page").body.to_vec()).expect("UTF-8");
         for html in [waiting, line] {
             assert!(html.matches("&lt;/script&gt;&lt;script&gt;alert(1)").count() >= 4, "{html}");
@@ -744,8 +883,7 @@ mod tests {
 
     #[test]
     fn marks_of_direction_end_with_the_message() {
-        let published = Published { message: LocalText::for_all(HOSTILE), reason: None };
-        let html = html(&assets(), &published, PageKind::Waiting);
+        let html = html(&assets(), &saying(HOSTILE), PageKind::Waiting);
         assert!(html.contains("<p id=\"message\" class=\"own\" dir=\"auto\">&lt;/script&gt;"));
         assert!(!html.contains('\0') && !html.contains('\u{1b}'));
     }
@@ -753,8 +891,7 @@ mod tests {
     #[test]
     fn a_message_of_ten_kilobytes_is_shown_whole() {
         let message = "<&>".repeat(3_500);
-        let html =
-            html(&assets(), &Published { message: LocalText::for_all(&message), reason: None }, PageKind::Maintenance);
+        let html = html(&assets(), &saying(&message), PageKind::Maintenance);
         assert_eq!(html.matches("&lt;&amp;&gt;").count(), 3_500);
     }
 
@@ -776,6 +913,68 @@ mod tests {
         assert!(html.contains("name=\"shown_ahead\" value=\"1234\""));
         assert!(html.contains("&amp;lang=en&amp;to=/bonus-600/%3Fa%3D1%26b%3D2\""), "the other language keeps it too");
         assert!(!html.contains("/enter?room"));
+    }
+
+    #[test]
+    fn every_action_of_the_line_page_keeps_the_address() {
+        for state in [QueueState::Waiting, QueueState::YourTurn, QueueState::None] {
+            let enter_by = Some(Unix(1_793_702_400_000));
+            let html = line(&assets(), &Standing { state, enter_by, ..waiting() }, "/bonus-600/?a=1");
+            let forms = between(&html, "<form", "</form>");
+            assert!(forms.len() >= 3);
+            for form in forms {
+                assert!(form.contains("name=\"to\" value=\"/bonus-600/?a=1\""), "{form}");
+            }
+        }
+        let left = NoticePage { way_on: WayOn::Join, to: Some("/bonus-600/?a=1"), ..NoticePage::only(Notice::Left) };
+        let page = left.render(&assets(), Some(&frame()), assets().languages().default_language()).expect("a page");
+        let html = String::from_utf8(page.body.to_vec()).expect("UTF-8");
+        assert!(html.contains("name=\"to\" value=\"/bonus-600/?a=1\""), "{html}");
+        assert!(html.contains("&amp;lang=en&amp;to=/bonus-600/%3Fa%3D1\""));
+    }
+
+    #[test]
+    fn nobody_is_promised_a_place_that_there_may_not_be() {
+        let said = |notice, whereabouts| {
+            let page = NoticePage { whereabouts, ..NoticePage::only(notice) };
+            let page = page.render(&assets(), Some(&frame()), assets().languages().default_language());
+            String::from_utf8(page.expect("a page").body.to_vec()).expect("UTF-8")
+        };
+        for notice in Notice::ALL {
+            assert!(!said(notice, Whereabouts::Unknown).contains("posto resta"), "{notice:?}");
+        }
+        assert!(said(Notice::Unreachable, Whereabouts::Inside).contains("posto all&#39;interno resta tuo"));
+    }
+
+    #[test]
+    fn what_was_sent_is_not_thrown_away_by_a_link() {
+        let unreachable = NoticePage { way_on: WayOn::SendAgain, ..NoticePage::only(Notice::Unreachable) };
+        let page = unreachable.render(&assets(), Some(&frame()), assets().languages().default_language());
+        let html = String::from_utf8(page.expect("a page").body.to_vec()).expect("UTF-8");
+        assert!(html.contains("ricarica questa pagina per inviarlo di nuovo") && !html.contains("<a href"), "{html}");
+        let form = self::html(&assets(), &Published::default(), PageKind::FormNotSent);
+        assert_eq!(form.matches("hreflang=").count(), form.matches("hreflang=\"").count());
+        for link in between(&form, "<a href", ">").iter().filter(|link| link.contains("hreflang")) {
+            assert!(link.contains("target=\"_blank\""), "{link}");
+        }
+        assert!(form.contains("name=\"to\" value=\"/bonus-600/\""), "nobody enters at the address of a form");
+        assert!(!self::html(&assets(), &Published::default(), PageKind::Waiting).contains("target="));
+    }
+
+    #[test]
+    fn a_form_sent_during_maintenance_is_told_of_both() {
+        let closed = Published { closed: true, ..Published::default() };
+        let html = html(&assets(), &closed, PageKind::FormNotSent);
+        assert!(html.contains("<h1 id=\"heading\" tabindex=\"-1\">Il tuo modulo non è stato inviato</h1>"));
+        assert!(html.contains("<p id=\"reason\" class=\"note\">Il servizio è chiuso per manutenzione</p>"), "{html}");
+    }
+
+    #[test]
+    fn a_service_without_a_name_is_called_after_the_host() {
+        let page = NoticePage { host: Some("portal.example"), ..NoticePage::only(Notice::NotFound) };
+        let page = page.render(&assets(), None, assets().languages().default_language()).expect("a page");
+        let html = String::from_utf8(page.body.to_vec()).expect("UTF-8");
+        assert!(html.contains("<bdi>portal.example</bdi>"));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::assets::{Assets, BrokenAssets, Headers, Look, Scripting};
 use super::catalogue::{Catalogue, Notice};
-use super::page::{Code, LinePage, Links, NoticePage, PageKind, Published, RoomFrame, waiting_html};
+use super::page::{
+    Code, LinePage, Links, NoticePage, PageKind, Published, Remark, RoomFrame, WayOn, Whereabouts, waiting_html,
+};
 use super::queue::{QueueState, Reason, ReasonCode, Standing, Window};
 use super::words::Words;
 use crate::config::{LocalText, RoomPage};
@@ -33,9 +35,9 @@ enum Scene {
     /// The waiting page in something else than a standing.
     Moment(PageKind, Moment),
     /// The page for browsers without script.
-    Line(Standing),
+    Line(Standing, Option<Remark>),
     /// A page that only says something.
-    Notice(Notice),
+    Notice(Notice, WayOn, Whereabouts),
 }
 
 /// What the waiting page shows besides standings.
@@ -44,15 +46,28 @@ enum Moment {
     Joining,
     CookiesBlocked,
     Lost,
+    NewPlace,
     ByHand,
     Offline,
+    TooOld,
 }
 
 /// A room's pages with made-up figures.
 #[derive(Debug)]
 pub struct Previews {
     assets: Arc<Assets>,
-    rooms: Vec<(RoomFrame, TimeZone)>,
+    rooms: Vec<PreviewedRoom>,
+}
+
+/// What is not made up.
+#[derive(Clone, Debug)]
+pub struct PreviewedRoom {
+    /// The room's words, links and colours.
+    pub frame: RoomFrame,
+    /// What the operator wants everybody to read.
+    pub message: LocalText,
+    /// Where the visitors' clocks are.
+    pub time_zone: TimeZone,
 }
 
 /// A page to look at.
@@ -66,7 +81,7 @@ pub struct Preview {
 
 impl Previews {
     /// Of these rooms.
-    pub fn new(assets: Arc<Assets>, rooms: Vec<(RoomFrame, TimeZone)>) -> Previews {
+    pub fn new(assets: Arc<Assets>, rooms: Vec<PreviewedRoom>) -> Previews {
         Previews { assets, rooms }
     }
 
@@ -82,7 +97,9 @@ impl Previews {
         language: Option<&str>,
         path: &str,
     ) -> Result<Option<Preview>, BrokenAssets> {
-        let Some((frame, time_zone)) = self.rooms.iter().find(|(frame, _)| frame.room == *room) else {
+        let Some(PreviewedRoom { frame, message, time_zone }) =
+            self.rooms.iter().find(|known| known.frame.room == *room)
+        else {
             return Ok(None);
         };
         let languages = self.assets.languages();
@@ -98,7 +115,7 @@ impl Previews {
             }
             _ => frame.clone(),
         };
-        scene.render(&self.assets, &frame, &words, &links).map(Some)
+        scene.render(&self.assets, &frame, &words, &links, message).map(Some)
     }
 }
 
@@ -107,6 +124,7 @@ pub(super) fn render_everything(assets: &Assets) -> Result<(), BrokenAssets> {
     let frame = RoomFrame {
         room: RoomName::new("room").map_err(|_| BrokenAssets::Missing("a name"))?,
         own_path: "/.waiting-room".to_owned(),
+        start: "/".to_owned(),
         page: RoomPage::default(),
         look: None,
         codes: BTreeSet::from([Code::Invitation, Code::Recovery]),
@@ -114,39 +132,52 @@ pub(super) fn render_everything(assets: &Assets) -> Result<(), BrokenAssets> {
     for catalogue in assets.languages().iter() {
         let words = Words { catalogue, time_zone: &TimeZone::UTC };
         for (_, scene) in scenes() {
-            scene.render(assets, &frame, &words, &Links::around(String::new(), String::new()))?;
+            let links = Links::around(String::new(), String::new());
+            scene.render(assets, &frame, &words, &links, &LocalText::default())?;
         }
         for notice in Notice::ALL {
-            NoticePage { notice, request_id: None }.render(assets, None, catalogue)?;
+            NoticePage::only(notice).render(assets, None, catalogue)?;
         }
     }
     Ok(())
 }
 
 impl Scene {
+    /// `message` is what the scene says that has no message of its own.
     fn render(
         self,
         assets: &Assets,
         frame: &RoomFrame,
         words: &Words<'_>,
         links: &Links,
+        message: &LocalText,
     ) -> Result<Preview, BrokenAssets> {
         let text = words.catalogue;
-        let (kind, made_up) = match self {
-            Scene::Page(kind, standing) => (kind, queue_of(&standing, words)),
-            Scene::Moment(kind, moment) => (kind, moment.made_up(words)),
-            Scene::Line(standing) => {
-                let page = LinePage { standing: &standing, to: "/", n: "0" };
+        let (kind, message, made_up) = match self {
+            Scene::Page(kind, standing) => {
+                let standing = saying(message, standing);
+                (kind, standing.message.clone(), queue_of(&standing, words))
+            }
+            Scene::Moment(kind, moment) => (kind, message.clone(), moment.made_up(words, &saying(message, waiting()))),
+            Scene::Line(standing, remark) => {
+                let standing = saying(message, standing);
+                let page = LinePage { standing: &standing, to: "/", n: "0", remark, host: None };
                 let page = page.render_with_links(assets, frame, words, links)?;
                 return Ok(Preview { headers: page.headers, body: page.body });
             }
-            Scene::Notice(notice) => {
-                let page = NoticePage { notice, request_id: Some("7f3a9c0d12e45b68") };
+            Scene::Notice(notice, way_on, whereabouts) => {
+                let page = NoticePage {
+                    request_id: Some("7f3a9c0d12e45b68"),
+                    way_on,
+                    whereabouts,
+                    to: Some("/"),
+                    ..NoticePage::only(notice)
+                };
                 let page = page.render_with_links(assets, Some(frame), text, links)?;
                 return Ok(Preview { headers: page.headers, body: page.body });
             }
         };
-        let published = Published::default();
+        let published = Published { message, ..Published::default() };
         let html = waiting_html(assets, frame, &published, text, kind, Some(made_up), links)?;
         let look: &Look = frame.look.as_ref().unwrap_or_else(|| assets.plain_look());
         Ok(Preview { headers: look.headers(text, Scripting::Script)?, body: html.into() })
@@ -154,23 +185,36 @@ impl Scene {
 }
 
 impl Moment {
-    /// What the page's script is told to show.
-    fn made_up(self, words: &Words<'_>) -> Value {
+    /// What the page's script is told to show; `waiting` is the standing of somebody who waits.
+    fn made_up(self, words: &Words<'_>, waiting: &Standing) -> Value {
+        let in_trouble = |note: &str| in_trouble(note, queue_of(waiting, words));
         let script = &words.catalogue.script;
         match self {
             Moment::Joining => json!({}),
             Moment::CookiesBlocked => json!({"given_up": script.cookies}),
             Moment::Lost => json!({"given_up": script.lost}),
+            Moment::NewPlace => in_trouble(&script.new_place),
             Moment::ByHand => json!({"by_hand": true}),
-            Moment::Offline => {
-                let mut shown = queue_of(&waiting(), words);
-                if let Some(shown) = shown.as_object_mut() {
-                    shown.insert("trouble".to_owned(), Value::from(script.offline.as_str()));
-                }
-                shown
-            }
+            Moment::TooOld => json!({"plain": true}),
+            Moment::Offline => in_trouble(&format!("{} {}", script.offline, script.place_kept)),
         }
     }
+}
+
+/// The standing with the room's message, unless it has one of its own.
+fn saying(message: &LocalText, standing: Standing) -> Standing {
+    if standing.message != LocalText::default() {
+        return standing;
+    }
+    Standing { message: message.clone(), ..standing }
+}
+
+/// What is shown, with a note.
+fn in_trouble(note: &str, mut shown: Value) -> Value {
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("trouble".to_owned(), Value::from(note));
+    }
+    shown
 }
 
 fn queue_of(standing: &Standing, words: &Words<'_>) -> Value {
@@ -184,22 +228,34 @@ fn scenes() -> Vec<(String, Scene)> {
     for (name, standing) in standings() {
         let kind = if name == "maintenance" { PageKind::Maintenance } else { PageKind::Waiting };
         add(&name, Scene::Page(kind, standing.clone()));
-        add(&format!("line-{name}"), Scene::Line(standing));
+        add(&format!("line-{name}"), Scene::Line(standing, None));
     }
     for (name, moment) in [
         ("joining", Moment::Joining),
         ("offline", Moment::Offline),
         ("cookies-blocked", Moment::CookiesBlocked),
         ("lost", Moment::Lost),
+        ("new-place", Moment::NewPlace),
         ("by-hand", Moment::ByHand),
+        ("too-old-browser", Moment::TooOld),
     ] {
         add(name, Scene::Moment(PageKind::Waiting, moment));
     }
     add("form-not-sent", Scene::Page(PageKind::FormNotSent, waiting()));
     add("form-turn", Scene::Page(PageKind::FormNotSent, your_turn()));
+    add("form-too-old-browser", Scene::Moment(PageKind::FormNotSent, Moment::TooOld));
+    add("form-maintenance", Scene::Page(PageKind::FormNotSent, ended(QueueState::Maintenance)));
+    add("line-too-many", Scene::Line(ended(QueueState::None), Some(Remark::TooMany)));
+    add("line-no-more-time", Scene::Line(your_turn(), Some(Remark::NoMoreTime)));
     for notice in Notice::ALL {
-        add(&format!("notice-{}", name_of(&notice)), Scene::Notice(notice));
+        let way_on = match notice {
+            Notice::Left => WayOn::Join,
+            Notice::Unreachable | Notice::OurFault | Notice::TooMany => WayOn::TryAgain,
+            _ => WayOn::Nothing,
+        };
+        add(&format!("notice-{}", name_of(&notice)), Scene::Notice(notice, way_on, Whereabouts::Unknown));
     }
+    add("notice-form", Scene::Notice(Notice::Unreachable, WayOn::SendAgain, Whereabouts::Inside));
     scenes
 }
 
@@ -330,11 +386,13 @@ pub(crate) mod tests {
         let frame = RoomFrame {
             room: RoomName::new("bonus-600").expect("a name"),
             own_path: "/.waiting-room".to_owned(),
+            start: "/".to_owned(),
             page: RoomPage::default(),
             look: None,
             codes: BTreeSet::new(),
         };
-        Previews::new(Arc::new(Assets::built_in().expect("whole assets")), vec![(frame, TimeZone::UTC)])
+        let room = PreviewedRoom { frame, message: LocalText::for_all("Rows & columns"), time_zone: TimeZone::UTC };
+        Previews::new(Arc::new(Assets::built_in().expect("whole assets")), vec![room])
     }
 
     fn shown(scene: Option<&str>, language: Option<&str>) -> Option<String> {
@@ -370,6 +428,15 @@ pub(crate) mod tests {
         assert!(html.contains("href=\"/preview?scene=waiting&amp;lang=it\""));
         assert!(shown(Some("before-opening"), Some("it")).expect("a page").contains("alle 11:57"));
         assert!(shown(Some("line-closed-hours"), Some("it")).expect("a page").contains("domani alle 08:22"));
+    }
+
+    #[test]
+    fn the_rooms_own_message_is_in_every_scene_that_has_one() {
+        for scene in ["waiting", "line-waiting", "your-turn", "form-not-sent"] {
+            let html = shown(Some(scene), Some("en")).expect("a page");
+            assert!(html.contains("Rows &amp; columns") || html.contains("Rows \\u0026 columns"), "{scene}: {html}");
+        }
+        assert!(!shown(Some("waiting-with-message"), Some("en")).expect("a page").contains("Rows &amp; columns"));
     }
 
     #[test]

@@ -33,9 +33,12 @@ after(async () => {
 /** An app: no cookies, no fetch metadata (Node's own fetch sends some, so they are said to be none), tokens in headers. */
 class App {
   tokens = {};
+  #program;
+
+  constructor(asked = program) { this.#program = asked; }
 
   async ask(method, path, body, headers = {}) {
-    const answer = await fetch(program.origin + path, {
+    const answer = await fetch(this.#program.origin + path, {
       method,
       redirect: 'manual',
       headers: { accept: 'application/json', 'content-type': 'application/json', ...this.tokens, ...headers },
@@ -49,9 +52,9 @@ class App {
 }
 
 /** The line takes note of a change within a second. */
-async function becomes(app, state) {
+async function becomes(app, state, method = 'GET') {
   for (;;) {
-    const { queue } = await fits(await app.own('GET', 'status'), '/status', 'GET');
+    const { queue } = await fits(await app.own(method, 'status'), '/status', method);
     if (queue.state === state) { return; }
     await new Promise((resolve) => { setTimeout(resolve, 1000); });
   }
@@ -136,6 +139,33 @@ describe('what scripts and apps get', () => {
     for (let n = 0; n < 15 && answer?.status !== 429; n += 1) { answer = await flooding.own('GET', 'status'); }
     assert.equal(answer.status, 429);
     assert.equal((await fits(answer, '/status', 'GET')).queue.state, 'waiting');
+  });
+
+  test('answers to whoever enters or wants more time are as described', { timeout: 60_000 }, async () => {
+    const other = await Program.start(portal, { admission_rate: '10/s', entry: 'page' });
+    try {
+      const app = new App(other);
+      await fits(await app.own('POST', 'join'), '/join', 'POST');
+      await becomes(app, 'your_turn', 'POST');
+      const extended = await fits(await app.own('POST', 'extend'), '/extend', 'POST');
+      assert.equal(extended.queue.state, 'your_turn');
+      assert.ok(Date.parse(extended.queue.enter_by) > Date.parse(extended.queue.updated_at));
+      let answer;
+      for (let n = 0; n < 12 && answer?.status !== 429; n += 1) { answer = await app.own('POST', 'extend'); }
+      assert.equal(answer.status, 429);
+      assert.ok(Number(answer.headers.get('retry-after')) >= 1);
+      assert.equal((await fits(answer, '/extend', 'POST')).queue.state, 'your_turn');
+      const entering = await app.own('POST', 'enter', { to: '/pratica/dati?x=1' });
+      assert.equal(entering.status, 303);
+      assert.ok(description.paths['/enter'].post.responses[303].headers.Location);
+      assert.equal(entering.headers.get('location'), '/pratica/dati?x=1');
+      await fits(await new App(other).own('POST', 'enter'), '/enter', 'POST');
+      assert.equal((await app.ask('GET', '/pratica/dati?x=1')).status, 200);
+      assert.equal((await fits(await app.own('POST', 'extend'), '/extend', 'POST')).queue.state, 'inside');
+      assert.equal((await fits(await app.own('POST', 'status'), '/status', 'POST')).queue.state, 'inside');
+    } finally {
+      await other.stop();
+    }
   });
 
   test("the documentation's client waits and gets what it asked for", { timeout: 60_000 }, async () => {

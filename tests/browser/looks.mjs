@@ -149,6 +149,7 @@ describe('markup', () => {
     for (const scene of scenes) { for (const lang of ['it', 'ar']) { await keep(`${scene}-${lang}`, address(scene, lang)); } }
     for (const lang of LANGUAGES) { await keep(`real-${lang}`, `${program.origin}/pratica/`, { accept: 'text/html', 'accept-language': lang }); }
     await keep('real-line', `${program.origin}${OWN}/line?room=${ROOM}&to=/pratica/%3Fa%3D%22%3E`, { accept: 'text/html' });
+    await keep('real-wrong-method', `${program.origin}${OWN}/join?room=${ROOM}&to=/pratica/%3Fa%3D%22%3E`, { accept: 'text/html' });
     await keep('real-missing', `${program.origin}${OWN}/nothing`, { accept: 'text/html' });
     await keep('list', program.previews);
   });

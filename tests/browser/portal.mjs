@@ -8,6 +8,7 @@ export class Portal {
   received = [];
   #server;
   #port = 0;
+  #held = new Map();
 
   static async start() {
     const portal = new Portal();
@@ -30,6 +31,13 @@ export class Portal {
     await closed;
   }
 
+  /** Keeps answers to this address back until the function it returns is called. */
+  hold(url) {
+    let release;
+    this.#held.set(url, new Promise((resolve) => { release = resolve; }));
+    return release;
+  }
+
   /** Bodies of the forms that reached it. */
   forms() { return this.received.filter(({ method }) => method === 'POST').map(({ body }) => body); }
 
@@ -39,6 +47,7 @@ export class Portal {
     // The proxy's own question about what this portal writes is no visitor's.
     const calibrates = request.url.startsWith('/anticamera-calibration-');
     if (request.url !== '/pratica/primo' && !calibrates) { this.received.push({ method: request.method, url: request.url, body }); }
+    await this.#held.get(request.url);
     response.setHeader('content-type', 'text/html; charset=utf-8');
     if (request.url.endsWith('/modulo')) {
       response.end(page('Modulo', '<form method="post" action="/pratica/invia"><textarea name="testo"></textarea><button>Invia</button></form>'));
