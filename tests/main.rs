@@ -15,6 +15,7 @@ mod metrics;
 mod own_paths;
 mod page;
 mod path_tricks;
+mod portal_day;
 mod portal_trouble;
 mod program;
 mod proxy;

@@ -49,28 +49,50 @@ pub(super) enum NotFetched {
     Body,
 }
 
-/// Sends a request to an address, over TLS if need be, and reads the answer.
+/// How an address is spoken to.
+#[derive(Clone)]
+pub(super) enum Channel {
+    /// Plainly.
+    Plain,
+    /// Over TLS.
+    Tls(TlsConnector),
+    /// Over TLS, for which this system has nothing fit to be used.
+    NoTls(rustls::Error),
+}
+
+impl Channel {
+    /// Made once for many requests, because reading the system's certificate authorities takes a while.
+    pub(super) fn of(scheme: Scheme) -> Channel {
+        match scheme {
+            Scheme::Http => Channel::Plain,
+            Scheme::Https => connector().map_or_else(Channel::NoTls, Channel::Tls),
+        }
+    }
+}
+
+/// Sends a request to an address and reads the answer.
 pub(super) async fn fetch(
     host: &str,
     port: u16,
-    scheme: Scheme,
+    channel: &Channel,
     request: Request<Empty<Bytes>>,
 ) -> Result<Fetched, NotFetched> {
     let fetching = async {
         let stream = TcpStream::connect((host, port)).await?;
-        match scheme {
-            Scheme::Http => exchange(stream, request).await,
-            Scheme::Https => {
+        match channel {
+            Channel::Plain => exchange(stream, request).await,
+            Channel::Tls(connector) => {
                 let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-                exchange(connector()?.connect(name, stream).await?, request).await
+                exchange(connector.connect(name, stream).await?, request).await
             }
+            Channel::NoTls(error) => Err(error.clone().into()),
         }
     };
     tokio::time::timeout(PATIENCE, fetching).await.map_err(|_| NotFetched::TimedOut)?
 }
 
 /// TLS with the certificate authorities that this system trusts (`SSL_CERT_FILE` names others).
-fn connector() -> Result<TlsConnector, NotFetched> {
+fn connector() -> Result<TlsConnector, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
