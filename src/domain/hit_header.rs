@@ -1,6 +1,8 @@
 //! How a cache says that it answered by itself. Tokens are read where each header has them, never substrings:
 //! `MISS from hit-server` is no hit.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header by which a cache between us and the portal gave itself away.
@@ -57,6 +59,19 @@ pub fn hit_in(name: &str, value: &HeaderValue) -> Option<HitHeader> {
 pub fn hit_header(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
     let is_read = |name: &HeaderName| !ignored.iter().any(|ignored| ignored == name.as_str());
     headers.iter().filter(|(name, _)| is_read(name)).find_map(|(name, value)| hit_in(name.as_str(), value))
+}
+
+/// Seconds, as `Age` has them; more than anybody can count when there are too many digits.
+pub fn seconds_of_age(value: &HeaderValue) -> u64 {
+    let text = value.to_str().unwrap_or_default();
+    let digits = text.split(',').next().unwrap_or_default().trim();
+    if is_positive(digits) { digits.parse().unwrap_or(u64::MAX) } else { 0 }
+}
+
+/// Whether an answer of this age may have been made for a request that was under way for so long: what takes a second to
+/// come may be a second old (RFC 9111 section 4.2.3), and caches round.
+pub fn may_be_fresh(age: u64, under_way: Duration) -> bool {
+    age <= (under_way + Duration::from_millis(500)).as_secs()
 }
 
 fn is_positive(text: &str) -> bool {
@@ -159,6 +174,15 @@ mod tests {
         ] {
             assert_eq!(found(name, value), None, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn what_took_a_second_may_be_a_second_old() {
+        let age = |text: &'static str| seconds_of_age(&HeaderValue::from_static(text));
+        assert_eq!((age("7"), age("0005, 3"), age("soon"), age("99999999999999999999999")), (7, 5, 0, u64::MAX));
+        let after = |age, millis| may_be_fresh(age, Duration::from_millis(millis));
+        assert!(!after(1, 0) && !after(1, 499) && after(1, 500) && after(1, 1499) && !after(2, 1499) && after(2, 1500));
+        assert!(!after(u64::MAX, 60_000));
     }
 
     #[test]

@@ -314,10 +314,11 @@ impl SessionRecord {
         let Some(bound) = self.bound else {
             self.bound = Some(Bound { identity, since: now, before: None });
             self.remember_presenter(asked.who, asked.at);
+            self.note_login_over(asked, shows);
             return None;
         };
         if bound.identity == identity {
-            self.note_nobody_changed(asked, shows);
+            self.note_login_over(asked, shows);
             return None;
         }
         if bound.before == Some(identity) && asked.at < bound.since {
@@ -338,8 +339,9 @@ impl SessionRecord {
         finding(Detector::IdentityMismatch, Certainty::Sure)
     }
 
-    /// A page that was asked for after a login was answered, and still names the person before: it was no login.
-    fn note_nobody_changed(&mut self, asked: &Asked, shows: Shows) {
+    /// A page that was asked for after a login was answered names the person of the session: whoever that is, nobody else
+    /// logged in.
+    fn note_login_over(&mut self, asked: &Asked, shows: Shows) {
         let answered = self.may_change.and_then(|change| change.answered);
         let came_after = answered.is_some_and(|answered| asked.at > answered);
         if came_after && asked.effect == Effect::Reads && shows == Shows::Page {

@@ -330,6 +330,7 @@ impl Gateway {
         let received = KeptHeaders::of(read.headers());
         let mut tokens = journey.tokens;
         let request_id = call.request_id.to_str().unwrap_or_default();
+        let sent = self.shared.clock.mono();
         let origin = Origin {
             room: journey.room,
             who: self.who(call, read.headers(), journey.inside),
@@ -340,6 +341,7 @@ impl Gateway {
             host: call.host.to_str().unwrap_or_default(),
             request_id,
             now: call.now,
+            left: sent,
         };
         let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(read.headers());
         let guard = &call.snapshot.config.leak_guard;
@@ -362,7 +364,6 @@ impl Gateway {
             watch: watch.as_ref().ok(),
             keep: journey.keep,
         };
-        let sent = self.shared.clock.mono();
         let answer = match &watch {
             Ok(_) => self.worker.forward(read, &context, slot).await,
             Err(detector) => Err(ProxyError::LeakFound(*detector)),

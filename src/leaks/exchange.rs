@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::audit::{Event, hex};
 use super::{Leaks, Whose};
 use crate::config::{self, DetectorAction};
-use crate::domain::hit_header::HitHeader;
+use crate::domain::hit_header::{HitHeader, may_be_fresh};
 use crate::domain::leak_detectors::{
     Arrival, Asked, Certainty, Detector, Effect, Finding, IdentityKey, SessionKey, Shows, Who, issued_sessions,
     presented_sessions,
@@ -15,7 +15,7 @@ use crate::domain::names::RoomName;
 use crate::domain::portal_traits::Known;
 use crate::domain::public_proposals::Novelty;
 use crate::domain::route_shape::route_of;
-use crate::domain::time::Now;
+use crate::domain::time::{Mono, Now};
 use crate::telemetry::metrics::{LeakGuardAction, LeakGuardRule};
 
 /// Where a request comes from and goes to.
@@ -39,6 +39,8 @@ pub struct Origin<'a> {
     pub request_id: &'a str,
     /// When it came.
     pub now: Now,
+    /// When it left for the portal.
+    pub left: Mono,
 }
 
 /// A request on its way to the portal, with the sessions that it presents.
@@ -116,7 +118,7 @@ impl Exchange<'_> {
         let now = Now { mono: self.leaks.clock.mono(), ..self.origin.now };
         self.note_login(now);
         let stopped =
-            [self.hit(guarded, status), self.issued(headers, status, now), self.named(guarded, headers, status, now)];
+            [self.hit(guarded, status, now), self.issued(headers, status, now), self.named(guarded, headers, status, now)];
         stopped.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
@@ -188,8 +190,11 @@ impl Exchange<'_> {
 
     /// A cache behind us answered. Of files that are the same for everybody that is no wonder, and where the portal
     /// itself says so it is no hit.
-    fn hit(&self, guarded: &Guarded, status: StatusCode) -> Option<Detector> {
+    fn hit(&self, guarded: &Guarded, status: StatusCode, now: Now) -> Option<Detector> {
         let hit = guarded.hit.filter(|_| self.settings.rules.cache_behind == CacheBehind::Distrusted)?;
+        if hit == HitHeader::Age && may_be_fresh(guarded.age, now.mono.since(self.origin.left)) {
+            return None;
+        }
         let known = self.leaks.traits().of(self.origin.path);
         let certainty = match known {
             _ if guarded.file.is_some() => return self.note_harmless_hit(hit),

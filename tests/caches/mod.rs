@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use self::cache::{ALL, Cache, Care, Kind};
-use self::portal::{Asked, Case, Portal, cases};
+use self::portal::{Asked, Case, Framing, Portal, cases};
 use crate::support::process::{Proxy, Setup};
 use crate::support::wire::{Reply, Visitor, Wire};
 
@@ -130,7 +130,7 @@ fn shown(arrangement: &Arrangement, cases: &[(usize, Case)]) -> Shown {
         }
         let own = anna.ask("GET", &target, "", entrance);
         let sees_own = own.as_ref().is_some_and(|own| String::from_utf8_lossy(&own.body).contains("page of-anna"));
-        if !sees_own {
+        if !sees_own && !case.looks_like_a_hit() {
             shown.withheld.push(*number);
         }
         let ask = |person: &Person| person.ask("GET", &target, "", entrance);
@@ -171,6 +171,12 @@ fn no_cache_shows_one_person_anothers_page() {
             let Shown { leaked, withheld } =
                 shown(&Arrangement::of(kind, care, place, portal.address), &cases);
             let _ = write!(matrix, "{:>12}", format!("{}/{}", leaked.len(), cases.len()));
+            // Varnish reads no trailers: what is left of an answer spoils the next one on its connection to the portal.
+            let spoiled = |number: &usize| {
+                let framing = cases.iter().find(|(case, _)| case == number).map(|(_, case)| case.framing);
+                (kind, place, framing) == (Kind::Varnish, Place::BehindBusted, Some(Framing::ChunkedWithTrailers))
+            };
+            let withheld: Vec<usize> = withheld.into_iter().filter(|number| !spoiled(number)).collect();
             // A guard that answers everybody with an error leaks nothing either.
             if matches!(place, Place::InFront | Place::BehindBusted) && !withheld.is_empty() {
                 faults.push(format!("{kind:?} {care:?} {place:?}: pages {withheld:?} were withheld from their owner"));

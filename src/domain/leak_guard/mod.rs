@@ -25,7 +25,7 @@ pub use self::request::{Exchange, clean_request, is_plain_public_path, may_be_pu
 
 use self::policy::{allow_back, is_policy, put_personal_headers};
 use self::sharing::{forbids_sharing, reason_against_sharing, version_of};
-use super::hit_header::{HitHeader, hit_in};
+use super::hit_header::{HitHeader, hit_in, seconds_of_age};
 
 /// How an answer leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +108,11 @@ pub struct Guarded {
     pub public_cookies: usize,
     /// What was changed in the exchange besides, or would have been.
     pub changed: Changed,
-    /// The header by which a cache behind us says that it answered, on a personal route.
+    /// The header by which a cache behind us says that it answered, on a personal route; `Age` only when there is no
+    /// other.
     pub hit: Option<HitHeader>,
+    /// The answer's age in seconds, as it says.
+    pub age: u64,
     /// The version, in short, of a personal answer that looks like a file that is the same for everybody: a hit on it is
     /// no wonder.
     pub file: Option<u64>,
@@ -143,10 +146,11 @@ impl Changed {
 /// What an answer's head says, read in one walk over its lines: looking for each name would cost a hash each.
 #[derive(Debug, Default)]
 struct Head {
-    /// How a cache behind us says that it answered.
-    hit: Option<HitHeader>,
-    /// The same without `Age`, which an answer that may be shared can have for other reasons.
+    /// How a cache behind us says that it answered, apart from `Age`, which an answer that may be shared can have for
+    /// other reasons.
     marker: Option<HitHeader>,
+    /// Seconds.
+    age: u64,
     /// Fields of cache policy.
     policy: Vec<HeaderName>,
     forbids_sharing: bool,
@@ -184,8 +188,10 @@ impl Head {
         if let Some(hit) = hit_in(text, value)
             && !ignored_markers.iter().any(|ignored| ignored == text)
         {
-            self.hit = self.hit.or(Some(hit));
-            self.marker = self.marker.or(Some(hit).filter(|hit| *hit != HitHeader::Age));
+            match hit {
+                HitHeader::Age => self.age = seconds_of_age(value),
+                marker => self.marker = self.marker.or(Some(marker)),
+            }
         }
     }
 }
@@ -200,6 +206,7 @@ pub fn guard_response(parts: &mut response::Parts, exchange: &Exchange, rules: &
         public_cookies: 0,
         changed: Changed::default(),
         hit: None,
+        age: head.age,
         file: None,
         says: PortalSays::default(),
     };
@@ -207,7 +214,7 @@ pub fn guard_response(parts: &mut response::Parts, exchange: &Exchange, rules: &
         Route::Public => guarded.public_cookies = head.cookies,
         Route::Personal(_) => {
             guarded.changed = exchange.changed(&head);
-            guarded.hit = head.hit;
+            guarded.hit = head.marker.or((head.age > 0).then_some(HitHeader::Age));
             guarded.file = is_a_shareable_file(parts, exchange, &head).then(|| version_of(&parts.headers));
         }
     }
