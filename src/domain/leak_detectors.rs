@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::header::{COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
+use memchr::memchr;
 
 use super::client::ClientPrefix;
 use super::time::Mono;
@@ -399,22 +400,42 @@ pub struct SessionCookie<'a> {
 /// The session cookies of these names that a request carries, the first few.
 pub fn presented_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl Iterator<Item = SessionCookie<'a>> {
     let lines = headers.get_all(COOKIE).into_iter();
-    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).take(MOST_COOKIES);
+    let pairs = lines.flat_map(|line| Pairs(Some(line.as_bytes()))).take(MOST_COOKIES);
     pairs.filter_map(|pair| session_cookie(pair, names)).take(MOST_SESSIONS)
+}
+
+/// What stands between semicolons. Every request's cookies are looked at, so by leaps and not byte by byte.
+struct Pairs<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.0.take()?;
+        let Some((pair, rest)) = memchr(b';', line).and_then(|at| line.split_at_checked(at)) else { return Some(line) };
+        self.0 = rest.get(1..);
+        Some(pair)
+    }
 }
 
 /// The session cookies of these names that an answer sets, the first few. Deletions issue nothing.
 pub fn issued_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl Iterator<Item = SessionCookie<'a>> {
     let lines = headers.get_all(SET_COOKIE).into_iter().take(MOST_COOKIES);
-    let issued = lines.filter(|line| !is_deletion(line)).filter_map(|line| {
-        let pair = line.as_bytes().split(|byte| *byte == b';').next()?;
-        session_cookie(pair, names)
+    let issued = lines.filter_map(|line| {
+        let cookie = session_cookie(Pairs(Some(line.as_bytes())).next()?, names)?;
+        (!is_deletion(line)).then_some(cookie)
     });
     issued.take(MOST_SESSIONS)
 }
 
 fn session_cookie<'a>(pair: &'a [u8], names: &'a [String]) -> Option<SessionCookie<'a>> {
-    let at = pair.iter().position(|byte| *byte == b'=')?;
+    let pair = pair.trim_ascii_start();
+    let begins = |name: &&String| name.as_bytes().first().map(u8::to_ascii_lowercase);
+    let first = pair.first().map(u8::to_ascii_lowercase);
+    if !names.iter().any(|name| begins(&name) == first) {
+        return None;
+    }
+    let at = memchr(b'=', pair)?;
     let (name, value) = pair.split_at_checked(at)?;
     let name = name.trim_ascii();
     let name = names.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
