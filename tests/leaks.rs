@@ -181,7 +181,9 @@ async fn a_login_callback_that_is_not_listed_gets_nobody_blocked() {
         let running = guarded().await;
         let visitor = anna_five_minutes_ago(&running).await;
         for path in ["/fair/oidc", "/fair/back"] {
-            running.portal.script(path, [Script::answer(302, "Waiting-Room-Identity: ANNA\r\nLocation: /fair/me\r\n", "")]);
+            running
+                .portal
+                .script(path, [Script::answer(302, "Waiting-Room-Identity: ANNA\r\nLocation: /fair/me\r\n", "")]);
         }
         let site = if callback.contains('?') { "same-origin" } else { "cross-site" };
         let asking = visitor.request("GET", callback).header("Sec-Fetch-Site", site);
@@ -198,7 +200,11 @@ async fn many_sessions_of_one_person_are_reported_once() {
     let running = guarded().await;
     for number in 0..13 {
         let visitor = insider(&running, 1 + number).await;
-        says(&running, "/fair/login", &format!("Set-Cookie: JSESSIONID=A{number}; Path=/\r\nWaiting-Room-Identity: ANNA\r\n"));
+        says(
+            &running,
+            "/fair/login",
+            &format!("Set-Cookie: JSESSIONID=A{number}; Path=/\r\nWaiting-Room-Identity: ANNA\r\n"),
+        );
         assert_eq!(visitor.form("/fair/login", "user=anna").send().await.status, 200);
         let reported = counted(&running, "identity_sessions", "alarmed");
         assert_eq!(reported, if number < 10 { 0.0 } else { 1.0 }, "{} sessions", number + 1);

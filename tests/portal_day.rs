@@ -43,10 +43,17 @@ fn findings(proxy: &Proxy) -> Vec<String> {
     let mut operator = Visitor::new(proxy.admin);
     operator.host = "localhost";
     let text = operator.get("/metrics");
-    let detectors =
-        ["session_reissued", "cache_hit", "identity_mismatch", "session_identities", "identity_sessions", "session_presented"];
+    let detectors = [
+        "session_reissued",
+        "cache_hit",
+        "identity_mismatch",
+        "session_identities",
+        "identity_sessions",
+        "session_presented",
+    ];
     let is_one = |line: &&str| {
-        line.starts_with("anticamera_leak_guard_total{") && !line.ends_with(" 0")
+        line.starts_with("anticamera_leak_guard_total{")
+            && !line.ends_with(" 0")
             && detectors.iter().any(|detector| line.contains(&format!("rule=\"{detector}\"")))
     };
     text.text().lines().filter(is_one).map(str::to_owned).collect()

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn what_the_edge_no_longer_serves_is_no_proof_for_ever() {
-        let served = |rounds| [vec![(Shown::Kept, Shown::Fresh); 2], vec![(Shown::Unknown, Shown::Fresh); rounds]].concat();
+        let served =
+            |rounds| [vec![(Shown::Kept, Shown::Fresh); 2], vec![(Shown::Unknown, Shown::Fresh); rounds]].concat();
         assert!(after(&served(OUTDATED as usize - 1)).keeps_personal_pages());
         assert!(!after(&served(OUTDATED as usize)).keeps_personal_pages());
         let out_of_reach = [vec![(Shown::Kept, Shown::Fresh); 2], vec![(Shown::Unknown, Shown::Unknown); 50]].concat();

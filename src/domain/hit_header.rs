@@ -45,7 +45,11 @@ pub fn hit_in(name: &str, value: &HeaderValue) -> Option<HitHeader> {
         "age" => (HitHeader::Age, is_positive),
         "cache-status" => (HitHeader::CacheStatus, says_hit_in_cache_status),
         "x-cache" => (HitHeader::XCache, begins_with_hit),
-        "x-cache-status" | "x-proxy-cache" | "x-proxy-cache-status" | "x-nginx-cache" | "x-fastcgi-cache"
+        "x-cache-status"
+        | "x-proxy-cache"
+        | "x-proxy-cache-status"
+        | "x-nginx-cache"
+        | "x-fastcgi-cache"
         | "x-varnish-cache" => (HitHeader::XCacheStatus, begins_with_hit),
         "cf-cache-status" => (HitHeader::CfCacheStatus, begins_with_hit),
         "x-varnish" => (HitHeader::XVarnish, has_two_ids),

@@ -649,14 +649,20 @@ mod tests {
         record.issue(who(1), at(0));
         named(&mut record, ANNA, 1, 1, 1);
         assert_eq!(log_in(&mut record, ANNA, 1, 10, 100), None);
-        assert_eq!(found(named(&mut record, BRUNO, 1, 101, 102)), Some((Detector::SessionIdentities, Certainty::Likely)));
+        assert_eq!(
+            found(named(&mut record, BRUNO, 1, 101, 102)),
+            Some((Detector::SessionIdentities, Certainty::Likely))
+        );
     }
 
     #[test]
     fn whoever_was_first_seen_by_an_answer_may_log_in_next() {
         let mut record = SessionRecord::default();
         assert_eq!(named(&mut record, ANNA, 1, 1, 2), None, "nothing was known of the session, as after a start");
-        assert_eq!(found(log_in(&mut record, BRUNO, 1, 10, 11)), Some((Detector::SessionIdentities, Certainty::Likely)));
+        assert_eq!(
+            found(log_in(&mut record, BRUNO, 1, 10, 11)),
+            Some((Detector::SessionIdentities, Certainty::Likely))
+        );
     }
 
     #[test]
@@ -676,7 +682,10 @@ mod tests {
             assert_eq!(of(Method::GET, Some(query), &[]), Effect::MayLogIn, "{query}");
         }
         assert_eq!(of(Method::GET, None, &from("same-origin")), Effect::Reads);
-        assert_eq!(of(Method::GET, None, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors")]), Effect::Reads);
+        assert_eq!(
+            of(Method::GET, None, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors")]),
+            Effect::Reads
+        );
         for query in ["code=1", "tickets=1", "q=code=1&state", ""] {
             assert_eq!(of(Method::GET, Some(query), &[]), Effect::Reads, "{query}");
         }

@@ -240,7 +240,9 @@ mod tests {
     #[test]
     fn each_folder_and_ending_is_asked_once() {
         let mut traits = Traits::default();
-        for path in ["/", "/gateway/me", "/gateway/you", "/static/a.css", "/static/b.CSS", "/case/1234/a", "/case/5678/b"] {
+        for path in
+            ["/", "/gateway/me", "/gateway/you", "/static/a.css", "/static/b.CSS", "/case/1234/a", "/case/5678/b"]
+        {
             traits.want(path, "portal.example");
         }
         assert!(!traits.is_complete());
@@ -256,7 +258,11 @@ mod tests {
         assert_eq!(traits.of("/gateway/them"), Known::Trait(HitHeader::Age));
         assert_eq!(traits.of("/case/9999/c"), Known::Nothing);
         assert_eq!(traits.of("/static/c.js"), Known::NotYet);
-        assert_eq!(traits.of("/gateway/..;/me"), Known::Nothing, "what can be read in several ways is judged by the root");
+        assert_eq!(
+            traits.of("/gateway/..;/me"),
+            Known::Nothing,
+            "what can be read in several ways is judged by the root"
+        );
         assert!(!traits.want("/gateway/more", ""), "known");
         assert_eq!(traits.found().len(), 1);
     }
@@ -280,7 +286,9 @@ mod tests {
         for path in ["/", "/gateway/a"] {
             traits.want(path, "");
         }
-        let folder = |number: usize| format!("/f{}/", char::from(b'a' + (number % 26) as u8).to_string().repeat(1 + number / 26));
+        let folder = |number: usize| {
+            format!("/f{}/", char::from(b'a' + (number % 26) as u8).to_string().repeat(1 + number / 26))
+        };
         for number in 0..2 * MOST {
             traits.want(&folder(number), "");
         }

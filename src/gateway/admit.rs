@@ -391,7 +391,8 @@ impl Gateway {
             }
         };
         let given = if gives_headers { std::mem::take(&mut tokens.headers) } else { Vec::new() };
-        if !is_personal && !(given.is_empty() && tokens.cookies.is_empty()) {
+        let brings_nothing = given.is_empty() && tokens.cookies.is_empty();
+        if !(is_personal || brings_nothing) {
             // Nothing of ours rides on what a cache might keep, not even where the guard only observes.
             personal_headers(response.headers_mut());
         }

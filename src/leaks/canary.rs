@@ -94,13 +94,7 @@ async fn ask_twice(public: PublicUrl, channel: Channel, place: Place) -> Option<
 }
 
 /// The number in the answer, if it is one of ours.
-async fn ask(
-    public: &PublicUrl,
-    channel: &Channel,
-    path: &str,
-    kind: Kind,
-    visitor: &str,
-) -> Result<String, String> {
+async fn ask(public: &PublicUrl, channel: &Channel, path: &str, kind: Kind, visitor: &str) -> Result<String, String> {
     let (host, port) = host_and_port(public);
     let request = Request::get(path)
         .header(HOST, &public.authority)

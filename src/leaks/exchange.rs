@@ -87,9 +87,10 @@ impl Exchange<'_> {
         let Origin { who, arrival, now, .. } = self.origin;
         let bounds = Leaks::bounds(self.settings);
         let found = self.presented.iter().filter_map(|session| {
-            let finding = self.leaks.sessions.known(*session, bounds, now.mono, |record| {
-                record.present(who, arrival, self.effect, now.mono)
-            })??;
+            let finding = self
+                .leaks
+                .sessions
+                .known(*session, bounds, now.mono, |record| record.present(who, arrival, self.effect, now.mono))??;
             let stopped = self.act(&finding, Some(*session), None, None)?;
             self.leaks.sessions.known(*session, bounds, now.mono, |record| record.forget_presenter(who));
             Some(stopped)
@@ -117,8 +118,11 @@ impl Exchange<'_> {
         }
         let now = Now { mono: self.leaks.clock.mono(), ..self.origin.now };
         self.note_login(now);
-        let stopped =
-            [self.hit(guarded, status, now), self.issued(headers, status, now), self.named(guarded, headers, status, now)];
+        let stopped = [
+            self.hit(guarded, status, now),
+            self.issued(headers, status, now),
+            self.named(guarded, headers, status, now),
+        ];
         stopped.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
@@ -127,7 +131,9 @@ impl Exchange<'_> {
         if self.effect == Effect::MayLogIn {
             let bounds = Leaks::bounds(self.settings);
             for session in &self.presented {
-                self.leaks.sessions.known(*session, bounds, now.mono, |record| record.note_answer(self.effect, now.mono));
+                self.leaks
+                    .sessions
+                    .known(*session, bounds, now.mono, |record| record.note_answer(self.effect, now.mono));
             }
         }
     }

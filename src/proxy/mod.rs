@@ -162,12 +162,7 @@ impl Worker {
     }
 
     /// Looks for people in public text; where there are any the answer is personal after all.
-    async fn search(
-        &self,
-        answer: Answer,
-        exchange: &Exchange,
-        context: &Context<'_>,
-    ) -> Result<Answer, ProxyError> {
+    async fn search(&self, answer: Answer, exchange: &Exchange, context: &Context<'_>) -> Result<Answer, ProxyError> {
         let Answer { response, mut guarded } = answer;
         let (mut parts, body) = response.into_parts();
         if !scan::is_text(&parts.headers).unwrap_or_else(|| exchange.may_ask_for_text()) {

@@ -118,9 +118,13 @@ impl Cache {
         let mut command = nginx(&place, address, upstream, true);
         let file = format!("{place}/nginx.conf");
         let text = fs::read_to_string(&file).unwrap();
-        let text = text.replace("access_log off;", &format!("log_format h $upstream_cache_status; access_log {place}/hits h;"));
-        let text = text.replace("proxy_cache c;", "set $page 1; if ($uri ~ \\.(css|png)$) { set $page 0; }\n\
-                                                   proxy_cache c; proxy_cache_bypass $page; proxy_no_cache $page;");
+        let text = text
+            .replace("access_log off;", &format!("log_format h $upstream_cache_status; access_log {place}/hits h;"));
+        let text = text.replace(
+            "proxy_cache c;",
+            "set $page 1; if ($uri ~ \\.(css|png)$) { set $page 0; }\n\
+                                                   proxy_cache c; proxy_cache_bypass $page; proxy_no_cache $page;",
+        );
         // Variables in a condition: nothing but 0 and the empty text is false.
         fs::write(&file, text).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

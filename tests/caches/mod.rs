@@ -168,8 +168,7 @@ fn no_cache_shows_one_person_anothers_page() {
         let _ = write!(matrix, "{:<20}", format!("{kind:?} {care:?}"));
         for place in PLACES {
             let cases = selection(place);
-            let Shown { leaked, withheld } =
-                shown(&Arrangement::of(kind, care, place, portal.address), &cases);
+            let Shown { leaked, withheld } = shown(&Arrangement::of(kind, care, place, portal.address), &cases);
             let _ = write!(matrix, "{:>12}", format!("{}/{}", leaked.len(), cases.len()));
             // Varnish reads no trailers: what is left of an answer spoils the next one on its connection to the portal.
             let spoiled = |number: &usize| {
@@ -259,7 +258,9 @@ fn a_cache_behind_us_that_keeps_only_files_stops_nobody() {
     for last in 1..8 {
         let mut visitor = Visitor::new(proxy.address);
         let from = format!("X-Forwarded-For: 192.0.2.{last}\r\n");
-        for target in ["/in/somebody", "/static/plain-1.css", "/static/lifetime-2.css", "/in/somebody", "/static/plain-1.css"] {
+        for target in
+            ["/in/somebody", "/static/plain-1.css", "/static/lifetime-2.css", "/in/somebody", "/static/plain-1.css"]
+        {
             let reply = visitor.ask("GET", target, &from, b"");
             assert_eq!(reply.status, 200, "{target}: {reply:?}");
             reply.assert_personal();

@@ -58,10 +58,7 @@ impl Extension {
 impl Extension {
     /// Whether it may be of text.
     pub(super) fn may_be_text(self) -> bool {
-        !matches!(
-            self,
-            Extension::Image | Extension::Font | Extension::Pdf | Extension::Media | Extension::Binary
-        )
+        !matches!(self, Extension::Image | Extension::Font | Extension::Pdf | Extension::Media | Extension::Binary)
     }
 
     /// Whether it is of files that are no pages and no data of somebody: style sheets, scripts, pictures, fonts, films.
