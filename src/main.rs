@@ -221,14 +221,14 @@ fn check_edge(path: &Path, url: &str) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let round = runtime.block_on(canary::round(&public, &canary::folders(&config)));
-    for (kind, path, shown, why) in &round.found {
-        let verdict = match shown {
+    for found in &round.found {
+        let verdict = match found.shown {
             Shown::Fresh => "ok: each visitor got an answer of their own",
             Shown::Kept => "KEPT: the second visitor got the first one's answer",
             Shown::Unknown => "unknown",
         };
-        let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        println!("{}: {verdict}{why}\n    {path}", kind.as_str());
+        let why = found.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        println!("{}: {verdict}{why}\n    {}", found.place.kind.as_str(), found.path);
     }
     match round.shown() {
         Shown::Fresh => {

@@ -18,6 +18,7 @@ mod metrics;
 mod own_paths;
 mod page;
 mod path_tricks;
+mod portal_day;
 mod portal_trouble;
 mod program;
 mod proxy;

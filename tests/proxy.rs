@@ -149,7 +149,7 @@ impl Server {
         let request = Request::from_parts(parts, body);
         let slot = self.portal.slot_for_insider(config.queue_timeout).await?;
         let answer = self.worker.forward(request, context, slot).await?;
-        self.told.lock().unwrap().push((answer.guarded.verdict, answer.says));
+        self.told.lock().unwrap().push((answer.guarded.verdict, answer.guarded.says));
         Ok(answer.response)
     }
 }

@@ -201,7 +201,8 @@ fn show_leaks(admin: &Admin) -> Result<Answer, Refused> {
     let LeakReports { leaks, snapshot } = admin.leaks.as_ref().ok_or(Refused::NotFound)?;
     let snapshot = snapshot.borrow().clone();
     let rooms = snapshot.rooms.iter().map(|room| &room.settings.name);
-    Ok(json_answer(StatusCode::OK, &leaks.report(&snapshot.config.leak_guard, rooms, admin.clock.now())))
+    let (guard, ramp) = (&snapshot.config.leak_guard, snapshot.config.portal.ramp);
+    Ok(json_answer(StatusCode::OK, &leaks.report(guard, ramp, rooms, admin.clock.now())))
 }
 
 /// Lets visitors in again after the leak guard stopped them.

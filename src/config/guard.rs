@@ -122,5 +122,6 @@ fn audit(section: &Section<'_>, base: &Path) -> Option<AuditFile> {
     let key = section.read("audit_key", value::file_path(base));
     let retention = section.read("audit_retention", value::duration(LONG_LIFE));
     let max_bytes = section.read("audit_max_size", value::size(64 * 1024..=1024 * 1024 * 1024));
-    Some(AuditFile { file: file?, key: key?, retention: retention?, max_bytes: max_bytes? })
+    let max_files = section.read("audit_max_files", value::whole(2..=100_000));
+    Some(AuditFile { file: file?, key: key?, retention: retention?, max_bytes: max_bytes?, max_files: max_files? })
 }

@@ -264,6 +264,7 @@ const LEAK_GUARD: &[Key] = &[
     key("audit_key", r#""state/leak-guard.key""#),
     key("audit_retention", r#""180d""#),
     key("audit_max_size", r#""64MiB""#),
+    key("audit_max_files", "200"),
     key("canary", r#""stop""#),
     key("canary_interval", r#""20s""#),
     key("scan_fiscal_codes", "false"),

@@ -463,6 +463,8 @@ pub struct AuditFile {
     pub retention: Duration,
     /// Bytes of one file at most.
     pub max_bytes: usize,
+    /// Files at most, the one of the present included.
+    pub max_files: usize,
 }
 
 /// What is done when the edge keeps personal pages.

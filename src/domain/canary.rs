@@ -2,11 +2,13 @@
 //! every answer carries a number that is never given twice. The same number twice means that the second visitor got the
 //! first one's answer.
 
+use std::collections::BTreeMap;
+
 /// What begins the last segment of a canary's path. Whoever asks gets a fresh number and nothing else.
 pub const MARK: &str = "anticamera-canary-";
 
 /// What personal pages look like to an edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A page.
     Page,
@@ -87,28 +89,66 @@ pub fn compare(first: Option<&str>, second: Option<&str>) -> Shown {
     }
 }
 
-/// What is believed of the edge after some rounds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is asked for: a kind of page in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The folder, without a slash at its end.
+    pub folder: String,
+    /// What looks like a page there.
+    pub kind: Kind,
+}
+
+/// What is believed of the edge after some rounds, for each place: what is unknown of one says nothing of the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
+    places: BTreeMap<Place, Belief>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Belief {
     kept_in_a_row: u32,
+    unknown_since: u32,
 }
 
 /// So many rounds running make a proof.
 const PROOF: u32 = 2;
 
+/// After so many rounds in which nothing of ours came from a place, while others answered, what was proven of it is
+/// history: the edge no longer serves such pages at all.
+const OUTDATED: u32 = 10;
+
 impl Edge {
-    /// Takes a round into account. What is unknown proves nothing, neither way.
-    pub fn after(self, round: Shown) -> Edge {
-        match round {
-            Shown::Kept => Edge { kept_in_a_row: (self.kept_in_a_row + 1).min(PROOF) },
-            Shown::Fresh => Edge::default(),
-            Shown::Unknown => self,
-        }
+    /// Takes a round into account: what each place showed. Places that were not asked are forgotten.
+    pub fn after<'a>(&self, round: impl Iterator<Item = (&'a Place, Shown)> + Clone) -> Edge {
+        let is_reached = round.clone().any(|(_, shown)| shown != Shown::Unknown);
+        let places = round.map(|(place, shown)| {
+            let before = self.places.get(place).copied().unwrap_or_default();
+            (place.clone(), before.after(shown, is_reached))
+        });
+        Edge { places: places.collect() }
     }
 
     /// Whether it is proven that the edge keeps personal pages.
-    pub fn keeps_personal_pages(self) -> bool {
-        self.kept_in_a_row >= PROOF
+    pub fn keeps_personal_pages(&self) -> bool {
+        self.places.values().any(|belief| belief.kept_in_a_row >= PROOF)
+    }
+
+    /// Whether one more round may be the proof.
+    pub fn is_suspected(&self) -> bool {
+        self.places.values().any(|belief| (1..PROOF).contains(&belief.kept_in_a_row) && belief.unknown_since == 0)
+    }
+}
+
+impl Belief {
+    /// What is unknown proves nothing, neither way.
+    fn after(self, shown: Shown, is_reached: bool) -> Belief {
+        let unknown_since = self.unknown_since + u32::from(is_reached);
+        match shown {
+            Shown::Kept => Belief { kept_in_a_row: (self.kept_in_a_row + 1).min(PROOF), unknown_since: 0 },
+            Shown::Fresh => Belief::default(),
+            Shown::Unknown if unknown_since >= OUTDATED => Belief { kept_in_a_row: 0, unknown_since },
+            Shown::Unknown => Belief { unknown_since, ..self },
+        }
     }
 }
 
@@ -132,14 +172,56 @@ mod tests {
         assert_eq!(asked_for(&format!("/{MARK}{RANDOM}.js")), None);
     }
 
+    fn place(kind: Kind) -> Place {
+        Place { folder: "/bonus-600".to_owned(), kind }
+    }
+
+    /// What is believed after some rounds; in each the page showed this, and everything else that.
+    fn after(rounds: &[(Shown, Shown)]) -> Edge {
+        rounds.iter().fold(Edge::default(), |edge, (page, others)| {
+            let places = Kind::ALL.map(place);
+            let shown = |place: &Place| if place.kind == Kind::Page { *page } else { *others };
+            edge.after(places.iter().map(|place| (place, shown(place))))
+        })
+    }
+
     #[test]
     fn one_round_proves_nothing_and_the_unknown_neither() {
-        let edge = Edge::default().after(Shown::Kept);
-        assert!(!edge.keeps_personal_pages());
-        assert!(edge.after(Shown::Unknown).after(Shown::Kept).keeps_personal_pages());
-        assert!(!edge.after(Shown::Fresh).after(Shown::Kept).keeps_personal_pages());
-        assert!(edge.after(Shown::Kept).after(Shown::Unknown).keeps_personal_pages());
-        assert!(!Edge::default().after(Shown::Unknown).after(Shown::Unknown).keeps_personal_pages());
+        let (kept, fresh, unknown) = (Shown::Kept, Shown::Fresh, Shown::Unknown);
+        let is_proven = |rounds: &[Shown]| {
+            let rounds: Vec<_> = rounds.iter().map(|page| (*page, fresh)).collect();
+            after(&rounds).keeps_personal_pages()
+        };
+        assert!(!is_proven(&[kept]));
+        assert!(after(&[(kept, fresh)]).is_suspected());
+        assert!(is_proven(&[kept, kept]));
+        assert!(is_proven(&[kept, unknown, kept]));
+        assert!(!is_proven(&[kept, fresh, kept]));
+        assert!(is_proven(&[kept, kept, unknown]));
+        assert!(!is_proven(&[kept, kept, fresh]));
+        assert!(!is_proven(&[unknown, unknown]));
+    }
+
+    #[test]
+    fn two_pages_kept_once_each_are_no_proof() {
+        assert!(!after(&[(Shown::Kept, Shown::Fresh), (Shown::Fresh, Shown::Kept)]).keeps_personal_pages());
+    }
+
+    #[test]
+    fn an_edge_is_mended_although_some_kind_of_page_stays_unknown() {
+        let (kept, fresh, unknown) = (Shown::Kept, Shown::Fresh, Shown::Unknown);
+        assert!(after(&[(kept, unknown), (kept, unknown)]).keeps_personal_pages());
+        assert!(!after(&[(kept, unknown), (kept, unknown), (fresh, unknown)]).keeps_personal_pages());
+    }
+
+    #[test]
+    fn what_the_edge_no_longer_serves_is_no_proof_for_ever() {
+        let served =
+            |rounds| [vec![(Shown::Kept, Shown::Fresh); 2], vec![(Shown::Unknown, Shown::Fresh); rounds]].concat();
+        assert!(after(&served(OUTDATED as usize - 1)).keeps_personal_pages());
+        assert!(!after(&served(OUTDATED as usize)).keeps_personal_pages());
+        let out_of_reach = [vec![(Shown::Kept, Shown::Fresh); 2], vec![(Shown::Unknown, Shown::Unknown); 50]].concat();
+        assert!(after(&out_of_reach).keeps_personal_pages(), "an edge out of reach says nothing");
     }
 
     #[test]

@@ -183,6 +183,17 @@ impl ClientPrefix {
     pub fn of(address: IpAddr) -> ClientPrefix {
         ClientPrefix(network(address.to_canonical(), 32, 56))
     }
+
+    /// Whether it is one of IPv4.
+    pub fn is_ipv4(self) -> bool {
+        self.0.is_ipv4()
+    }
+
+    /// Whether one browser may use both: the same prefix, or one of each family, between which browsers change as they
+    /// like (RFC 8305).
+    pub fn may_be_one_browsers(self, other: ClientPrefix) -> bool {
+        self == other || self.is_ipv4() != other.is_ipv4()
+    }
 }
 
 impl std::fmt::Display for ClientPrefix {

@@ -1,11 +1,12 @@
 //! How a cache says that it answered by itself. Tokens are read where each header has them, never substrings:
 //! `MISS from hit-server` is no hit.
 
-use http::HeaderMap;
-use http::header::AGE;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header by which a cache between us and the portal gave itself away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HitHeader {
     /// `Age` above zero (RFC 9111 section 5.1).
     Age,
@@ -38,46 +39,43 @@ impl HitHeader {
     }
 }
 
-/// Whether a value says that a cache answered.
-type Says = fn(&str) -> bool;
+/// How a header line says that a cache answered, if it does; `name` is in lower case.
+pub fn hit_in(name: &str, value: &HeaderValue) -> Option<HitHeader> {
+    let (header, says): (HitHeader, fn(&str) -> bool) = match name {
+        "age" => (HitHeader::Age, is_positive),
+        "cache-status" => (HitHeader::CacheStatus, says_hit_in_cache_status),
+        "x-cache" => (HitHeader::XCache, begins_with_hit),
+        "x-cache-status"
+        | "x-proxy-cache"
+        | "x-proxy-cache-status"
+        | "x-nginx-cache"
+        | "x-fastcgi-cache"
+        | "x-varnish-cache" => (HitHeader::XCacheStatus, begins_with_hit),
+        "cf-cache-status" => (HitHeader::CfCacheStatus, begins_with_hit),
+        "x-varnish" => (HitHeader::XVarnish, has_two_ids),
+        "x-cache-hits" => (HitHeader::XCacheHits, counts_hits),
+        _ => return None,
+    };
+    value.to_str().is_ok_and(says).then_some(header)
+}
 
-/// The headers that are read, and how.
-const READ: [(&str, HitHeader, Says); 11] = [
-    ("cache-status", HitHeader::CacheStatus, says_hit_in_cache_status),
-    ("x-cache", HitHeader::XCache, begins_with_hit),
-    ("x-cache-status", HitHeader::XCacheStatus, begins_with_hit),
-    ("x-proxy-cache", HitHeader::XCacheStatus, begins_with_hit),
-    ("x-proxy-cache-status", HitHeader::XCacheStatus, begins_with_hit),
-    ("x-nginx-cache", HitHeader::XCacheStatus, begins_with_hit),
-    ("x-fastcgi-cache", HitHeader::XCacheStatus, begins_with_hit),
-    ("x-varnish-cache", HitHeader::XCacheStatus, begins_with_hit),
-    ("cf-cache-status", HitHeader::CfCacheStatus, begins_with_hit),
-    ("x-varnish", HitHeader::XVarnish, has_two_ids),
-    ("x-cache-hits", HitHeader::XCacheHits, counts_hits),
-];
-
-/// The first header that says that a cache answered, apart from those whose names (in lower case) are ignored.
+/// A header that says that a cache answered, apart from those whose names (in lower case) are ignored.
 pub fn hit_header(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
-    if headers.contains_key(AGE) && says(headers, ignored, "age", is_positive) {
-        return Some(HitHeader::Age);
-    }
-    hit_marker(headers, ignored)
+    let is_read = |name: &HeaderName| !ignored.iter().any(|ignored| ignored == name.as_str());
+    headers.iter().filter(|(name, _)| is_read(name)).find_map(|(name, value)| hit_in(name.as_str(), value))
 }
 
-fn says(headers: &HeaderMap, ignored: &[String], name: &str, hit: Says) -> bool {
-    let is_read = !ignored.iter().any(|ignored| ignored == name);
-    is_read && headers.get_all(name).iter().any(|line| line.to_str().is_ok_and(hit))
+/// Seconds, as `Age` has them; more than anybody can count when there are too many digits.
+pub fn seconds_of_age(value: &HeaderValue) -> u64 {
+    let text = value.to_str().unwrap_or_default();
+    let digits = text.split(',').next().unwrap_or_default().trim();
+    if is_positive(digits) { digits.parse().unwrap_or(u64::MAX) } else { 0 }
 }
 
-/// The same without `Age`, which an answer that may be shared can have for other reasons.
-pub fn hit_marker(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
-    // Nearly every answer has none of the others, and looking for each of them costs more than looking once.
-    let may_say = headers.keys().any(|name| {
-        let name = name.as_str();
-        name.starts_with("x-") || name == "cache-status" || name == "cf-cache-status"
-    });
-    let found = || READ.iter().find(|(name, _, hit)| says(headers, ignored, name, *hit)).map(|(_, header, _)| *header);
-    if may_say { found() } else { None }
+/// Whether an answer of this age may have been made for a request that was under way for so long: what takes a second to
+/// come may be a second old (RFC 9111 section 4.2.3), and caches round.
+pub fn may_be_fresh(age: u64, under_way: Duration) -> bool {
+    age <= (under_way + Duration::from_millis(500)).as_secs()
 }
 
 fn is_positive(text: &str) -> bool {
@@ -122,7 +120,7 @@ fn counts_hits(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::header::AGE;
     use proptest::prelude::*;
 
     use super::*;
@@ -180,6 +178,15 @@ mod tests {
         ] {
             assert_eq!(found(name, value), None, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn what_took_a_second_may_be_a_second_old() {
+        let age = |text: &'static str| seconds_of_age(&HeaderValue::from_static(text));
+        assert_eq!((age("7"), age("0005, 3"), age("soon"), age("99999999999999999999999")), (7, 5, 0, u64::MAX));
+        let after = |age, millis| may_be_fresh(age, Duration::from_millis(millis));
+        assert!(!after(1, 0) && !after(1, 499) && after(1, 500) && after(1, 1499) && !after(2, 1499) && after(2, 1500));
+        assert!(!after(u64::MAX, 60_000));
     }
 
     #[test]

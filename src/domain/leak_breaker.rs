@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::budget::WHOLE;
 use super::client::ClientPrefix;
-use super::leak_detectors::VisitorKey;
+use super::leak_detectors::Who;
 use super::time::Mono;
 
 /// Visitors remembered at most; more than any threshold needs.
@@ -38,21 +38,28 @@ pub struct Breaker {
 
 #[derive(Clone, Copy, Debug)]
 struct Concerned {
-    visitor: VisitorKey,
-    network: ClientPrefix,
+    who: Who,
     at: Mono,
+}
+
+impl Concerned {
+    /// Whether a block that concerns `who` concerns the same visitor: by the pass, or, without one, by the network.
+    fn is(&self, who: Who) -> bool {
+        match (self.who.visitor, who.visitor) {
+            (None, None) => self.who.network == who.network,
+            (one, other) => one == other,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
     Closed,
-    Open {
-        last_block: Mono,
-    },
-    Reopening {
-        since: Mono,
-    },
+    /// Admissions stopped; time alone makes them begin again.
+    Open { last_block: Mono },
+    /// They had begun again when there was another block.
+    Reopened { since: Mono },
 }
 
 /// What the breaker says about admissions.
@@ -66,6 +73,20 @@ pub enum Admissions {
     Climbing(u32),
 }
 
+impl Admissions {
+    /// What holds when both must be obeyed.
+    pub fn and(self, other: Admissions) -> Admissions {
+        match (self, other) {
+            (Admissions::Stopped, _) | (_, Admissions::Stopped) => Admissions::Stopped,
+            (Admissions::Climbing(one), Admissions::Climbing(other)) => Admissions::Climbing(one.min(other)),
+            (Admissions::Climbing(part), Admissions::Go) | (Admissions::Go, Admissions::Climbing(part)) => {
+                Admissions::Climbing(part)
+            }
+            (Admissions::Go, Admissions::Go) => Admissions::Go,
+        }
+    }
+}
+
 /// Whether a block was the one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tripped {
@@ -77,52 +98,64 @@ pub enum Tripped {
 
 impl Breaker {
     /// Notes that a visitor's answer was blocked.
-    pub fn note_block(&mut self, visitor: VisitorKey, network: ClientPrefix, terms: &Terms, now: Mono) -> Tripped {
-        self.concerned.retain(|concerned| now.since(concerned.at) < terms.within && concerned.visitor != visitor);
+    pub fn note_block(&mut self, who: Who, terms: &Terms, now: Mono) -> Tripped {
+        if let State::Open { last_block } = self.state
+            && now.since(last_block) >= terms.quiet
+        {
+            self.state = State::Reopened { since: last_block + terms.quiet };
+            self.concerned.clear();
+        }
+        self.concerned.retain(|concerned| now.since(concerned.at) < terms.within && !concerned.is(who));
         if self.concerned.len() < MOST {
-            self.concerned.push(Concerned { visitor, network, at: now });
+            self.concerned.push(Concerned { who, at: now });
         }
         if let State::Open { last_block } = &mut self.state {
             *last_block = now;
             return Tripped::No;
         }
-        if self.concerned.len() < terms.visitors || self.networks() < terms.networks {
+        if self.visitors() < terms.visitors || self.networks() < terms.networks {
             return Tripped::No;
         }
         self.state = State::Open { last_block: now };
         Tripped::Now
     }
 
-    fn networks(&self) -> usize {
-        let mut networks: Vec<ClientPrefix> = self.concerned.iter().map(|concerned| concerned.network).collect();
-        networks.sort_unstable();
-        networks.dedup();
-        networks.len()
+    /// Visitors concerned: passes, and networks of those who had none.
+    fn visitors(&self) -> usize {
+        let passes = self.concerned.iter().filter(|concerned| concerned.who.visitor.is_some()).count();
+        passes + networks(self.concerned.iter().filter(|concerned| concerned.who.visitor.is_none()))
     }
 
-    /// What holds now; after long enough without a block admissions begin again.
-    pub fn admissions(&mut self, terms: &Terms, now: Mono) -> Admissions {
-        if let State::Open { last_block } = self.state
-            && now.since(last_block) >= terms.quiet
-        {
-            self.state = State::Reopening { since: now };
-            self.concerned.clear();
-        }
-        match self.state {
-            State::Closed => Admissions::Go,
-            State::Open { .. } => Admissions::Stopped,
-            State::Reopening { since } if now.since(since) >= terms.ramp => {
-                self.state = State::Closed;
-                Admissions::Go
-            }
-            State::Reopening { since } => Admissions::Climbing(climbed(now.since(since), terms.ramp)),
-        }
+    fn networks(&self) -> usize {
+        networks(self.concerned.iter())
+    }
+
+    /// What holds now; after long enough without a block admissions begin again. Asking changes nothing.
+    pub fn admissions(&self, terms: &Terms, now: Mono) -> Admissions {
+        let since = match self.state {
+            State::Closed => return Admissions::Go,
+            State::Open { last_block } if now.since(last_block) < terms.quiet => return Admissions::Stopped,
+            State::Open { last_block } => last_block + terms.quiet,
+            State::Reopened { since } => since,
+        };
+        let climbing = now.since(since);
+        if climbing < terms.ramp { Admissions::Climbing(climbed(climbing, terms.ramp)) } else { Admissions::Go }
     }
 
     /// Lets visitors in again at once, whatever happened.
     pub fn reset(&mut self) {
         *self = Breaker::default();
     }
+}
+
+/// Client networks of these. A browser with addresses of both families uses now one, now the other: the families are
+/// not added up.
+fn networks<'a>(concerned: impl Iterator<Item = &'a Concerned>) -> usize {
+    let mut networks: Vec<ClientPrefix> = concerned.map(|concerned| concerned.who.network).collect();
+    networks.sort_unstable();
+    networks.dedup();
+    let of_ipv4 = networks.iter().filter(|network| network.is_ipv4()).count();
+    of_ipv4.max(networks.len() - of_ipv4)
 }
 
 /// Thousandths of the rate, from a tenth to the whole.
@@ -133,6 +166,7 @@ fn climbed(since: Duration, ramp: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::leak_detectors::VisitorKey;
     use super::*;
 
     const TERMS: Terms = Terms {
@@ -152,7 +186,13 @@ mod tests {
     }
 
     fn block(breaker: &mut Breaker, visitor: u8, last: u8, second: u64) -> Tripped {
-        breaker.note_block(VisitorKey([visitor; 16]), network(last), &TERMS, at(second))
+        let who = Who { visitor: Some(VisitorKey([visitor; 16])), network: network(last) };
+        breaker.note_block(who, &TERMS, at(second))
+    }
+
+    fn from(visitor: Option<u8>, address: &str) -> Who {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        Who { visitor: visitor.map(|visitor| VisitorKey([visitor; 16])), network: ClientPrefix::of(address) }
     }
 
     #[test]
@@ -175,6 +215,57 @@ mod tests {
         for visitor in 0..50 {
             assert_eq!(block(&mut breaker, visitor, 1, 1), Tripped::No, "many visitors on one network");
         }
+    }
+
+    #[test]
+    fn one_person_with_addresses_of_both_families_is_one() {
+        let mut breaker = Breaker::default();
+        for address in ["192.0.2.1", "2001:db8::1", "192.0.2.1"] {
+            assert_eq!(breaker.note_block(from(None, address), &TERMS, at(1)), Tripped::No);
+        }
+        // Three browsers on one line, each on both families.
+        let mut breaker = Breaker::default();
+        for visitor in 1..4 {
+            for address in ["192.0.2.1", "2001:db8::1"] {
+                assert_eq!(breaker.note_block(from(Some(visitor), address), &TERMS, at(1)), Tripped::No);
+            }
+        }
+        assert_eq!(breaker.note_block(from(Some(4), "2001:db8:7::1"), &TERMS, at(2)), Tripped::Now);
+    }
+
+    #[test]
+    fn visitors_without_a_pass_count_by_their_network() {
+        let mut breaker = Breaker::default();
+        for last in 1..3 {
+            assert_eq!(breaker.note_block(from(None, &format!("192.0.2.{last}")), &TERMS, at(1)), Tripped::No);
+        }
+        assert_eq!(breaker.note_block(from(None, "192.0.2.1"), &TERMS, at(2)), Tripped::No, "one of them again");
+        assert_eq!(breaker.note_block(from(None, "192.0.2.3"), &TERMS, at(3)), Tripped::Now);
+    }
+
+    #[test]
+    fn asking_changes_nothing() {
+        let mut breaker = Breaker::default();
+        (1..4).for_each(|visitor| {
+            block(&mut breaker, visitor, visitor, 0);
+        });
+        let without_ramp = Terms { ramp: Duration::ZERO, ..TERMS };
+        assert_eq!(breaker.admissions(&without_ramp, at(630)), Admissions::Go);
+        assert_eq!(breaker.admissions(&TERMS, at(630)), Admissions::Climbing(550), "nobody's question ends the climb");
+        assert_eq!(breaker.admissions(&TERMS, at(599)), Admissions::Stopped);
+    }
+
+    #[test]
+    fn a_block_during_the_climb_counts_anew() {
+        let mut breaker = Breaker::default();
+        (1..4).for_each(|visitor| {
+            block(&mut breaker, visitor, visitor, 0);
+        });
+        assert_eq!(block(&mut breaker, 1, 1, 630), Tripped::No);
+        assert_eq!(breaker.admissions(&TERMS, at(630)), Admissions::Climbing(550), "the climb goes on");
+        assert_eq!(block(&mut breaker, 2, 2, 631), Tripped::No);
+        assert_eq!(block(&mut breaker, 3, 3, 632), Tripped::Now);
+        assert_eq!(breaker.admissions(&TERMS, at(632)), Admissions::Stopped);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderName, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method};
+use memchr::memchr;
 
 use super::client::ClientPrefix;
 use super::time::Mono;
@@ -23,6 +24,12 @@ pub const MANY_SESSIONS: usize = 10;
 
 /// Cookies looked at in one head at most: the rest of a longer list is somebody's attempt to keep us busy.
 const MOST_COOKIES: usize = 200;
+
+/// Sessions looked at in one head at most. A browser has one or two; each costs a keyed hash.
+const MOST_SESSIONS: usize = 8;
+
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// What can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +98,7 @@ impl Who {
     fn may_be(self, other: Who) -> bool {
         match (self.visitor, other.visitor) {
             (Some(one), Some(other)) => one == other,
-            _ => self.network == other.network,
+            _ => self.network.may_be_one_browsers(other.network),
         }
     }
 }
@@ -144,8 +151,15 @@ pub struct SessionRecord {
     issued: Option<Seen>,
     presented: [Option<Seen>; PRESENTERS],
     bound: Option<Bound>,
-    /// When somebody may have logged in or out with this session; gone with the first answer that names a person.
-    may_change_since: Option<Mono>,
+    /// Whether somebody may have logged in or out with this session lately.
+    may_change: Option<MayChange>,
+}
+
+/// A request with which somebody may have logged in or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MayChange {
+    since: Mono,
+    answered: Option<Mono>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,12 +185,53 @@ pub enum Effect {
     MayLogIn,
 }
 
+/// Whether a request may change who is logged in, as far as it shows: by its method, because another site sent the
+/// visitor here (a login provider does), or because its query has what login providers send along.
+pub fn effect_of(method: &Method, query: Option<&str>, headers: &HeaderMap) -> Effect {
+    let says = |name: &HeaderName, values: &[&str]| {
+        headers.get(name).is_some_and(|value| values.iter().any(|known| value.as_bytes() == known.as_bytes()))
+    };
+    let is_sent_here = || says(&SEC_FETCH_SITE, &["cross-site", "same-site"]) && says(&SEC_FETCH_MODE, &["navigate"]);
+    if !method.is_safe() || query.is_some_and(is_of_a_login) || is_sent_here() {
+        Effect::MayLogIn
+    } else {
+        Effect::Reads
+    }
+}
+
+/// SAML, CAS, OAuth and OpenID Connect.
+fn is_of_a_login(query: &str) -> bool {
+    const ALONE: [&str; 6] = ["SAMLResponse", "SAMLart", "ticket", "id_token", "oauth_token", "openid.mode"];
+    let has = |wanted: &str| query.split('&').any(|pair| pair.split('=').next() == Some(wanted));
+    ALONE.into_iter().any(has) || (has("code") && has("state"))
+}
+
+/// A request within a session, of which the answer is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Whose it was.
+    pub who: Who,
+    /// When it left.
+    pub at: Mono,
+    /// Whether it could change who is logged in.
+    pub effect: Effect,
+}
+
+/// What an answer is to the visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Something to look at.
+    Page,
+    /// The way to somewhere else: a step of a login, maybe.
+    TheWay,
+}
+
 impl SessionRecord {
     /// A request presents the session.
     pub fn present(&mut self, who: Who, arrival: Arrival, effect: Effect, now: Mono) -> Option<Finding> {
         let finding = self.stranger(who, arrival, now);
         if effect == Effect::MayLogIn {
-            self.may_change_since = Some(now);
+            self.may_change = Some(MayChange { since: now, answered: None });
         }
         self.remember_presenter(who, now);
         finding
@@ -238,6 +293,8 @@ impl SessionRecord {
 
     /// An answer issues the session, to a request that did not carry it.
     pub fn issue(&mut self, who: Who, now: Mono) -> Option<Finding> {
+        // Portals renew the session when somebody logs in, and may name the person before once more.
+        self.may_change = Some(MayChange { since: now, answered: Some(now) });
         let before = self.issued.replace(Seen { who, first: now, at: now });
         let before = before.filter(|before| !before.who.may_be(who))?;
         // What was issued first counts on; the second was a mistake.
@@ -245,32 +302,56 @@ impl SessionRecord {
         Some(Finding { other_visitor: before.who.visitor, ..Finding::of(Detector::SessionReissued, Certainty::Sure) })
     }
 
-    /// An answer within the session names a person. `asked_at` is when its request left.
-    pub fn name(&mut self, identity: IdentityKey, who: Who, asked_at: Mono, now: Mono) -> Option<Finding> {
-        let login_open = self.may_change_since.take().is_some_and(|since| now.since(since) < LATELY);
+    /// The answer to a request that could change who is logged in is there. Portals decide early whom they name: its
+    /// own head may still name the person before.
+    pub fn note_answer(&mut self, effect: Effect, now: Mono) {
+        if let (Effect::MayLogIn, Some(change)) = (effect, &mut self.may_change) {
+            change.answered = Some(now);
+        }
+    }
+
+    /// An answer within the session names a person.
+    pub fn name(&mut self, identity: IdentityKey, asked: &Asked, shows: Shows, now: Mono) -> Option<Finding> {
         let Some(bound) = self.bound else {
             self.bound = Some(Bound { identity, since: now, before: None });
+            self.remember_presenter(asked.who, asked.at);
+            self.note_login_over(asked, shows);
             return None;
         };
         if bound.identity == identity {
+            self.note_login_over(asked, shows);
             return None;
         }
-        if bound.before == Some(identity) && asked_at < bound.since {
+        if bound.before == Some(identity) && asked.at < bound.since {
             // Asked before the change, answered after it: another tab of the same browser.
-            self.may_change_since = login_open.then_some(now);
             return None;
         }
         let finding = |detector, certainty| {
             Some(Finding { other_identity: Some(bound.identity), ..Finding::of(detector, certainty) })
         };
-        if !self.knows(who, asked_at) {
+        if !self.knows(asked.who, asked.at) {
             return finding(Detector::SessionIdentities, Certainty::Sure);
         }
-        if login_open {
+        if asked.effect == Effect::MayLogIn || self.changed_lately(now) {
             self.bound = Some(Bound { identity, since: now, before: Some(bound.identity) });
+            self.may_change = None;
             return finding(Detector::SessionIdentities, Certainty::Likely);
         }
         finding(Detector::IdentityMismatch, Certainty::Sure)
+    }
+
+    /// A page that was asked for after a login was answered names the person of the session: whoever that is, nobody else
+    /// logged in.
+    fn note_login_over(&mut self, asked: &Asked, shows: Shows) {
+        let answered = self.may_change.and_then(|change| change.answered);
+        let came_after = answered.is_some_and(|answered| asked.at > answered);
+        if came_after && asked.effect == Effect::Reads && shows == Shows::Page {
+            self.may_change = None;
+        }
+    }
+
+    fn changed_lately(&self, now: Mono) -> bool {
+        self.may_change.is_some_and(|change| now.since(change.answered.unwrap_or(change.since)) < LATELY)
     }
 
     /// Whether this visitor was issued the session, or presented it before this request.
@@ -316,24 +397,45 @@ pub struct SessionCookie<'a> {
     pub id: &'a [u8],
 }
 
-/// The session cookies of these names that a request carries.
+/// The session cookies of these names that a request carries, the first few.
 pub fn presented_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl Iterator<Item = SessionCookie<'a>> {
     let lines = headers.get_all(COOKIE).into_iter();
-    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).take(MOST_COOKIES);
-    pairs.filter_map(|pair| session_cookie(pair, names))
+    let pairs = lines.flat_map(|line| Pairs(Some(line.as_bytes()))).take(MOST_COOKIES);
+    pairs.filter_map(|pair| session_cookie(pair, names)).take(MOST_SESSIONS)
 }
 
-/// The session cookies of these names that an answer sets. Deletions issue nothing.
+/// What stands between semicolons. Every request's cookies are looked at, so by leaps and not byte by byte.
+struct Pairs<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.0.take()?;
+        let Some((pair, rest)) = memchr(b';', line).and_then(|at| line.split_at_checked(at)) else { return Some(line) };
+        self.0 = rest.get(1..);
+        Some(pair)
+    }
+}
+
+/// The session cookies of these names that an answer sets, the first few. Deletions issue nothing.
 pub fn issued_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl Iterator<Item = SessionCookie<'a>> {
     let lines = headers.get_all(SET_COOKIE).into_iter().take(MOST_COOKIES);
-    lines.filter(|line| !is_deletion(line)).filter_map(|line| {
-        let pair = line.as_bytes().split(|byte| *byte == b';').next()?;
-        session_cookie(pair, names)
-    })
+    let issued = lines.filter_map(|line| {
+        let cookie = session_cookie(Pairs(Some(line.as_bytes())).next()?, names)?;
+        (!is_deletion(line)).then_some(cookie)
+    });
+    issued.take(MOST_SESSIONS)
 }
 
 fn session_cookie<'a>(pair: &'a [u8], names: &'a [String]) -> Option<SessionCookie<'a>> {
-    let at = pair.iter().position(|byte| *byte == b'=')?;
+    let pair = pair.trim_ascii_start();
+    let begins = |name: &&String| name.as_bytes().first().map(u8::to_ascii_lowercase);
+    let first = pair.first().map(u8::to_ascii_lowercase);
+    if !names.iter().any(|name| begins(&name) == first) {
+        return None;
+    }
+    let at = memchr(b'=', pair)?;
     let (name, value) = pair.split_at_checked(at)?;
     let name = name.trim_ascii();
     let name = names.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
@@ -389,6 +491,21 @@ mod tests {
         record.present(who(visitor), Arrival::Inside, Effect::Reads, at(second))
     }
 
+    /// The answer to a question of a visitor names somebody.
+    fn named(record: &mut SessionRecord, person: IdentityKey, visitor: u8, asked: u64, now: u64) -> Option<Finding> {
+        let asked = Asked { who: who(visitor), at: at(asked), effect: Effect::Reads };
+        record.name(person, &asked, Shows::Page, at(now))
+    }
+
+    /// A visitor may log in: the request, and its answer, which names somebody.
+    fn log_in(record: &mut SessionRecord, named: IdentityKey, visitor: u8, asked: u64, now: u64) -> Option<Finding> {
+        let finding = record.present(who(visitor), Arrival::Inside, Effect::MayLogIn, at(asked));
+        assert_eq!(finding, None);
+        record.note_answer(Effect::MayLogIn, at(now));
+        let asked = Asked { who: who(visitor), at: at(asked), effect: Effect::MayLogIn };
+        record.name(named, &asked, Shows::TheWay, at(now))
+    }
+
     fn found(finding: Option<Finding>) -> Option<(Detector, Certainty)> {
         finding.map(|finding| (finding.detector, finding.certainty))
     }
@@ -413,6 +530,14 @@ mod tests {
         let mut record = SessionRecord::default();
         record.issue(passless(1), at(0));
         assert!(record.issue(passless(2), at(1)).is_some());
+    }
+
+    #[test]
+    fn a_browser_with_addresses_of_both_families_is_one() {
+        let by_ipv6 = Who { visitor: None, network: ClientPrefix::of("2001:db8::1".parse().unwrap()) };
+        let mut record = SessionRecord::default();
+        record.issue(passless(1), at(0));
+        assert_eq!(record.issue(by_ipv6, at(1)), None);
     }
 
     #[test]
@@ -443,32 +568,127 @@ mod tests {
         let mut record = SessionRecord::default();
         record.issue(who(1), at(0));
         read(&mut record, 1, 1);
-        assert_eq!(record.name(ANNA, who(1), at(1), at(1)), None);
+        assert_eq!(named(&mut record, ANNA, 1, 1, 1), None);
         read(&mut record, 1, 5);
-        assert_eq!(record.name(ANNA, who(1), at(5), at(5)), None);
+        assert_eq!(named(&mut record, ANNA, 1, 5, 5), None);
         read(&mut record, 1, 6);
-        let finding = record.name(BRUNO, who(1), at(6), at(6)).unwrap();
+        let finding = named(&mut record, BRUNO, 1, 6, 6).unwrap();
         assert_eq!((finding.detector, finding.certainty), (Detector::IdentityMismatch, Certainty::Sure));
         assert_eq!(finding.other_identity, Some(ANNA));
-        assert_eq!(record.name(ANNA, who(1), at(7), at(7)), None, "the session stays hers");
+        assert_eq!(named(&mut record, ANNA, 1, 7, 7), None, "the session stays hers");
     }
 
     #[test]
     fn a_login_as_somebody_else_within_an_old_portals_session() {
         let mut record = SessionRecord::default();
         record.issue(who(1), at(0));
-        record.name(ANNA, who(1), at(1), at(1));
+        named(&mut record, ANNA, 1, 1, 1);
         record.present(who(1), Arrival::Inside, Effect::MayLogIn, at(10));
         read(&mut record, 1, 11);
-        let finding = record.name(BRUNO, who(1), at(11), at(12));
+        let finding = named(&mut record, BRUNO, 1, 11, 12);
         assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Likely)));
-        assert_eq!(record.name(ANNA, who(1), at(9), at(13)), None, "a late answer to another tab");
-        assert_eq!(record.name(BRUNO, who(1), at(14), at(14)), None, "the session is his now");
+        assert_eq!(named(&mut record, ANNA, 1, 9, 13), None, "a late answer to another tab");
+        assert_eq!(named(&mut record, BRUNO, 1, 14, 14), None, "the session is his now");
         assert_eq!(
-            found(record.name(ANNA, who(1), at(15), at(15))),
+            found(named(&mut record, ANNA, 1, 15, 15)),
             Some((Detector::IdentityMismatch, Certainty::Sure)),
             "one login changes the person once"
         );
+    }
+
+    #[test]
+    fn a_logins_own_answer_may_still_name_the_person_before() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        read(&mut record, 1, 1);
+        named(&mut record, ANNA, 1, 1, 1);
+        assert_eq!(log_in(&mut record, ANNA, 1, 10, 12), None);
+        let after = named(&mut record, BRUNO, 1, 12, 13);
+        assert_eq!(found(after), Some((Detector::SessionIdentities, Certainty::Likely)));
+        assert_eq!(named(&mut record, BRUNO, 1, 14, 14), None);
+    }
+
+    #[test]
+    fn a_session_that_a_login_renews_may_first_name_the_person_before() {
+        let mut renewed = SessionRecord::default();
+        renewed.issue(who(1), at(12));
+        let login = Asked { who: who(1), at: at(10), effect: Effect::MayLogIn };
+        assert_eq!(renewed.name(ANNA, &login, Shows::TheWay, at(12)), None);
+        read(&mut renewed, 1, 13);
+        let after = named(&mut renewed, BRUNO, 1, 13, 13);
+        assert_eq!(found(after), Some((Detector::SessionIdentities, Certainty::Likely)));
+        assert_eq!(named(&mut renewed, BRUNO, 1, 14, 14), None);
+        assert_eq!(found(named(&mut renewed, ANNA, 1, 15, 15)), Some((Detector::IdentityMismatch, Certainty::Sure)));
+    }
+
+    #[test]
+    fn a_step_of_a_login_that_names_the_person_before_ends_nothing() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        assert_eq!(log_in(&mut record, ANNA, 1, 10, 12), None);
+        let step = Asked { who: who(1), at: at(13), effect: Effect::Reads };
+        assert_eq!(record.name(ANNA, &step, Shows::TheWay, at(14)), None);
+        assert_eq!(found(named(&mut record, BRUNO, 1, 15, 16)), Some((Detector::SessionIdentities, Certainty::Likely)));
+    }
+
+    #[test]
+    fn a_page_after_a_login_that_names_the_same_person_ends_the_doubt() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        assert_eq!(log_in(&mut record, ANNA, 1, 10, 12), None);
+        assert_eq!(named(&mut record, ANNA, 1, 11, 13), None, "asked before the login was answered: says nothing");
+        assert_eq!(named(&mut record, ANNA, 1, 14, 14), None, "it was no login");
+        assert_eq!(found(named(&mut record, BRUNO, 1, 20, 20)), Some((Detector::IdentityMismatch, Certainty::Sure)));
+    }
+
+    #[test]
+    fn a_login_may_take_longer_than_a_minute() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        assert_eq!(log_in(&mut record, ANNA, 1, 10, 100), None);
+        assert_eq!(
+            found(named(&mut record, BRUNO, 1, 101, 102)),
+            Some((Detector::SessionIdentities, Certainty::Likely))
+        );
+    }
+
+    #[test]
+    fn whoever_was_first_seen_by_an_answer_may_log_in_next() {
+        let mut record = SessionRecord::default();
+        assert_eq!(named(&mut record, ANNA, 1, 1, 2), None, "nothing was known of the session, as after a start");
+        assert_eq!(
+            found(log_in(&mut record, BRUNO, 1, 10, 11)),
+            Some((Detector::SessionIdentities, Certainty::Likely))
+        );
+    }
+
+    #[test]
+    fn logins_are_recognised_by_what_they_look_like() {
+        let of = |method: Method, query: Option<&str>, lines: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            }
+            effect_of(&method, query, &headers)
+        };
+        let from = |site| [("sec-fetch-site", site), ("sec-fetch-mode", "navigate")];
+        assert_eq!(of(Method::POST, None, &[]), Effect::MayLogIn);
+        assert_eq!(of(Method::GET, None, &from("cross-site")), Effect::MayLogIn);
+        assert_eq!(of(Method::GET, None, &from("same-site")), Effect::MayLogIn);
+        for query in ["code=1&state=2", "SAMLart=1", "a=1&ticket=ST-1", "state=1&session_state=2&code=3"] {
+            assert_eq!(of(Method::GET, Some(query), &[]), Effect::MayLogIn, "{query}");
+        }
+        assert_eq!(of(Method::GET, None, &from("same-origin")), Effect::Reads);
+        assert_eq!(
+            of(Method::GET, None, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors")]),
+            Effect::Reads
+        );
+        for query in ["code=1", "tickets=1", "q=code=1&state", ""] {
+            assert_eq!(of(Method::GET, Some(query), &[]), Effect::Reads, "{query}");
+        }
     }
 
     #[test]
@@ -476,9 +696,9 @@ mod tests {
         let mut record = SessionRecord::default();
         record.issue(who(1), at(0));
         read(&mut record, 1, 1);
-        record.name(ANNA, who(1), at(1), at(1));
+        named(&mut record, ANNA, 1, 1, 1);
         record.present(who(2), Arrival::Inside, Effect::MayLogIn, at(2));
-        let finding = record.name(BRUNO, who(2), at(2), at(2));
+        let finding = named(&mut record, BRUNO, 2, 2, 2);
         assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Sure)));
     }
 
@@ -492,6 +712,14 @@ mod tests {
         let finding = record.within(SessionKey([100; 16]));
         assert_eq!(found(finding), Some((Detector::IdentitySessions, Certainty::Likely)));
         assert_eq!(record.within(SessionKey([101; 16])), None);
+    }
+
+    #[test]
+    fn many_session_cookies_are_not_all_looked_at() {
+        let cookies = vec!["JSESSIONID=A"; 200].join("; ");
+        assert_eq!(presented_sessions(&headers("cookie", &[&cookies]), &names()).count(), MOST_SESSIONS);
+        let lines = vec!["JSESSIONID=A"; 200];
+        assert_eq!(issued_sessions(&headers("set-cookie", &lines), &names()).count(), MOST_SESSIONS);
     }
 
     fn headers(name: &str, lines: &[&str]) -> HeaderMap {
@@ -538,7 +766,7 @@ mod tests {
         /// One browser, whatever it does, never makes a finding that may be blocked, but for a page that names somebody
         /// else without a login.
         #[test]
-        fn one_browser_is_never_blocked(steps in proptest::collection::vec((0..4u8, 0..40u64), 0..60)) {
+        fn one_browser_is_never_blocked(steps in proptest::collection::vec((0..5u8, 0..40u64), 0..60)) {
             let mut record = SessionRecord::default();
             let (mut now, mut person) = (0, ANNA);
             record.issue(who(1), at(0));
@@ -546,12 +774,15 @@ mod tests {
                 now += wait;
                 let finding = match step {
                     0 => read(&mut record, 1, now),
-                    1 => {
+                    // A login whose own answer names the person before, or the new one.
+                    1 | 4 => {
+                        let before = person;
                         person = if person == ANNA { BRUNO } else { ANNA };
-                        let finding = record.present(who(1), Arrival::Inside, Effect::MayLogIn, at(now));
-                        finding.or(record.name(person, who(1), at(now), at(now)))
+                        let finding = log_in(&mut record, if step == 1 { person } else { before }, 1, now, now + 1);
+                        now += 2;
+                        finding.or(named(&mut record, person, 1, now, now))
                     }
-                    2 => record.name(person, who(1), at(now), at(now)),
+                    2 => named(&mut record, person, 1, now, now),
                     _ => record.issue(who(1), at(now)),
                 };
                 prop_assert!(finding.is_none_or(|finding| finding.certainty == Certainty::Likely), "{:?}", finding);

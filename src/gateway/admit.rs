@@ -7,7 +7,7 @@ use http::header::HeaderMap;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::answers::{add_cookies, waiting};
+use super::answers::{append_cookies, waiting};
 use super::call::Call;
 use super::class::{class_to_join, drawn};
 use super::errors::Refusal;
@@ -19,10 +19,10 @@ use crate::domain::admission::{Admit, Wait};
 use crate::domain::client::ClientPrefix;
 use crate::domain::cookie::presented;
 use crate::domain::kept::KeptHeaders;
-use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who};
-use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict};
+use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who, effect_of};
+use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers};
 use crate::domain::line::{Knock, StraightThrough};
-use crate::domain::names::ClassName;
+use crate::domain::names::{ClassName, RoomName};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::domain::token::Kind;
@@ -71,6 +71,8 @@ struct Journey<'a> {
     route: leak_guard::Route,
     sticky: Option<u64>,
     keep: Option<Keep>,
+    /// The room whose path it is, gated or not.
+    room: Option<&'a RoomName>,
     inside: Option<(&'a Arc<RoomInForce>, Ticket)>,
     arrival: Arrival,
     tokens: Tokens,
@@ -83,6 +85,7 @@ impl Journey<'_> {
             route: personal_route(call),
             sticky: None,
             keep: None,
+            room: None,
             inside: None,
             arrival: Arrival::Inside,
             tokens: Tokens::default(),
@@ -114,7 +117,10 @@ impl Gateway {
             (Admit::SamePass, _, Some(held)) => self.follow(call, room, held.ticket, credentials, read).await,
             (Admit::Turn, _, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
             (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, read)).await,
-            _ => Ok(self.forward_read(call, Journey::ungated(call), read, admit_decision(admit)).await),
+            _ => {
+                let journey = Journey { room: Some(&room.settings.name), ..Journey::ungated(call) };
+                Ok(self.forward_read(call, journey, read, admit_decision(admit)).await)
+            }
         }
     }
 
@@ -272,6 +278,7 @@ impl Gateway {
             route: personal_route(call),
             sticky: Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
             keep: Some(Active::begin(&entered.room.live, entered.seat, &self.shared.clock)),
+            room: Some(&entered.room.settings.name),
             inside: Some((entered.room, entered.ticket)),
             arrival: Arrival::Entering,
             tokens,
@@ -332,22 +339,26 @@ impl Gateway {
         let received = KeptHeaders::of(read.headers());
         let mut tokens = journey.tokens;
         let request_id = call.request_id.to_str().unwrap_or_default();
+        let sent = self.shared.clock.mono();
         let origin = Origin {
-            room: journey.inside.map(|(room, _)| &room.settings.name),
+            room: journey.room,
             who: self.who(call, read.headers(), journey.inside),
             arrival: journey.arrival,
-            effect: effect(call),
             method: &call.method,
             target: call.uri.path_and_query().map_or("", |target| target.as_str()),
             path: call.path(),
+            host: call.host.to_str().unwrap_or_default(),
             request_id,
             now: call.now,
+            left: sent,
         };
         let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(read.headers());
         let guard = &call.snapshot.config.leak_guard;
         let watch = match journey.route {
-            leak_guard::Route::Public => self.shared.leaks.leaving_anonymously(guard, origin),
-            leak_guard::Route::Personal(_) => self.shared.leaks.leaving(guard, origin, read.headers()),
+            leak_guard::Route::Public => Ok(self.shared.leaks.leaving_anonymously(guard, origin)),
+            leak_guard::Route::Personal(_) => {
+                self.shared.leaks.leaving(guard, origin, read.headers(), || effect(call, read.headers()))
+            }
         };
         let bust = (guard.upstream_bust && guard.rules.mode == Mode::Enforce).then(|| self.shared.ids.fresh());
         let context = Context {
@@ -362,17 +373,19 @@ impl Gateway {
             watch: watch.as_ref().ok(),
             keep: journey.keep,
         };
-        let sent = self.shared.clock.mono();
         let answer = match &watch {
             Ok(_) => self.worker.forward(read, &context, slot).await,
             Err(detector) => Err(ProxyError::LeakFound(*detector)),
         };
         let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
+        let mut is_personal = true;
         let mut response = match answer {
             Ok(answer) => {
                 self.count_guard(&answer, guard.rules.mode);
-                if let (Some(Command::EndSession), Some((room, ticket))) = (answer.says.command, journey.inside) {
+                is_personal = answer.guarded.verdict != Verdict::Public && guard.rules.mode == Mode::Enforce;
+                if let (Some(Command::EndSession), Some((room, ticket))) = (answer.guarded.says.command, journey.inside)
+                {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
                     tokens = Tokens::ended(room, call, &received.unfold());
                 }
@@ -387,10 +400,14 @@ impl Gateway {
                 Refusal::from(error).answer_to(call, &received.unfold(), whereabouts)
             }
         };
-        if gives_headers {
-            response.headers_mut().extend(std::mem::take(&mut tokens.headers));
+        let given = if gives_headers { std::mem::take(&mut tokens.headers) } else { Vec::new() };
+        let brings_nothing = given.is_empty() && tokens.cookies.is_empty();
+        if !(is_personal || brings_nothing) {
+            // Nothing of ours rides on what a cache might keep, not even where the guard only observes.
+            personal_headers(response.headers_mut());
         }
-        add_cookies(&mut response, tokens.cookies);
+        response.headers_mut().extend(given);
+        append_cookies(&mut response, tokens.cookies);
         Outcome { upstream: Some(upstream), ..Outcome::of(response, decision) }
     }
 
@@ -465,11 +482,13 @@ impl Gateway {
 }
 
 /// Whether a request may change who is logged in: a form, a login provider's callback, a logout.
-fn effect(call: &Call) -> Effect {
+fn effect(call: &Call, headers: &HeaderMap) -> Effect {
     let rooms = call.snapshot.rooms.iter();
     let mut lists = rooms.flat_map(|room| room.settings.login_callbacks.iter().chain(&room.settings.logout));
-    let is_listed = !call.method.is_safe() || lists.any(|pattern| pattern.matches_raw(call.path()));
-    if is_listed { Effect::MayLogIn } else { Effect::Reads }
+    if lists.any(|pattern| pattern.matches_raw(call.path())) {
+        return Effect::MayLogIn;
+    }
+    effect_of(&call.method, call.uri.query(), headers)
 }
 
 /// What a visitor at the gate gets who cannot enter yet.

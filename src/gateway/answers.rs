@@ -152,10 +152,14 @@ pub fn retry_after(headers: &mut HeaderMap, wait: Duration) {
 
 /// Adds cookies of ours, which may ride on nothing that a shared cache keeps.
 pub fn add_cookies(response: &mut Response<Body>, cookies: Vec<HeaderValue>) {
-    if cookies.is_empty() {
-        return;
+    if !cookies.is_empty() {
+        personal_headers(response.headers_mut());
+        append_cookies(response, cookies);
     }
-    personal_headers(response.headers_mut());
+}
+
+/// Adds cookies of ours to an answer that nothing shared keeps already, whatever else its route lets it say.
+pub fn append_cookies(response: &mut Response<Body>, cookies: Vec<HeaderValue>) {
     for cookie in cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }

@@ -2,20 +2,22 @@
 //! that the people concerned can be counted afterwards and found in the institution's own list.
 //!
 //! A thread of its own writes, so that no request waits for a disk. The file belongs to its owner alone, gives way to a
-//! fresh one once a day or when it is full, and old ones are removed when their time is over.
+//! fresh one once a day or when it is full, and old ones are removed when their time is over, or when there are too many;
+//! whether or not anything happens meanwhile.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::config;
 use crate::domain::time::Unix;
 
@@ -23,6 +25,8 @@ use crate::domain::time::Unix;
 const WAITING: usize = 8192;
 /// A file holds one day at most.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How often files are looked through while nothing happens.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// One line.
 #[derive(Clone, Debug, Serialize)]
@@ -146,10 +150,10 @@ struct Writer {
 
 impl Audit {
     /// Starts the thread that writes. Nothing is created before there is something to write.
-    pub fn start(settings: config::AuditFile) -> Audit {
+    pub fn start(settings: config::AuditFile, clock: Clock) -> Audit {
         let (events, waiting) = sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("leak-audit".to_owned());
-        let thread = thread.spawn(move || write_all(&settings, &waiting));
+        let thread = thread.spawn(move || write_all(&settings, &clock, &waiting));
         let writer = thread.map(|thread| Writer { events, thread });
         if let Err(error) = &writer {
             tracing::error!(%error, "the system gives no thread for the leak guard's audit file: nothing is written");
@@ -180,17 +184,23 @@ impl Audit {
     }
 }
 
-fn write_all(settings: &config::AuditFile, waiting: &Receiver<Event>) {
+fn write_all(settings: &config::AuditFile, clock: &Clock, waiting: &Receiver<Event>) {
     let mut file = AuditFile { settings, open: None };
     let mut failing = false;
-    while let Ok(event) = waiting.recv() {
-        match file.append(&event) {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(path = %settings.file.display(), %error, "the leak guard's audit file cannot be written");
-            }
-            Err(_) => {}
+    let mut said = |done: io::Result<()>| match done {
+        Ok(()) => failing = false,
+        Err(error) if !failing => {
+            failing = true;
+            tracing::error!(path = %settings.file.display(), %error, "the leak guard's audit file cannot be written");
+        }
+        Err(_) => {}
+    };
+    said(file.tidy_up(clock.now().wall));
+    loop {
+        match waiting.recv_timeout(HOUR) {
+            Ok(event) => said(file.append(&event)),
+            Err(RecvTimeoutError::Timeout) => said(file.tidy_up(clock.now().wall)),
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
@@ -210,38 +220,63 @@ impl AuditFile<'_> {
     fn append(&mut self, event: &Event) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        self.make_room(line.len() as u64, event.at)?;
-        let open = match &mut self.open {
+        let mut open = match self.open.take() {
             Some(open) => open,
-            none => none.insert(open(&self.settings.file, event.at)?),
+            None => open(&self.settings.file, event.at)?,
         };
-        open.bytes += line.len() as u64;
-        let written = open.file.write_all(&line);
-        if written.is_err() {
-            self.open = None;
+        if open.bytes + line.len() as u64 > self.settings.max_bytes as u64 || open.is_old(event.at) {
+            drop(open);
+            self.put_aside(event.at)?;
+            open = self::open(&self.settings.file, event.at)?;
         }
-        written
+        open.bytes += line.len() as u64;
+        open.file.write_all(&line)?;
+        self.open = Some(open);
+        Ok(())
     }
 
-    /// Puts a full or old file aside, and removes those whose time is over.
-    fn make_room(&mut self, bytes: u64, now: Unix) -> io::Result<()> {
-        let Some(open) = &self.open else { return remove_old(self.settings, now) };
-        let is_full = open.bytes + bytes > self.settings.max_bytes as u64;
-        if is_full || now.since(open.since) >= DAY {
-            self.open = None;
-            fs::rename(&self.settings.file, aside(&self.settings.file, now))?;
-            remove_old(self.settings, now)?;
+    /// Puts an old file aside although nobody writes, and removes those whose time is over.
+    fn tidy_up(&mut self, now: Unix) -> io::Result<()> {
+        let open = match self.open.take() {
+            None if self.settings.file.exists() => Some(open(&self.settings.file, now)?),
+            open => open,
+        };
+        match open {
+            Some(open) if open.bytes > 0 && open.is_old(now) => self.put_aside(now),
+            open => {
+                self.open = open;
+                remove_old(self.settings, now)
+            }
         }
-        Ok(())
+    }
+
+    fn put_aside(&self, now: Unix) -> io::Result<()> {
+        fs::rename(&self.settings.file, aside(&self.settings.file, now))?;
+        remove_old(self.settings, now)
     }
 }
 
+impl Open {
+    fn is_old(&self, now: Unix) -> bool {
+        now.since(self.since) >= DAY
+    }
+}
+
+/// Opens the file for its owner alone; one that others could read is taken from them, or refused.
 fn open(path: &Path, now: Unix) -> io::Result<Open> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file: remove it, or name another in leak_guard.audit_file"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        let mode = format!("{:04o}", metadata.mode() & 0o7777);
+        tracing::warn!(path = %path.display(), mode, "others could read the leak guard's audit file; now only its owner can");
+    }
     let changed = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     let since = changed.filter(|_| metadata.len() > 0).map_or(now, |at| Unix(at.as_millis() as u64));
     Ok(Open { file, bytes: metadata.len(), since })
@@ -276,16 +311,32 @@ fn put_aside(path: &Path) -> Vec<(u64, PathBuf)> {
     entries.flatten().filter_map(|entry| Some((instant(&entry.path())?, entry.path()))).collect()
 }
 
+/// Removes files whose time is over, and the oldest when there are more than are kept.
 fn remove_old(settings: &config::AuditFile, now: Unix) -> io::Result<()> {
-    let mut over = put_aside(&settings.file).into_iter().filter(|(at, _)| now.since(Unix(*at)) > settings.retention);
-    over.try_for_each(|(_, path)| fs::remove_file(path))
+    let mut files = put_aside(&settings.file);
+    files.sort();
+    let too_many = (files.len() + 1).saturating_sub(settings.max_files);
+    let mut too_early = 0;
+    for (index, (at, path)) in files.iter().enumerate() {
+        let is_over = now.since(Unix(*at)) > settings.retention;
+        if is_over || index < too_many {
+            fs::remove_file(path)?;
+            too_early += u32::from(!is_over);
+        }
+    }
+    if too_early > 0 {
+        tracing::warn!(
+            files = too_early,
+            "the leak guard's audit fills more files than leak_guard.audit_max_files: the oldest were removed early"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
+    use crate::clock::ManualClock;
 
     fn settings(directory: &Path) -> config::AuditFile {
         config::AuditFile {
@@ -293,7 +344,12 @@ mod tests {
             key: directory.join("state/leaks.key"),
             retention: Duration::from_secs(10 * 24 * 3600),
             max_bytes: 1000,
+            max_files: 1000,
         }
+    }
+
+    fn start(settings: &config::AuditFile) -> Audit {
+        Audit::start(settings.clone(), Clock::Manual(ManualClock::starting_at(event(0).at)))
     }
 
     fn event(day: u64) -> Event {
@@ -305,7 +361,7 @@ mod tests {
     fn the_file_is_for_its_owner_alone() {
         let directory = tempfile::tempdir().unwrap();
         let settings = settings(directory.path());
-        let audit = Audit::start(settings.clone());
+        let audit = start(&settings);
         audit.write(event(0));
         audit.close();
         assert_eq!(fs::metadata(&settings.file).unwrap().mode() & 0o777, 0o600);
@@ -329,5 +385,56 @@ mod tests {
         (1..=30).for_each(|day| file.append(&event(day)).unwrap());
         let kept: usize = files(&settings.file).iter().map(lines).sum();
         assert!((10..=12).contains(&kept), "{kept} lines of ten days");
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_taken_from_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        fs::create_dir(directory.path().join("state")).unwrap();
+        fs::write(&settings.file, "").unwrap();
+        fs::set_permissions(&settings.file, Permissions::from_mode(0o644)).unwrap();
+        let audit = start(&settings);
+        audit.write(event(0));
+        audit.close();
+        assert_eq!(fs::metadata(&settings.file).unwrap().mode() & 0o777, 0o600);
+        assert!(fs::metadata(&settings.file).unwrap().len() > 0);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = config::AuditFile { file: "/dev/null".into(), ..settings(directory.path()) };
+        assert!(AuditFile { settings: &settings, open: None }.append(&event(0)).is_err());
+    }
+
+    #[test]
+    fn there_are_never_too_many_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = config::AuditFile { max_files: 3, ..settings(directory.path()) };
+        let mut file = AuditFile { settings: &settings, open: None };
+        for _ in 0..100 {
+            file.append(&event(0)).unwrap();
+            assert!(files(&settings.file).len() <= 3);
+        }
+        let newest = files(&settings.file).pop();
+        assert_eq!(newest.as_ref(), Some(&settings.file), "the file of the present stays");
+    }
+
+    #[test]
+    fn files_are_removed_in_time_although_nothing_happens() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        AuditFile { settings: &settings, open: None }.append(&event(0)).unwrap();
+        let written = fs::metadata(&settings.file).unwrap().modified().unwrap();
+        let written = written.duration_since(std::time::UNIX_EPOCH).unwrap();
+        let days_later = |days: u32| Unix(written.as_millis() as u64) + DAY * days;
+        let mut file = AuditFile { settings: &settings, open: None };
+        file.tidy_up(days_later(0)).unwrap();
+        assert!(settings.file.exists());
+        file.tidy_up(days_later(1)).unwrap();
+        assert!(!settings.file.exists() && files(&settings.file).len() == 1, "put aside");
+        file.tidy_up(days_later(12)).unwrap();
+        assert!(files(&settings.file).is_empty());
     }
 }

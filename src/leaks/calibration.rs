@@ -1,22 +1,24 @@
-//! What the portal says of itself that looks like a cache's hit and is none.
-//!
-//! The proxy asks for a path that nobody ever asked for: no cache can have it. An `Age` or a hit marker on that answer
-//! is a trait of the portal, and the detector of hits then only reports. Until the portal has been asked, it only
-//! reports as well.
+//! Asks the portal for addresses that nobody ever asked for: at the start and at every reload, for every kind of address
+//! that visitors ask for, and again when hits were blocked. What looks like a cache's hit there is a trait of the portal
+//! ([`crate::domain::portal_traits`]); hits of that kind are then reported only. Until the portal has been asked, they
+//! are reported only as well.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
 use http_body_util::Empty;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Leaks;
-use super::fetch::{Fetched, NotFetched, Side, fetch};
+use super::fetch::{NotFetched, Side, fetch};
 use crate::config::Config;
 use crate::domain::hit_header::{HitHeader, hit_header};
+use crate::domain::portal_traits::{Known, Question, Traits};
+use crate::domain::time::Mono;
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
 use crate::proxy::tls::PortalTls;
@@ -25,82 +27,126 @@ use crate::proxy::tls::PortalTls;
 const AGAIN: Duration = Duration::from_secs(10);
 /// Between two summaries in the audit file.
 const SUMMARY: Duration = Duration::from_secs(60);
-/// How often the portal is asked in one calibration.
-const QUESTIONS: usize = 2;
-
-/// What is known of the portal's own traits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Calibration {
-    /// Nothing yet.
-    #[default]
-    Unknown,
-    /// The header that the portal puts on answers that no cache can have had, if there is one.
-    Known(Option<HitHeader>),
-}
-
-impl Calibration {
-    /// Whether a hit may be blocked.
-    pub fn may_block(&self) -> bool {
-        *self == Calibration::Known(None)
-    }
-}
+/// How often the portal is asked about each kind of address.
+const TIMES: usize = 2;
+/// Kinds that are asked about without a pause; then the portal gets one.
+const AT_A_STRETCH: usize = 8;
+/// The pause.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Leaks {
-    /// Calibrates at the start, at every reload and when hits were blocked, and writes summaries. Never ends.
+    /// Calibrates and writes summaries. Never ends.
     pub async fn look_after(self: Arc<Leaks>, mut snapshot: watch::Receiver<Arc<Snapshot>>) {
         let mut summary_at = self.clock.mono() + SUMMARY;
+        let mut config = self.begin(&mut snapshot);
         loop {
-            let config = snapshot.borrow_and_update().config.clone();
-            let next = if self.calibrate(&config).await { None } else { Some(self.clock.mono() + AGAIN) };
+            let next = self.ask_some(&config).await;
             self.show_detectors(&config.leak_guard);
-            loop {
-                let wake = next.map_or(summary_at, |next| next.min(summary_at));
-                tokio::select! {
-                    changed = snapshot.changed() => if changed.is_err() { return } else { break },
-                    () = self.look_again.notified() => break,
-                    () = self.clock.sleep_until(wake) => {}
-                }
-                let now = self.clock.mono();
-                if now >= summary_at {
-                    self.write_tally();
-                    summary_at = now + SUMMARY;
-                }
-                if next.is_some_and(|next| now >= next) {
-                    break;
-                }
+            let wake = next.map_or(summary_at, |next| next.min(summary_at));
+            tokio::select! {
+                changed = snapshot.changed() => match changed {
+                    Ok(()) => config = self.begin(&mut snapshot),
+                    Err(_) => return,
+                },
+                () = self.something_to_ask.notified(), if next.is_none() => {}
+                () = self.clock.sleep_until(wake) => {}
+            }
+            let now = self.clock.mono();
+            if now >= summary_at {
+                self.write_tally();
+                summary_at = now + SUMMARY;
             }
         }
     }
 
-    /// Asks the portal; false when it did not answer.
-    async fn calibrate(&self, config: &Config) -> bool {
+    /// Takes up a configuration: everything is asked anew.
+    fn begin(&self, snapshot: &mut watch::Receiver<Arc<Snapshot>>) -> Arc<Config> {
+        let config = snapshot.borrow_and_update().config.clone();
+        let mut traits = self.traits_mut();
+        traits.want("/", "");
+        for room in &config.rooms {
+            traits.want(room.start.split(['?', '#']).next().unwrap_or("/"), "");
+        }
+        traits.doubt_all();
+        config
+    }
+
+    /// Asks as long as there is something to ask, up to a stretch. Says when to go on; `None` when there is nothing
+    /// left.
+    async fn ask_some(&self, config: &Config) -> Option<Mono> {
+        for _ in 0..AT_A_STRETCH {
+            let question = self.traits().next()?;
+            if let Err(error) = self.ask_the_portal(question, config).await {
+                tracing::debug!(%error, "the portal could not be asked for a path that nobody ever asked for");
+                self.traits_mut().postpone();
+                return Some(self.clock.mono() + AGAIN);
+            }
+        }
+        self.traits().next().map(|_| self.clock.mono() + PAUSE)
+    }
+
+    async fn ask_the_portal(&self, question: Question, config: &Config) -> Result<(), NotFetched> {
         let mut found = None;
-        for _ in 0..QUESTIONS {
-            match ask(config).await {
-                Ok(fetched) => {
-                    found = found.or(hit_header(&fetched.headers, &config.leak_guard.rules.ignored_markers));
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the portal could not be asked for a path that nobody ever asked for");
-                    return false;
-                }
-            }
+        for _ in 0..TIMES {
+            found = found.or(ask(&question, config).await?);
         }
-        let known = Calibration::Known(found);
-        let mut calibration = self.calibration.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *calibration, known.clone());
-        drop(calibration);
-        if before != known {
-            match found {
-                None => tracing::info!("the portal was calibrated: its answers carry no traits of a cache"),
-                Some(header) => tracing::warn!(
-                    header = header.as_str(),
-                    "the portal itself says what caches say of their hits: the detector cache_hit only reports; \
-                     list the header in leak_guard.ignore_hit_headers if no cache writes it"
-                ),
-            }
+        if let Some(header) = found
+            && self.traits().of(&question.path("")) != Known::Trait(header)
+        {
+            tracing::warn!(
+                header = header.as_str(),
+                folder = question.kind.folder(),
+                ending = question.kind.ending(),
+                "the portal itself says what caches say of their hits: the detector cache_hit only reports there; list \
+                 the header in leak_guard.ignore_hit_headers if no cache writes it"
+            );
         }
-        true
+        self.traits_mut().learn(question, found, self.clock.mono());
+        Ok(())
+    }
+
+    /// A personal answer of a kind that was not seen before.
+    pub(super) fn note_kind(&self, path: &str, host: &str) {
+        if self.traits_mut().want(path, host) {
+            self.something_to_ask.notify_one();
+        }
+    }
+
+    /// A hit was blocked: perhaps the portal has a trait that it had not when it was asked.
+    pub(super) fn doubt(&self, path: &str, now: Mono) {
+        if self.traits_mut().doubt(path, now) {
+            self.something_to_ask.notify_one();
+        }
+    }
+
+    /// What is known of the portal's own traits.
+    pub(super) fn traits(&self) -> RwLockReadGuard<'_, Traits> {
+        self.traits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn traits_mut(&self) -> RwLockWriteGuard<'_, Traits> {
+        self.traits.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether hits may be blocked on addresses like the root.
+    pub(super) fn is_calibrated(&self) -> bool {
+        self.traits().of("/") == Known::Nothing
+    }
+
+    /// What was found, as JSON.
+    pub(super) fn calibration_report(&self) -> Value {
+        let traits = self.traits();
+        let found = traits.found();
+        let places: Vec<Value> = found
+            .iter()
+            .map(|(kind, header)| json!({"folder": kind.folder(), "ending": kind.ending(), "header": header.as_str()}))
+            .collect();
+        json!({
+            "done": traits.is_complete(),
+            "kinds": traits.len(),
+            "trait": found.first().map(|(_, header)| header.as_str()),
+            "traits": places,
+        })
     }
 }
 
@@ -113,19 +159,23 @@ fn over_tls(config: &Config, host: &str) -> Result<Side, NotFetched> {
     Ok(Side::Tls(tls.config, name))
 }
 
-async fn ask(config: &Config) -> Result<Fetched, NotFetched> {
+async fn ask(question: &Question, config: &Config) -> Result<Option<HitHeader>, NotFetched> {
     let Some(url) = config.portal.urls.first() else { return Err(NotFetched::Body) };
     let host = match &config.server.public_url {
-        Some(public) if config.portal.preserve_host => &public.authority,
-        _ => &url.authority,
+        _ if !config.portal.preserve_host => &url.authority,
+        _ if !question.host.is_empty() => &question.host,
+        Some(public) => &public.authority,
+        None => &url.authority,
     };
     let random = entropy::bytes::<16>().map_err(|_| NotFetched::Body)?;
-    let request = Request::get(format!("/anticamera-calibration-{}", super::audit::hex(random)))
+    let request = Request::get(question.path(&super::audit::hex(random)))
         .header(HOST, host)
-        .header(ACCEPT, "text/html")
+        .header(ACCEPT, "text/html,*/*;q=0.8")
         .header(CACHE_CONTROL, "no-store, no-cache")
         .header(USER_AGENT, "anticamera")
         .body(Empty::<Bytes>::new());
     let side = if url.https { over_tls(config, &url.host)? } else { Side::Plain };
-    fetch(&url.host, url.port, side, request.map_err(|_| NotFetched::Body)?).await
+    let request = request.map_err(|_| NotFetched::Body)?;
+    let fetched = fetch(&url.host, url.port, side, request).await?;
+    Ok(hit_header(&fetched.headers, &config.leak_guard.rules.ignored_markers))
 }

@@ -9,12 +9,13 @@ use http::header::{ACCEPT, COOKIE, HOST, HeaderName, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Leaks;
 use super::audit::{Event, hex};
 use super::fetch::{Fetched, NotFetched, Side, fetch};
 use crate::config::{CanaryAction, Config, PublicUrl};
-use crate::domain::canary::{self, Edge, Kind, Shown};
+use crate::domain::canary::{self, Edge, Kind, Place, Shown};
 use crate::domain::leak_guard::Mode;
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
@@ -29,14 +30,27 @@ const BEFORE_A_RAISE: Duration = Duration::from_secs(5);
 /// What one round found.
 #[derive(Clone, Debug, Default)]
 pub struct Round {
-    /// What was asked for, what was shown, and why nothing is known where nothing is.
-    pub found: Vec<(Kind, String, Shown, Option<String>)>,
+    /// Every place that was asked for.
+    pub found: Vec<Found>,
+}
+
+/// What asking for one address twice found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What was asked for.
+    pub place: Place,
+    /// At which address.
+    pub path: String,
+    /// What was shown.
+    pub shown: Shown,
+    /// Why nothing is known, if so.
+    pub why: Option<String>,
 }
 
 impl Round {
     /// The worst of it: one page that is kept is proof.
     pub fn shown(&self) -> Shown {
-        let any = |wanted| self.found.iter().any(|(_, _, shown, _)| *shown == wanted);
+        let any = |wanted| self.found.iter().any(|found| found.shown == wanted);
         if any(Shown::Kept) {
             Shown::Kept
         } else if any(Shown::Unknown) || self.found.is_empty() {
@@ -45,26 +59,49 @@ impl Round {
             Shown::Fresh
         }
     }
+
+    fn places(&self) -> impl Iterator<Item = (&Place, Shown)> + Clone {
+        self.found.iter().map(|found| (&found.place, found.shown))
+    }
 }
 
-/// Asks for every kind of page in every folder, twice each.
+/// Asks for every kind of page in every folder, twice each, all of them at the same time.
 pub async fn round(public: &PublicUrl, folders: &[String]) -> Round {
-    let mut round = Round::default();
+    // Made once for all, because reading the system's certificate authorities takes a while.
+    let side = if public.https { Side::as_browsers_do(&host_and_port(public).0) } else { Ok(Side::Plain) };
+    let side = side.map_err(|error| error.to_string());
+    let mut asking = JoinSet::new();
     for folder in folders {
         for kind in Kind::ALL {
-            let Ok(random) = entropy::bytes::<16>().map(hex) else { continue };
-            let path = canary::path(folder, &random, kind);
-            let (first, second) = (ask(public, &path, kind, "one").await, ask(public, &path, kind, "two").await);
-            let shown = canary::compare(first.as_deref().ok(), second.as_deref().ok());
-            let why = first.err().or(second.err());
-            round.found.push((kind, path, shown, why));
+            let place = Place { folder: folder.clone(), kind };
+            asking.spawn(ask_twice(public.clone(), side.clone(), place));
         }
     }
+    let mut round = Round::default();
+    while let Some(asked) = asking.join_next().await {
+        round.found.extend(asked.ok().flatten());
+    }
+    round.found.sort_by(|one, other| one.place.cmp(&other.place));
     round
 }
 
+async fn ask_twice(public: PublicUrl, side: Result<Side, String>, place: Place) -> Option<Found> {
+    let random = entropy::bytes::<16>().map(hex).ok()?;
+    let path = canary::path(&place.folder, &random, place.kind);
+    let first = ask(&public, &side, &path, place.kind, "one").await;
+    let second = ask(&public, &side, &path, place.kind, "two").await;
+    let shown = canary::compare(first.as_deref().ok(), second.as_deref().ok());
+    Some(Found { place, path, shown, why: first.err().or(second.err()) })
+}
+
 /// The number in the answer, if it is one of ours.
-async fn ask(public: &PublicUrl, path: &str, kind: Kind, visitor: &str) -> Result<String, String> {
+async fn ask(
+    public: &PublicUrl,
+    side: &Result<Side, String>,
+    path: &str,
+    kind: Kind,
+    visitor: &str,
+) -> Result<String, String> {
     let (host, port) = host_and_port(public);
     let request = Request::get(path)
         .header(HOST, &public.authority)
@@ -73,9 +110,7 @@ async fn ask(public: &PublicUrl, path: &str, kind: Kind, visitor: &str) -> Resul
         .header(COOKIE, format!("anticamera-canary={visitor}"))
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    let side = if public.https { Side::as_browsers_do(&host) } else { Ok(Side::Plain) };
-    let side = side.map_err(|error| error.to_string())?;
-    let fetched = fetch(&host, port, side, request).await.map_err(|error: NotFetched| error.to_string())?;
+    let fetched = fetch(&host, port, side.clone()?, request).await.map_err(|error: NotFetched| error.to_string())?;
     number(&fetched, kind).ok_or_else(|| format!("status {} and not our answer", fetched.status.as_u16()))
 }
 
@@ -111,13 +146,13 @@ pub fn folders(config: &Config) -> Vec<String> {
 }
 
 impl Leaks {
-    /// Asks at the start, now and then, and after every reload. Never ends.
+    /// Asks at the start, now and then, and after every reload; what is suspected is asked again at once, so that a
+    /// proof takes one interval and not two. Never ends.
     pub async fn ask_at_the_edge(self: Arc<Leaks>, mut snapshot: watch::Receiver<Arc<Snapshot>>) {
         loop {
             let config = snapshot.borrow_and_update().config.clone();
             if let (Some(public), false) = (&config.server.public_url, config.leak_guard.canary == CanaryAction::Off) {
-                let round = round(public, &folders(&config)).await;
-                self.note_round(&round, &config);
+                self.ask_for_certain(public, &config).await;
             } else {
                 self.edge.write().unwrap_or_else(PoisonError::into_inner).clear();
                 self.metrics.set_edge_canary(None);
@@ -130,19 +165,24 @@ impl Leaks {
         }
     }
 
-    /// Asks before more visitors are let in: twice, so that there is proof when the new rate is in force.
+    /// Asks before more visitors are let in, so that there is proof, if any, when the new rate is in force.
     pub async fn ask_before_a_raise(&self, config: &Config) {
         let Some(public) = &config.server.public_url else { return };
         if config.leak_guard.canary == CanaryAction::Off {
             return;
         }
-        let asking = async {
-            for _ in 0..2 {
-                self.note_round(&round(public, &folders(config)).await, config);
-            }
-        };
-        if tokio::time::timeout(BEFORE_A_RAISE, asking).await.is_err() {
+        if tokio::time::timeout(BEFORE_A_RAISE, self.ask_for_certain(public, config)).await.is_err() {
             tracing::warn!("the edge in front of us did not answer in time before the rate was raised");
+        }
+    }
+
+    /// One round, and another one if that may be the proof.
+    async fn ask_for_certain(&self, public: &PublicUrl, config: &Config) {
+        let folders = folders(config);
+        self.note_round(&round(public, &folders).await, config);
+        let is_suspected = self.edge.read().unwrap_or_else(PoisonError::into_inner).belief.is_suspected();
+        if is_suspected {
+            self.note_round(&round(public, &folders).await, config);
         }
     }
 
@@ -154,18 +194,10 @@ impl Leaks {
             Shown::Unknown => CanaryResult::Unknown,
         };
         self.metrics.set_edge_canary(Some(result));
-        let mut edge = self.edge.write().unwrap_or_else(PoisonError::into_inner);
-        let before = edge.state;
-        edge.state = before.after(shown);
-        edge.last = Some(result);
-        let (proven, was_proven) = (edge.state.keeps_personal_pages(), before.keeps_personal_pages());
-        edge.stops =
-            proven && config.leak_guard.canary == CanaryAction::Stop && config.leak_guard.rules.mode == Mode::Enforce;
-        let stops = edge.stops;
-        drop(edge);
+        let (proven, was_proven, stops) = self.believe(round, result, config);
         if proven && !was_proven {
-            let kept = round.found.iter().filter(|(_, _, shown, _)| *shown == Shown::Kept);
-            let kept: Vec<&str> = kept.map(|(kind, ..)| kind.as_str()).collect();
+            let kept = round.found.iter().filter(|found| found.shown == Shown::Kept);
+            let kept: Vec<&str> = kept.map(|found| found.place.kind.as_str()).collect();
             let action = if stops { LeakGuardAction::Blocked } else { LeakGuardAction::Alarmed };
             self.metrics.count_leak_guard(LeakGuardRule::EdgeCanary, action);
             let at = self.clock.now().wall;
@@ -174,10 +206,23 @@ impl Leaks {
             tracing::error!(stops, kept = kept.join(", "), "the edge in front of us keeps personal pages");
         } else if was_proven && !proven {
             tracing::info!("the edge in front of us no longer keeps personal pages");
-        } else if shown == Shown::Unknown && config.leak_guard.canary != CanaryAction::Off {
-            let why = round.found.iter().find_map(|(.., why)| why.as_deref()).unwrap_or_default();
+        } else if shown == Shown::Unknown {
+            let why = round.found.iter().find_map(|found| found.why.as_deref()).unwrap_or_default();
             tracing::warn!(why, "the edge in front of us could not be asked whether it keeps personal pages");
         }
+    }
+
+    /// Takes a round into account. Says whether it is proven that the edge keeps personal pages, whether it was, and
+    /// whether that stops admissions.
+    fn believe(&self, round: &Round, result: CanaryResult, config: &Config) -> (bool, bool, bool) {
+        let mut edge = self.edge.write().unwrap_or_else(PoisonError::into_inner);
+        let was_proven = edge.belief.keeps_personal_pages();
+        edge.belief = edge.belief.after(round.places());
+        edge.last = Some(result);
+        let proven = edge.belief.keeps_personal_pages();
+        edge.stops =
+            proven && config.leak_guard.canary == CanaryAction::Stop && config.leak_guard.rules.mode == Mode::Enforce;
+        (proven, was_proven, edge.stops)
     }
 
     /// What was found at the edge, as JSON.
@@ -185,22 +230,23 @@ impl Leaks {
         let edge = self.edge.read().unwrap_or_else(PoisonError::into_inner);
         serde_json::json!({
             "last_round": edge.last.map(CanaryResult::as_str),
-            "keeps_personal_pages": edge.state.keeps_personal_pages(),
+            "keeps_personal_pages": edge.belief.keeps_personal_pages(),
             "stops_admissions": edge.stops,
         })
     }
 }
 
 /// What is known of the edge.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct EdgeState {
-    state: Edge,
+    belief: Edge,
     last: Option<CanaryResult>,
     pub(super) stops: bool,
 }
 
 impl EdgeState {
-    fn clear(&mut self) {
+    /// Forgets everything: only fresh proof counts.
+    pub(super) fn clear(&mut self) {
         *self = EdgeState::default();
     }
 }

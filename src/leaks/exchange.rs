@@ -1,41 +1,46 @@
 //! One request and its answer before the detectors.
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::audit::{Event, hex};
-use super::tally::route_of;
 use super::{Leaks, Whose};
-use crate::config;
+use crate::config::{self, DetectorAction};
+use crate::domain::hit_header::{HitHeader, may_be_fresh};
 use crate::domain::leak_detectors::{
-    Arrival, Certainty, Detector, Effect, Finding, IdentityKey, SessionKey, Who, issued_sessions, presented_sessions,
+    Arrival, Asked, Certainty, Detector, Effect, Finding, IdentityKey, SessionKey, Shows, Who, issued_sessions,
+    presented_sessions,
 };
-use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, PortalSays, Reason, Route, Verdict};
+use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, Reason, Route, Verdict};
 use crate::domain::names::RoomName;
-use crate::domain::time::Now;
+use crate::domain::portal_traits::Known;
+use crate::domain::public_proposals::Novelty;
+use crate::domain::route_shape::route_of;
+use crate::domain::time::{Mono, Now};
 use crate::telemetry::metrics::{LeakGuardAction, LeakGuardRule};
-use http::HeaderMap;
 
 /// Where a request comes from and goes to.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The room it belongs to.
+    /// The room it belongs to, gated or not.
     pub room: Option<&'a RoomName>,
     /// Whose it is.
     pub who: Who,
     /// Whether the visitor enters with it.
     pub arrival: Arrival,
-    /// Whether it can change who is logged in.
-    pub effect: Effect,
     /// Its method.
     pub method: &'a Method,
     /// Its path and query.
     pub target: &'a str,
     /// Its path.
     pub path: &'a str,
+    /// The host it was sent to.
+    pub host: &'a str,
     /// Its id.
     pub request_id: &'a str,
     /// When it came.
     pub now: Now,
+    /// When it left for the portal.
+    pub left: Mono,
 }
 
 /// A request on its way to the portal, with the sessions that it presents.
@@ -45,10 +50,12 @@ pub struct Exchange<'a> {
     settings: &'a config::LeakGuard,
     origin: Origin<'a>,
     presented: Vec<SessionKey>,
+    /// Whether it can change who is logged in; of no account without a session.
+    effect: Effect,
 }
 
 impl Leaks {
-    /// A request leaves for the portal.
+    /// A request leaves for the portal; `effect` says whether it can change who is logged in.
     ///
     /// # Errors
     /// What was found, when the request must not be sent.
@@ -57,40 +64,33 @@ impl Leaks {
         settings: &'a config::LeakGuard,
         origin: Origin<'a>,
         headers: &HeaderMap,
+        effect: impl FnOnce() -> Effect,
     ) -> Result<Exchange<'a>, Detector> {
         let sessions = presented_sessions(headers, &settings.session_cookies);
-        let presented = sessions.map(|session| self.hashes.session(&session)).collect();
-        let exchange = Exchange { leaks: self, settings, origin, presented };
+        let presented: Vec<SessionKey> = sessions.map(|session| self.hashes.session(&session)).collect();
+        let effect = if presented.is_empty() { Effect::Reads } else { effect() };
+        let exchange = Exchange { leaks: self, settings, origin, presented, effect };
         match exchange.find_in_request() {
             Some(detector) => Err(detector),
             None => Ok(exchange),
         }
     }
-}
 
-impl Leaks {
     /// A public request leaves for the portal: whatever sessions it presents stay here.
-    ///
-    /// # Errors
-    /// Never; in the shape of [`Leaks::leaving`].
-    pub fn leaving_anonymously<'a>(
-        &'a self,
-        settings: &'a config::LeakGuard,
-        origin: Origin<'a>,
-    ) -> Result<Exchange<'a>, Detector> {
-        Ok(Exchange { leaks: self, settings, origin, presented: Vec::new() })
+    pub fn leaving_anonymously<'a>(&'a self, settings: &'a config::LeakGuard, origin: Origin<'a>) -> Exchange<'a> {
+        Exchange { leaks: self, settings, origin, presented: Vec::new(), effect: Effect::Reads }
     }
 }
 
 impl Exchange<'_> {
     fn find_in_request(&self) -> Option<Detector> {
-        let Origin { who, arrival, effect, now, .. } = self.origin;
+        let Origin { who, arrival, now, .. } = self.origin;
         let bounds = Leaks::bounds(self.settings);
         let found = self.presented.iter().filter_map(|session| {
-            let present = |record: &mut crate::domain::leak_detectors::SessionRecord| {
-                record.present(who, arrival, effect, now.mono)
-            };
-            let finding = self.leaks.sessions.known(*session, bounds, now.mono, present)??;
+            let finding = self
+                .leaks
+                .sessions
+                .known(*session, bounds, now.mono, |record| record.present(who, arrival, self.effect, now.mono))??;
             let stopped = self.act(&finding, Some(*session), None, None)?;
             self.leaks.sessions.known(*session, bounds, now.mono, |record| record.forget_presenter(who));
             Some(stopped)
@@ -105,23 +105,64 @@ impl Exchange<'_> {
     pub fn judge(
         &self,
         guarded: &Guarded,
-        says: &PortalSays,
         status: StatusCode,
         headers: &HeaderMap,
         route: Route,
     ) -> Result<(), Detector> {
-        let now = Now { mono: self.leaks.clock.mono(), ..self.origin.now };
-        if let Route::Personal(_) = route {
-            let (method, path) = (self.origin.method, self.origin.path);
-            self.leaks.tally.note_personal(method, path, guarded.could_be_public && says.identity.is_none());
-        }
         self.tally(guarded);
         if route == Route::Public {
             return Ok(());
         }
-        let stopped =
-            [self.hit(guarded, status), self.issued(headers, status, now), self.named(says, headers, status, now)];
+        if self.leaks.proposals.note(self.origin.path, self.origin.who, guarded.file) == Novelty::New {
+            self.leaks.note_kind(self.origin.path, self.origin.host);
+        }
+        let now = Now { mono: self.leaks.clock.mono(), ..self.origin.now };
+        self.note_login(now);
+        let stopped = [
+            self.hit(guarded, status, now),
+            self.issued(headers, status, now),
+            self.named(guarded, headers, status, now),
+        ];
         stopped.into_iter().flatten().next().map_or(Ok(()), Err)
+    }
+
+    /// The answer to what may have been a login is there.
+    fn note_login(&self, now: Now) {
+        if self.effect == Effect::MayLogIn {
+            let bounds = Leaks::bounds(self.settings);
+            for session in &self.presented {
+                self.leaks
+                    .sessions
+                    .known(*session, bounds, now.mono, |record| record.note_answer(self.effect, now.mono));
+            }
+        }
+    }
+
+    /// Public text was searched for people: it named nobody, or there is a reason not to share it.
+    pub fn note_search(&self, against: Option<Reason>, status: StatusCode) {
+        let Origin { host, target, now, .. } = self.origin;
+        let Some(reason) = against else { return self.leaks.searched.note_clean(host, target, now.mono) };
+        self.leaks.searched.forget(host, target, now.mono);
+        let observing = self.settings.rules.mode == Mode::Observe;
+        let action = if observing { LeakGuardAction::Observed } else { LeakGuardAction::Downgraded };
+        let (rule, path) = (LeakGuardRule::from(reason), self.origin.path);
+        if reason != Reason::FiscalCode {
+            return self.leaks.tally.sum_up(rule, action, path, now.wall);
+        }
+        tracing::warn!(
+            path = route_of(path),
+            request_id = self.origin.request_id,
+            "public text names a person: it is not shared"
+        );
+        self.leaks.tally.count(rule, action, path, now.wall);
+        let event = Event { rule: rule.as_str(), action: action.as_str(), ..self.event(None, None, None) };
+        self.leaks.audit.write(Event { status: Some(status.as_u16()), ..event });
+    }
+
+    /// Whether the text at this address was found to name nobody, lately.
+    pub fn was_found_clean(&self) -> bool {
+        let Origin { host, target, now, .. } = self.origin;
+        self.leaks.searched.is_clean(host, target, now.mono)
     }
 
     /// An answer was stopped by a rule of headers.
@@ -153,10 +194,37 @@ impl Exchange<'_> {
         }
     }
 
-    fn hit(&self, guarded: &Guarded, status: StatusCode) -> Option<Detector> {
+    /// A cache behind us answered. Of files that are the same for everybody that is no wonder, and where the portal
+    /// itself says so it is no hit.
+    fn hit(&self, guarded: &Guarded, status: StatusCode, now: Now) -> Option<Detector> {
         let hit = guarded.hit.filter(|_| self.settings.rules.cache_behind == CacheBehind::Distrusted)?;
+        if hit == HitHeader::Age && may_be_fresh(guarded.age, now.mono.since(self.origin.left)) {
+            return None;
+        }
+        let known = self.leaks.traits().of(self.origin.path);
+        let certainty = match known {
+            _ if guarded.file.is_some() => return self.note_harmless_hit(hit),
+            Known::Trait(_) => return self.note_harmless_hit(hit),
+            Known::NotYet => Certainty::Likely,
+            Known::Nothing => Certainty::Sure,
+        };
         let event = Event { header: Some(hit.as_str()), ..self.event(None, None, None) };
-        self.act_on(&Finding::cache_hit(Certainty::Sure), event, Some(status))
+        let stopped = self.act_on(&Finding::cache_hit(certainty), event, Some(status))?;
+        // A trait that calibration did not see shows itself as blocks; better look again.
+        self.leaks.doubt(self.origin.path, self.origin.now.mono);
+        Some(stopped)
+    }
+
+    /// Counts a hit that nobody has to worry about: there may be one with every answer.
+    fn note_harmless_hit(&self, hit: HitHeader) -> Option<Detector> {
+        if self.settings.detectors.cache_hit != DetectorAction::Off {
+            let observing = self.settings.rules.mode == Mode::Observe;
+            let action = if observing { LeakGuardAction::Observed } else { LeakGuardAction::Alarmed };
+            self.leaks.metrics.count_leak_guard(LeakGuardRule::CacheHit, action);
+            self.leaks.tally.sum_up(LeakGuardRule::CacheHit, action, self.origin.path, self.origin.now.wall);
+            tracing::debug!(header = hit.as_str(), request_id = self.origin.request_id, "a harmless hit");
+        }
+        None
     }
 
     /// Session cookies that the answer issues, to a request that did not carry them.
@@ -178,15 +246,16 @@ impl Exchange<'_> {
 
     /// The person whom the portal names, against the session of the answer: the one it issues, or else the one that the
     /// request presents.
-    fn named(&self, says: &PortalSays, headers: &HeaderMap, status: StatusCode, now: Now) -> Option<Detector> {
+    fn named(&self, guarded: &Guarded, headers: &HeaderMap, status: StatusCode, now: Now) -> Option<Detector> {
         let leaks = self.leaks;
-        let identity = leaks.hashes.identity(says.identity.as_ref()?.as_bytes());
+        let identity = leaks.hashes.identity(guarded.says.identity.as_ref()?.as_bytes());
         let mut issued = issued_sessions(headers, &self.settings.session_cookies);
         let session = issued.next().map(|cookie| leaks.hashes.session(&cookie)).or(self.presented.first().copied())?;
         let bounds = Leaks::bounds(self.settings);
-        let (who, asked_at) = (self.origin.who, self.origin.now.mono);
+        let asked = Asked { who: self.origin.who, at: self.origin.now.mono, effect: self.effect };
+        let shows = if status.is_redirection() { Shows::TheWay } else { Shows::Page };
         let mismatch =
-            leaks.sessions.session(session, bounds, now.mono, |record| record.name(identity, who, asked_at, now.mono));
+            leaks.sessions.session(session, bounds, now.mono, |record| record.name(identity, &asked, shows, now.mono));
         let many = leaks.sessions.person(identity, bounds, now.mono, |record| record.within(session));
         let found = [mismatch, many].into_iter().flatten();
         last_of_all(found.filter_map(|finding| self.act(&finding, Some(session), Some(identity), Some(status))))

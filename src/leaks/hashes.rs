@@ -15,7 +15,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::client::ClientPrefix;
 use crate::domain::leak_detectors::{IdentityKey, SessionCookie, SessionKey, VisitorKey};
 use crate::entropy::{self, NoEntropy};
 
@@ -138,11 +137,6 @@ impl Hashes {
     /// The hash of a visitor, for the audit file.
     pub fn visitor(&self, visitor: VisitorKey) -> [u8; 16] {
         self.of("visitor", &[&visitor.0])
-    }
-
-    /// The hash of a network, which stands for a visitor without a pass.
-    pub fn network(&self, network: ClientPrefix) -> [u8; 16] {
-        self.of("network", &[network.to_string().as_bytes()])
     }
 
     fn of_frequent(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 16] {

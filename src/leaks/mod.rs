@@ -11,7 +11,9 @@ mod exchange;
 pub(crate) mod fetch;
 mod hashes;
 mod memory;
+mod proposals;
 pub mod report;
+mod searched;
 mod tally;
 
 use std::collections::HashMap;
@@ -24,16 +26,18 @@ pub use self::exchange::{Exchange, Origin};
 pub use self::hashes::{Hashes, KeyFault};
 
 use self::audit::{Audit, Event};
-use self::calibration::Calibration;
 use self::canary::EdgeState;
 use self::memory::Sessions;
+use self::proposals::Proposals;
+use self::searched::Searched;
 use self::tally::Tally;
 use crate::clock::Clock;
 use crate::config::{self, BreakerAction, DetectorAction};
 use crate::domain::leak_breaker::{Admissions, Breaker, Terms, Tripped};
-use crate::domain::leak_detectors::{Certainty, Detector, Finding, VisitorKey, Who};
+use crate::domain::leak_detectors::{Certainty, Detector, Finding, Who};
 use crate::domain::leak_guard::Mode;
 use crate::domain::names::RoomName;
+use crate::domain::portal_traits::Traits;
 use crate::domain::recent::Bounds;
 use crate::domain::time::Now;
 use crate::telemetry::metrics::{DetectorMode, LeakGuardAction, LeakGuardRule, Metrics};
@@ -43,14 +47,23 @@ use crate::telemetry::metrics::{DetectorMode, LeakGuardAction, LeakGuardRule, Me
 pub struct Leaks {
     hashes: Hashes,
     sessions: Sessions,
-    breakers: Mutex<HashMap<RoomName, Breaker>>,
-    calibration: RwLock<Calibration>,
-    look_again: Notify,
+    breakers: Mutex<Breakers>,
+    traits: RwLock<Traits>,
+    something_to_ask: Notify,
     edge: RwLock<EdgeState>,
     audit: Audit,
     tally: Tally,
+    proposals: Proposals,
+    searched: Searched,
     metrics: Arc<Metrics>,
     clock: Clock,
+}
+
+/// What stops admissions: of one room, or, when answers were blocked that belong to no room, of all of them.
+#[derive(Debug, Default)]
+struct Breakers {
+    rooms: HashMap<RoomName, Breaker>,
+    everywhere: Breaker,
 }
 
 impl Leaks {
@@ -63,11 +76,13 @@ impl Leaks {
             hashes: Hashes::load_or_create(&settings.key)?,
             sessions: Sessions::default(),
             breakers: Mutex::default(),
-            calibration: RwLock::default(),
-            look_again: Notify::new(),
+            traits: RwLock::default(),
+            something_to_ask: Notify::new(),
             edge: RwLock::default(),
-            audit: Audit::start(settings.clone()),
+            audit: Audit::start(settings.clone(), clock.clone()),
             tally: Tally::default(),
+            proposals: Proposals::default(),
+            searched: Searched::default(),
             metrics,
             clock,
         })
@@ -86,10 +101,8 @@ impl Leaks {
         if settings.rules.mode == Mode::Observe {
             return Some(LeakGuardAction::Observed);
         }
-        let may_block = finding.certainty == Certainty::Sure
-            && (finding.detector != Detector::CacheHit || self.calibration().may_block());
         Some(match wanted {
-            DetectorAction::Block if may_block => LeakGuardAction::Blocked,
+            DetectorAction::Block if finding.certainty == Certainty::Sure => LeakGuardAction::Blocked,
             _ => LeakGuardAction::Alarmed,
         })
     }
@@ -112,54 +125,56 @@ impl Leaks {
         if action != LeakGuardAction::Blocked {
             return None;
         }
-        if finding.detector == Detector::CacheHit {
-            // A trait of the portal that calibration did not see shows itself as blocks; better look again.
-            self.look_again.notify_one();
-        }
         self.note_block(settings, whose);
         Some(finding.detector)
     }
 
     fn note_block(&self, settings: &config::LeakGuard, whose: Whose<'_>) {
-        let Some(room) = whose.room else { return };
-        let visitor = whose.who.visitor.unwrap_or_else(|| VisitorKey(self.hashes.network(whose.who.network)));
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        let breaker = breakers.entry(room.clone()).or_default();
+        let Whose { room, who, now } = whose;
         let terms = terms(&settings.breaker, Duration::ZERO);
-        if breaker.note_block(visitor, whose.who.network, &terms, whose.now.mono) == Tripped::Now {
-            let stops = settings.breaker.action == BreakerAction::Stop;
-            drop(breakers);
-            if stops {
-                tracing::error!(%room, "the leak guard blocked answers to several visitors: nobody new enters the room");
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = match room {
+            Some(room) => breakers.rooms.entry(room.clone()).or_default(),
+            None => &mut breakers.everywhere,
+        };
+        let tripped = breaker.note_block(who, &terms, now.mono);
+        drop(breakers);
+        if tripped == Tripped::Now {
+            let room = room.map_or("(all)", RoomName::as_str);
+            if settings.breaker.action == BreakerAction::Stop {
+                tracing::error!(room, "the leak guard blocked answers to several visitors: nobody new enters the room");
             } else {
-                tracing::error!(%room, "the leak guard blocked answers to several visitors");
+                tracing::error!(room, "the leak guard blocked answers to several visitors");
             }
         }
     }
 
-    /// Whether visitors may enter a room.
+    /// Whether visitors may enter a room; shown in the metrics.
     pub fn admissions(&self, room: &RoomName, settings: &config::LeakGuard, ramp: Duration, now: Now) -> Admissions {
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        let breaker = breakers.get_mut(room);
-        let admissions =
-            breaker.map_or(Admissions::Go, |breaker| breaker.admissions(&terms(&settings.breaker, ramp), now.mono));
-        drop(breakers);
-        let admissions = if settings.breaker.action == BreakerAction::Stop { admissions } else { Admissions::Go };
-        let edge_stops = self.edge.read().unwrap_or_else(PoisonError::into_inner).stops;
-        let admissions = if edge_stops { Admissions::Stopped } else { admissions };
+        let admissions = self.admissions_seen(room, settings, ramp, now);
         self.metrics.room(room).leak_guard_breaker_open.set(i64::from(admissions == Admissions::Stopped));
         admissions
     }
 
-    /// An operator lets visitors in again, into all rooms.
-    pub fn reset(&self) {
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        breakers.values_mut().for_each(Breaker::reset);
+    /// Whether visitors may enter a room. Asking changes nothing.
+    fn admissions_seen(&self, room: &RoomName, settings: &config::LeakGuard, ramp: Duration, now: Now) -> Admissions {
+        if self.edge.read().unwrap_or_else(PoisonError::into_inner).stops {
+            return Admissions::Stopped;
+        }
+        if settings.breaker.action != BreakerAction::Stop {
+            return Admissions::Go;
+        }
+        let terms = terms(&settings.breaker, ramp);
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_room = breakers.rooms.get(room).map_or(Admissions::Go, |breaker| breaker.admissions(&terms, now.mono));
+        of_room.and(breakers.everywhere.admissions(&terms, now.mono))
     }
 
-    /// What is known of the portal's own traits.
-    fn calibration(&self) -> Calibration {
-        self.calibration.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// An operator lets visitors in again, into all rooms. What is known of the edge is forgotten as well: only a fresh
+    /// proof stops admissions again.
+    pub fn reset(&self) {
+        *self.breakers.lock().unwrap_or_else(PoisonError::into_inner) = Breakers::default();
+        self.edge.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Says in the metrics how every detector works now.
@@ -170,7 +185,7 @@ impl Leaks {
                 DetectorAction::Alarm => DetectorMode::Alarm,
                 DetectorAction::Off => DetectorMode::Off,
             };
-            let held_back = detector == Detector::CacheHit && !self.calibration().may_block();
+            let held_back = detector == Detector::CacheHit && !self.is_calibrated();
             let observing = settings.rules.mode == Mode::Observe;
             let mode =
                 if wanted == DetectorMode::Block && (held_back || observing) { DetectorMode::Alarm } else { wanted };

@@ -5,36 +5,35 @@ use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Leaks;
 use super::audit::{self, Line, hex};
-use super::calibration::Calibration;
 use super::hashes::Hashes;
 use crate::config;
 use crate::domain::leak_breaker::Admissions;
 use crate::domain::leak_guard::Mode;
 use crate::domain::names::RoomName;
+use crate::domain::public_proposals::Proposal;
+use crate::domain::route_shape::route_of;
 use crate::domain::time::Now;
 
 /// Lines of a summary at most.
 const MOST_SHOWN: usize = 200;
 
 impl Leaks {
-    /// What was found since the start, as JSON.
+    /// What was found since the start, as JSON; `ramp` is how long a room takes to reopen. Reading changes nothing.
     pub fn report<'a>(
         &self,
         settings: &config::LeakGuard,
+        ramp: Duration,
         rooms: impl Iterator<Item = &'a RoomName>,
         now: Now,
     ) -> Value {
-        let calibration = match self.calibration() {
-            Calibration::Unknown => json!({"done": false, "trait": null}),
-            Calibration::Known(header) => json!({"done": true, "trait": header.map(|header| header.as_str())}),
-        };
         let room = |room: &RoomName| {
-            let admissions = match self.admissions(room, settings, std::time::Duration::ZERO, now) {
+            let admissions = match self.admissions_seen(room, settings, ramp, now) {
                 Admissions::Go => "open",
                 Admissions::Stopped => "stopped",
                 Admissions::Climbing(_) => "reopening",
@@ -47,13 +46,13 @@ impl Leaks {
                 "times": entry.times, "last": timestamp(entry.last.0),
             })
         };
-        let proposal = |proposal: super::tally::Proposal| json!({"pattern": proposal.pattern, "requests": proposal.requests, "share": proposal.share});
+        let proposal = |proposal: Proposal| json!({"pattern": proposal.pattern, "requests": proposal.requests, "share": proposal.share});
         json!({
             "mode": if settings.rules.mode == Mode::Observe { "observe" } else { "enforce" },
-            "calibration": calibration,
+            "calibration": self.calibration_report(),
             "rooms": rooms.map(room).collect::<Vec<_>>(),
             "findings": self.tally.entries().into_iter().map(finding).collect::<Vec<_>>(),
-            "public_proposals": self.tally.proposals().into_iter().map(proposal).collect::<Vec<_>>(),
+            "public_proposals": self.proposals.all().into_iter().map(proposal).collect::<Vec<_>>(),
             "edge": self.edge_report(),
         })
     }
@@ -89,7 +88,7 @@ pub fn summary(file: &Path) -> io::Result<String> {
             continue;
         };
         people.extend(line.identity.iter().chain(&line.other_identity).cloned());
-        let route = super::tally::route_of(&line.path);
+        let route = route_of(&line.path);
         rows.entry((line.rule.clone(), line.action.clone(), route)).or_default().add(line);
     }
     let mut text = String::new();

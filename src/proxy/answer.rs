@@ -141,13 +141,12 @@ impl Source {
     }
 
     fn guarded(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        match (self.guard, frame.into_trailers()) {
-            (Mode::Enforce, Ok(mut trailers)) => {
-                leak_guard::guard_trailers(&mut trailers);
+        match frame.into_trailers() {
+            Ok(mut trailers) => {
+                leak_guard::guard_trailers(&mut trailers, self.guard);
                 Frame::trailers(trailers)
             }
-            (Mode::Observe, Ok(trailers)) => Frame::trailers(trailers),
-            (_, Err(frame)) => frame,
+            Err(frame) => frame,
         }
     }
 

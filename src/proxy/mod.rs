@@ -41,14 +41,14 @@ use self::answer::{Handling, InUse, Reading};
 use self::pool::{History, Lease, Pool};
 use self::portal::{Address, connect_error};
 use self::request_body::Progress;
-use self::scan::Scanned;
+use self::scan::{Bench, Scanned};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::cookie;
 use crate::domain::forwarding::{self, PortalAddress, Upgrade, Visitor};
 use crate::domain::kept::KeptHeaders;
-use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, PortalSays, Reason, Route, Scan, Verdict};
+use crate::domain::leak_guard::{self, Exchange, Guarded, Mode, Reason, Route, Scan, Verdict};
 use crate::domain::time::Mono;
 use crate::leaks;
 
@@ -64,6 +64,7 @@ pub type Keep = Arc<dyn Any + Send + Sync>;
 pub struct Worker {
     portal: Arc<Portal>,
     pool: Arc<Pool>,
+    bench: Bench,
     clock: Clock,
 }
 
@@ -112,10 +113,8 @@ pub struct Received<'a> {
 pub struct Answer {
     /// The answer for the visitor.
     pub response: Response<Body>,
-    /// What the leak guard thought of it.
+    /// What the leak guard thought of it, and what the portal said to us alone.
     pub guarded: Guarded,
-    /// What the portal said to us alone; to be obeyed on room routes only.
-    pub says: PortalSays,
 }
 
 /// Why a request did not come back from one connection.
@@ -131,7 +130,7 @@ enum Unanswered {
 impl Worker {
     /// A worker without connections.
     pub fn new(portal: Arc<Portal>, clock: Clock) -> Worker {
-        Worker { portal, pool: Pool::new(clock.clone()), clock }
+        Worker { portal, pool: Pool::new(clock.clone()), bench: Bench::default(), clock }
     }
 
     /// Closes connections that have stood unused for `keep_alive` or died. To be called now and then; they are not
@@ -156,7 +155,40 @@ impl Worker {
         let upgrade = Leaving::of(&mut request, context.route);
         let exchange = prepare(&mut request, context, upgrade.asked)?;
         let (response, lease) = self.exchange(request, context, upgrade.asked).await?;
-        deliver(response, InUse { lease, slot }, &exchange, context, upgrade).await
+        let answer = deliver(response, InUse { lease, slot }, &exchange, context, upgrade).await?;
+        if answer.guarded.verdict == Verdict::Public && context.guard.scan == Scan::FiscalCodes {
+            return Box::pin(self.search(answer, &exchange, context)).await;
+        }
+        Ok(answer)
+    }
+
+    /// Looks for people in public text; where there are any the answer is personal after all.
+    async fn search(&self, answer: Answer, exchange: &Exchange, context: &Context<'_>) -> Result<Answer, ProxyError> {
+        let Answer { response, mut guarded } = answer;
+        let (mut parts, body) = response.into_parts();
+        if !scan::is_text(&parts.headers).unwrap_or_else(|| exchange.may_ask_for_text()) {
+            return Ok(Answer { response: Response::from_parts(parts, body), guarded });
+        }
+        let has_body = context.received.method != Method::HEAD && parts.status != StatusCode::NOT_MODIFIED;
+        let (scanned, body) = if has_body {
+            self.bench.search(&parts.headers, body).await.map_err(ProxyError::Unreadable)?
+        } else {
+            // What it speaks of is shared only if it was found to name nobody.
+            let is_clean = context.watch.is_some_and(|watch| watch.was_found_clean());
+            (if is_clean { Scanned::Clean } else { Scanned::Unreadable }, body)
+        };
+        let reason = match scanned {
+            Scanned::Clean => None,
+            Scanned::NamesAPerson => Some(Reason::FiscalCode),
+            Scanned::Unreadable => Some(Reason::Unsearched),
+        };
+        if let Some(watch) = context.watch {
+            watch.note_search(reason, parts.status);
+        }
+        if let Some(reason) = reason {
+            leak_guard::downgrade(&mut parts.headers, &mut guarded, reason, context.guard.mode);
+        }
+        Ok(Answer { response: Response::from_parts(parts, body), guarded })
     }
 
     async fn exchange(
@@ -374,7 +406,7 @@ async fn deliver(
     }
     let portal_side = switched.then(|| hyper::upgrade::on(&mut response));
     let (mut parts, body) = response.into_parts();
-    let (mut guarded, says) = guard_head(&mut parts, exchange, context);
+    let guarded = guard_head(&mut parts, exchange, context);
     if let (Verdict::Fault(reason), Mode::Enforce) = (guarded.verdict, context.guard.mode) {
         if let Some(watch) = context.watch {
             watch.note_fault(reason, parts.status);
@@ -382,7 +414,7 @@ async fn deliver(
         return Err(ProxyError::LeakGuard(reason));
     }
     if let Some(watch) = context.watch {
-        let judged = watch.judge(&guarded, &says, parts.status, &parts.headers, exchange.route());
+        let judged = watch.judge(&guarded, parts.status, &parts.headers, exchange.route());
         // The connection goes with the answer: whatever comes on it next is not to be trusted either.
         judged.map_err(ProxyError::LeakFound)?;
     }
@@ -396,39 +428,16 @@ async fn deliver(
         }
         _ => answer::receive(body, in_use, handling(&parts, context)).await?,
     };
-    let is_searched = guarded.verdict == Verdict::Public && context.guard.scan == Scan::FiscalCodes;
-    let body = if is_searched { Box::pin(search(&mut parts, body, &mut guarded, context)).await? } else { body };
-    Ok(Answer { response: Response::from_parts(parts, body), guarded, says })
+    Ok(Answer { response: Response::from_parts(parts, body), guarded })
 }
 
-/// Looks for people in public text; where there are any the answer is personal after all.
-async fn search(
-    parts: &mut response::Parts,
-    body: Body,
-    guarded: &mut Guarded,
-    context: &Context<'_>,
-) -> Result<Body, ProxyError> {
-    if !scan::is_text(&parts.headers) {
-        return Ok(body);
-    }
-    let (scanned, body) = scan::scan(&parts.headers, body).await.map_err(ProxyError::Unreadable)?;
-    if scanned == Scanned::NotToBeShared {
-        let (path, id) = (context.received.uri.path(), context.request_id.to_str().unwrap_or_default());
-        tracing::warn!(path, request_id = id, "public text names a person, or cannot be read whole: it is not shared");
-        leak_guard::downgrade(&mut parts.headers, guarded, Reason::FiscalCode, context.guard.mode);
-    }
-    Ok(body)
-}
-
-fn guard_head(parts: &mut response::Parts, exchange: &Exchange, context: &Context<'_>) -> (Guarded, PortalSays) {
+fn guard_head(parts: &mut response::Parts, exchange: &Exchange, context: &Context<'_>) -> Guarded {
     forwarding::strip_response(&mut parts.headers);
     forwarding::append_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
     let own = context.portal.urls.iter().map(|url| PortalAddress { host: &url.host, port: url.port });
     forwarding::rewrite_addresses(&mut parts.headers, own, &context.visitor);
-    let guarded = leak_guard::guard_response(parts, exchange, context.guard);
-    let says = leak_guard::take_orders(&mut parts.headers);
-    (guarded, says)
+    leak_guard::guard_response(parts, exchange, context.guard)
 }
 
 fn handling(parts: &response::Parts, context: &Context<'_>) -> Handling {

@@ -1,6 +1,7 @@
 //! Looks for people in public text: a file that is the same for everybody names nobody. Bounded before and after
-//! inflating; what cannot be read whole is not shared.
+//! inflating, and in how many are searched at a time; what cannot be read whole is not shared.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +9,7 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
 
 use crate::body::{Body, BodyError};
 use crate::domain::fiscal_code::has_fiscal_code;
@@ -16,58 +18,96 @@ use crate::domain::fiscal_code::has_fiscal_code;
 const LARGEST: usize = 2 << 20;
 /// Bytes that they may inflate to.
 const INFLATED: u64 = 8 << 20;
+/// Answers that one request thread has in memory to be searched.
+const AT_A_TIME: usize = 16;
+/// Answers of one request thread that are inflated and searched at the same time, off the thread.
+const INFLATING: usize = 1;
+/// Bytes of plain text that are searched at once: that takes less time than handing them over.
+const SHORT: usize = 16 << 10;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
     /// Nobody.
     Clean,
-    /// A fiscal code, or text that could not be read whole.
-    NotToBeShared,
+    /// A fiscal code.
+    NamesAPerson,
+    /// Text that could not be read whole.
+    Unreadable,
 }
 
-/// Whether an answer is text.
-pub(super) fn is_text(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.starts_with("text/")
-        || ["json", "javascript", "ecmascript", "xml"].iter().any(|kind| essence.ends_with(kind))
-        || essence.is_empty()
+/// Where one request thread's answers are searched.
+#[derive(Debug)]
+pub(super) struct Bench {
+    places: Semaphore,
+    inflating: Semaphore,
 }
 
-/// Reads an answer and looks at it. The body that comes back is the whole answer.
-///
-/// # Errors
-/// When the portal broke off.
-pub(super) async fn scan(headers: &HeaderMap, mut body: Body) -> Result<(Scanned, Body), BodyError> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            read.extend_from_slice(&data);
-        }
-        if read.len() > LARGEST {
-            return Ok((Scanned::NotToBeShared, Body::Begun(read.freeze(), Box::new(body))));
-        }
+impl Default for Bench {
+    fn default() -> Bench {
+        Bench { places: Semaphore::new(AT_A_TIME), inflating: Semaphore::new(INFLATING) }
     }
-    let read = read.freeze();
-    Ok((judge(headers, &read), Body::from(read)))
 }
 
-fn judge(headers: &HeaderMap, body: &Bytes) -> Scanned {
-    let codings: Vec<&str> = headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
+/// Whether an answer is text, as far as its type says; `None` when it has none.
+pub(super) fn is_text(headers: &HeaderMap) -> Option<bool> {
+    let media_type = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_text = essence.starts_with("text/")
+        || ["json", "javascript", "ecmascript", "xml"].iter().any(|kind| essence.ends_with(kind))
+        || essence.is_empty();
+    Some(is_text)
+}
+
+impl Bench {
+    /// Reads an answer and looks at it. The body that comes back is the whole answer.
+    ///
+    /// # Errors
+    /// When the portal broke off.
+    pub(super) async fn search(&self, headers: &HeaderMap, mut body: Body) -> Result<(Scanned, Body), BodyError> {
+        // Nobody ever closes it.
+        let _place = self.places.acquire().await;
+        let mut read = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                read.extend_from_slice(&data);
+            }
+            if read.len() > LARGEST {
+                return Ok((Scanned::Unreadable, Body::Begun(read.freeze(), Box::new(body))));
+            }
+        }
+        let read = read.freeze();
+        let scanned = self.judge(codings(headers), read.clone()).await;
+        Ok((scanned, Body::from(read)))
+    }
+
+    async fn judge(&self, codings: Vec<String>, body: Bytes) -> Scanned {
+        if codings.is_empty() && body.len() <= SHORT {
+            return judge(&codings, &body);
+        }
+        let _turn = self.inflating.acquire().await;
+        tokio::task::spawn_blocking(move || judge(&codings, &body)).await.unwrap_or(Scanned::Unreadable)
+    }
+}
+
+fn codings(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(CONTENT_ENCODING).iter();
+    lines
         .flat_map(|line| line.to_str().unwrap_or("?").split(','))
-        .map(str::trim)
-        .collect();
-    let text = match codings.as_slice() {
-        [] => Some(body.to_vec()),
-        [one] => inflated(&one.to_ascii_lowercase(), body),
+        .map(|coding| coding.trim().to_ascii_lowercase())
+        .collect()
+}
+
+fn judge(codings: &[String], body: &[u8]) -> Scanned {
+    let text = match codings {
+        [] => Some(Cow::Borrowed(body)),
+        [one] => inflated(one, body).map(Cow::Owned),
         _ => None,
     };
     match text {
-        Some(text) if !has_fiscal_code(&text) => Scanned::Clean,
-        _ => Scanned::NotToBeShared,
+        None => Scanned::Unreadable,
+        Some(text) if has_fiscal_code(&text) => Scanned::NamesAPerson,
+        Some(_) => Scanned::Clean,
     }
 }
 
@@ -102,7 +142,7 @@ mod tests {
         if !coding.is_empty() {
             headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
         }
-        judge(&headers, &Bytes::copy_from_slice(body))
+        judge(&codings(&headers), body)
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -114,7 +154,7 @@ mod tests {
     #[test]
     fn people_are_found_in_every_coding() {
         for (text, expected) in
-            [(b"a RSSMRA85T10A562S b".as_slice(), Scanned::NotToBeShared), (b"a { color: red }", Scanned::Clean)]
+            [(b"a RSSMRA85T10A562S b".as_slice(), Scanned::NamesAPerson), (b"a { color: red }", Scanned::Clean)]
         {
             let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
             zlib.write_all(text).unwrap();
@@ -132,11 +172,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_shared() {
-        assert_eq!(judged("gzip", b"no gzip"), Scanned::NotToBeShared);
-        assert_eq!(judged("zstd", b"a"), Scanned::NotToBeShared);
-        assert_eq!(judged("gzip, br", b"a"), Scanned::NotToBeShared);
+        assert_eq!(judged("gzip", b"no gzip"), Scanned::Unreadable);
+        assert_eq!(judged("zstd", b"a"), Scanned::Unreadable);
+        assert_eq!(judged("gzip, br", b"a"), Scanned::Unreadable);
         let bomb = gzip(&vec![b'a'; 50 << 20]);
         assert!(bomb.len() < LARGEST);
-        assert_eq!(judged("gzip", &bomb), Scanned::NotToBeShared);
+        assert_eq!(judged("gzip", &bomb), Scanned::Unreadable);
     }
 }

@@ -212,6 +212,8 @@ label! {
         SetCookie = "set_cookie",
         /// Public text names a person.
         FiscalCode = "fiscal_code",
+        /// Public text that was to be searched could not be read whole.
+        Unsearched = "unsearched",
         /// One session cookie's value was issued to two visitors.
         SessionReissued = "session_reissued",
         /// A cache behind us answered a personal request.
@@ -246,6 +248,7 @@ impl From<Reason> for LeakGuardRule {
             Reason::CachePolicy => LeakGuardRule::CachePolicy,
             Reason::SetCookie => LeakGuardRule::SetCookie,
             Reason::FiscalCode => LeakGuardRule::FiscalCode,
+            Reason::Unsearched => LeakGuardRule::Unsearched,
         }
     }
 }

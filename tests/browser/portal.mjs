@@ -45,7 +45,7 @@ export class Portal {
     let body = '';
     for await (const piece of request) { body += piece; }
     // The proxy's own question about what this portal writes is no visitor's.
-    const calibrates = request.url.startsWith('/anticamera-calibration-');
+    const calibrates = request.url.includes('/anticamera-calibration-');
     if (request.url !== '/pratica/primo' && !calibrates) { this.received.push({ method: request.method, url: request.url, body }); }
     await this.#held.get(request.url);
     response.setHeader('content-type', 'text/html; charset=utf-8');

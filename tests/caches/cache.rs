@@ -46,7 +46,7 @@ pub struct Cache {
     /// Where it listens.
     pub address: SocketAddr,
     child: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Cache {
@@ -68,7 +68,7 @@ impl Cache {
         let log = fs::File::create(directory.path().join("output")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{kind:?}: {error}"));
-        let mut cache = Cache { address, child, _directory: directory };
+        let mut cache = Cache { address, child, directory };
         cache.wait_until_it_listens(kind, &place);
         cache
     }
@@ -103,9 +103,40 @@ impl Cache {
         let mut command = program("haproxy");
         command.args(["-db", "-f", &write(&place, "haproxy.cfg", &text)]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut cache = Cache { address, child, _directory: directory };
+        let mut cache = Cache { address, child, directory };
         cache.wait_until_it_listens(Kind::Haproxy, &place);
         cache
+    }
+
+    /// An nginx that keeps style sheets and pictures for ten minutes, whoever asks, and nothing else; it says of every
+    /// answer whether it had it.
+    pub fn start_for_files(upstream: SocketAddr) -> Cache {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let place = directory.path().to_str().unwrap().to_owned();
+        let address = free_address();
+        let mut command = nginx(&place, address, upstream, true);
+        let file = format!("{place}/nginx.conf");
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text
+            .replace("access_log off;", &format!("log_format h $upstream_cache_status; access_log {place}/hits h;"));
+        let text = text.replace(
+            "proxy_cache c;",
+            "set $page 1; if ($uri ~ \\.(css|png)$) { set $page 0; }\n\
+                                                   proxy_cache c; proxy_cache_bypass $page; proxy_no_cache $page;",
+        );
+        // Variables in a condition: nothing but 0 and the empty text is false.
+        fs::write(&file, text).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut cache = Cache { address, child, directory };
+        cache.wait_until_it_listens(Kind::Nginx, &place);
+        cache
+    }
+
+    /// Answers that a cache for files had, so far.
+    pub fn hits(&self) -> usize {
+        let hits = fs::read_to_string(self.directory.path().join("hits")).unwrap();
+        hits.lines().filter(|line| *line == "HIT").count()
     }
 
     /// An nginx that ends TLS and keeps nothing, or everything; with a certificate of its own making.
@@ -127,7 +158,7 @@ impl Cache {
         let tls = format!("listen {address} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};");
         fs::write(&file, text.replace(&format!("listen {address};"), &tls)).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut cache = Cache { address, child, _directory: directory };
+        let mut cache = Cache { address, child, directory };
         cache.wait_until_it_listens(Kind::Nginx, &place);
         (cache, certificate)
     }

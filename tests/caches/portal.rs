@@ -22,6 +22,13 @@ pub struct Case {
     pub asked: Asked,
 }
 
+impl Case {
+    /// Whether the portal itself says what a cache says of a hit: of a page, it is stopped.
+    pub fn looks_like_a_hit(&self) -> bool {
+        self.headers.contains("Age: ") || self.headers.contains("X-Cache: ")
+    }
+}
+
 /// How a body is framed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Framing {

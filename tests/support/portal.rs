@@ -30,7 +30,7 @@ struct Shared {
     scripts: Mutex<HashMap<String, Vec<Script>>>,
     seen: Mutex<Vec<Seen>>,
     arrived: watch::Sender<usize>,
-    traits: Mutex<String>,
+    traits: Mutex<Vec<(String, String)>>,
     calibrations: watch::Sender<usize>,
     connections: AtomicUsize,
     sent: AtomicU64,
@@ -164,7 +164,12 @@ impl FakePortal {
 
     /// Header lines that it puts on the answer to a path that nobody ever asked for.
     pub fn has_traits(&self, lines: &str) {
-        lines.clone_into(&mut self.shared.traits.lock().unwrap());
+        self.has_traits_below("/", lines);
+    }
+
+    /// The same, below a folder only.
+    pub fn has_traits_below(&self, folder: &str, lines: &str) {
+        self.shared.traits.lock().unwrap().push((folder.to_owned(), lines.to_owned()));
     }
 
     /// Everything that has reached the portal.
@@ -268,8 +273,8 @@ impl Conversation {
         let mut word = || words.next().unwrap_or_default();
         let (method, target, version) = (word(), word(), word());
         let headers = self.fields().await?;
-        if target.starts_with("/anticamera-calibration-") {
-            self.calibrate().await?;
+        if target.contains("/anticamera-calibration-") {
+            self.calibrate(&target).await?;
             return Ok(None);
         }
         if !std::mem::replace(&mut self.counted, true) {
@@ -286,8 +291,11 @@ impl Conversation {
     }
 
     /// Answers the proxy's own question, of which tests see nothing.
-    async fn calibrate(&mut self) -> io::Result<()> {
-        let traits = self.shared.traits.lock().unwrap().clone();
+    async fn calibrate(&mut self, target: &str) -> io::Result<()> {
+        let traits: String = {
+            let traits = self.shared.traits.lock().unwrap();
+            traits.iter().filter(|(folder, _)| target.starts_with(folder)).map(|(_, lines)| lines.as_str()).collect()
+        };
         let answer = format!("HTTP/1.1 404 X\r\nContent-Length: 0\r\n{traits}Connection: close\r\n\r\n");
         self.shared.calibrations.send_modify(|asked| *asked += 1);
         self.stream.write_all(answer.as_bytes()).await

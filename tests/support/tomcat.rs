@@ -1,5 +1,5 @@
-//! A private Apache Tomcat 10 from Debian's packages with its examples web application: a real portal to stand in
-//! front of, with sessions, forms and WebSockets.
+//! A private Apache Tomcat 10 from Debian's packages with its examples web application, or with pages of a test's own: a
+//! real portal to stand in front of, with sessions, forms and WebSockets.
 //!
 //! Each instance has its own directory and a port that the system chose, and ends with the test that started it.
 
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 const HOME: &str = "/usr/share/tomcat10";
 const EXAMPLES: &str = "/usr/share/tomcat10-examples/examples";
+/// What compiles pages; Debian installs it with Tomcat, but not among its libraries.
+const COMPILER: &str = "/usr/share/java/eclipse-jdt-core.jar";
 /// Time between two lines of the log while it starts, on a slow and busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -30,12 +32,44 @@ impl Tomcat {
     /// # Panics
     /// When Tomcat is not installed or does not start; the message says what it wrote.
     pub fn start() -> Tomcat {
+        Tomcat::start_in(tempfile::tempdir().expect("a directory for Tomcat"), |_| {
+            format!(
+                r#"<Context path="/examples" docBase="{EXAMPLES}" useRelativeRedirects="false"><Manager pathname=""/></Context>"#
+            )
+        })
+    }
+
+    /// Starts one of several servers, with these pages (name and JSP) below `/portal`; sessions carry its name.
+    ///
+    /// # Panics
+    /// As [`Tomcat::start`].
+    pub fn start_with_pages(name: &str, pages: &[(&str, &str)]) -> Tomcat {
+        Tomcat::start_in(tempfile::tempdir().expect("a directory for Tomcat"), |base| {
+            let place = base.join("portal");
+            fs::create_dir(&place).expect("a directory for pages");
+            for (file, text) in pages {
+                fs::write(place.join(file), text).expect("a page");
+            }
+            fs::create_dir(base.join("lib")).expect("a directory for libraries");
+            std::os::unix::fs::symlink(COMPILER, base.join("lib/compiler.jar")).expect("a link to the compiler");
+            let server = base.join("conf/server.xml");
+            let text = fs::read_to_string(&server).expect("Tomcat's server.xml");
+            let named = format!("<Engine name=\"Catalina\" jvmRoute=\"{name}\"");
+            fs::write(&server, text.replace("<Engine name=\"Catalina\"", &named)).expect("Tomcat's server.xml");
+            format!(r#"<Context path="/portal" docBase="{}"><Manager pathname=""/></Context>"#, place.display())
+        })
+    }
+
+    fn start_in(base: tempfile::TempDir, context: impl FnOnce(&Path) -> String) -> Tomcat {
         assert!(
             Path::new(HOME).join("bin/bootstrap.jar").exists() && Path::new(EXAMPLES).exists(),
             "Tomcat is missing: install tomcat10 and tomcat10-examples, or run tests/run, which does"
         );
-        let base = tempfile::tempdir().expect("a directory for Tomcat");
         lay_out(base.path());
+        let server = base.path().join("conf/server.xml");
+        let context = context(base.path());
+        let text = fs::read_to_string(&server).expect("Tomcat's server.xml");
+        fs::write(&server, text.replace("CONTEXT", &context)).expect("Tomcat's server.xml");
         let mut process = java(base.path()).spawn().expect("java, which comes with the package tomcat10");
         let log = follow(process.stderr.take().expect("a pipe from Tomcat"));
         // From here on the process ends with this value, whatever happens.
@@ -81,28 +115,24 @@ fn lay_out(base: &Path) {
         let from = Path::new(HOME).join("etc").join(file);
         fs::copy(&from, base.join("conf").join(file)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
     }
-    fs::write(base.join("conf/server.xml"), server_xml()).expect("Tomcat's server.xml");
+    fs::write(base.join("conf/server.xml"), SERVER_XML).expect("Tomcat's server.xml");
     fs::write(base.join("conf/logging.properties"), LOGGING).expect("Tomcat's logging.properties");
 }
 
 /// Port 0 is chosen by the system, and the log names it. There is no shutdown port. Redirects name the host asked for,
 /// as older portals do, so that rewriting has something to rewrite.
-fn server_xml() -> String {
-    format!(
-        r#"<Server port="-1">
+const SERVER_XML: &str = r#"<Server port="-1">
   <Service name="Catalina">
     <Connector port="0" address="127.0.0.1" protocol="HTTP/1.1" connectionTimeout="20000" maxThreads="64"
                maxPostSize="-1" maxSwallowSize="-1"/>
     <Engine name="Catalina" defaultHost="localhost">
       <Host name="localhost" appBase="webapps" autoDeploy="false" deployOnStartup="false">
-        <Context path="/examples" docBase="{EXAMPLES}" useRelativeRedirects="false"><Manager pathname=""/></Context>
+        CONTEXT
       </Host>
     </Engine>
   </Service>
 </Server>
-"#
-    )
-}
+"#;
 
 /// Everything to the console, which is our pipe.
 const LOGGING: &str = "handlers = java.util.logging.ConsoleHandler

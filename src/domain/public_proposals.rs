@@ -1,0 +1,262 @@
+//! Which folders it would have been safe to list as public: those whose every answer was a file that several visitors
+//! got alike, and nothing else. What one visitor alone asked for proves nothing, whatever it looks like.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::leak_guard::is_plain_public_path;
+use super::portal_traits::folder_and_ending;
+
+/// Folders told apart at most.
+const MOST: usize = 1000;
+/// Files of a folder that are watched.
+const WATCHED: usize = 8;
+/// Kinds of names in a folder that are told apart.
+const ENDINGS: usize = 8;
+/// Visitors who must have got a file alike.
+const SEVERAL: usize = 3;
+
+/// A personal answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// The path, as it came.
+    pub path: &'a str,
+    /// The path in short.
+    pub mark: u64,
+    /// Whose it was, in short.
+    pub visitor: u64,
+    /// The version of the file that it was, when by its name, its type and everything else it could have been shared.
+    pub file: Option<u64>,
+}
+
+/// Whether an answer was the first of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// It was: nothing in that folder had such an ending.
+    New,
+    /// It was not, or there are too many to tell.
+    Known,
+}
+
+/// What the portal answered in each folder, on routes that are not public.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    requests: u64,
+    seen: HashMap<String, Folder>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Folder {
+    /// Answers that could have been shared.
+    shareable: u64,
+    /// Answers that could not.
+    personal: u64,
+    endings: Vec<Box<str>>,
+    watched: Vec<File>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct File {
+    mark: u64,
+    version: u64,
+    visitors: [u64; SEVERAL],
+    count: usize,
+}
+
+impl Folder {
+    fn note(&mut self, answered: &Answered<'_>) {
+        match answered.file {
+            Some(version) if self.is_alike(answered, version) => self.shareable += 1,
+            _ => self.personal += 1,
+        }
+    }
+
+    /// Whether a file is what other visitors got at the same address, as far as that is known.
+    fn is_alike(&mut self, answered: &Answered<'_>, version: u64) -> bool {
+        if let Some(file) = self.watched.iter_mut().find(|file| file.mark == answered.mark) {
+            file.seen_by(answered.visitor);
+            return file.version == version;
+        }
+        if self.watched.len() < WATCHED {
+            let file = File { mark: answered.mark, version, visitors: [answered.visitor; SEVERAL], count: 1 };
+            self.watched.push(file);
+        }
+        true
+    }
+
+    fn note_ending(&mut self, ending: &str) -> Novelty {
+        if self.endings.len() >= ENDINGS || self.endings.iter().any(|known| **known == *ending) {
+            return Novelty::Known;
+        }
+        self.endings.push(ending.into());
+        Novelty::New
+    }
+
+    /// Whether everything in it could be shared, and several visitors got the same.
+    fn is_everybodys(&self) -> bool {
+        self.personal == 0 && self.watched.iter().any(|file| file.count >= SEVERAL)
+    }
+}
+
+impl File {
+    fn seen_by(&mut self, visitor: u64) {
+        let known = self.visitors.get(..self.count).unwrap_or_default();
+        if !known.contains(&visitor)
+            && let Some(free) = self.visitors.get_mut(self.count)
+        {
+            *free = visitor;
+            self.count += 1;
+        }
+    }
+}
+
+/// A pattern that it would have been safe to list as public.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The pattern.
+    pub pattern: String,
+    /// Requests that it would have covered.
+    pub requests: u64,
+    /// Of all requests on personal routes, 0 to 1.
+    pub share: f64,
+}
+
+impl Folders {
+    /// Notes an answer on a personal route.
+    pub fn note(&mut self, answered: &Answered<'_>) -> Novelty {
+        self.requests += 1;
+        let Some((folder, ending)) = folder_and_ending(answered.path) else { return Novelty::Known };
+        if let Some(seen) = self.seen.get_mut(folder) {
+            seen.note(answered);
+            return seen.note_ending(ending);
+        }
+        if self.seen.len() >= MOST {
+            return Novelty::Known;
+        }
+        let seen = self.seen.entry(folder.to_owned()).or_default();
+        seen.note(answered);
+        seen.note_ending(ending)
+    }
+
+    /// Folders in and below which everything could have been shared, the highest of each branch, most requests first.
+    pub fn proposals(&self) -> Vec<Proposal> {
+        let mut below: BTreeMap<&str, Below> = BTreeMap::new();
+        for (folder, seen) in &self.seen {
+            for above in with_those_above(folder) {
+                let sum = below.entry(above).or_insert(Below { requests: 0, is_everybodys: true });
+                sum.requests += seen.shareable;
+                sum.is_everybodys &= seen.is_everybodys();
+            }
+        }
+        let is_safe = |folder: &&str| below.get(*folder).is_some_and(|below| below.is_everybodys);
+        let highest = self.seen.keys().filter_map(|folder| with_those_above(folder).find(is_safe));
+        let highest: BTreeSet<&str> = highest.collect();
+        let mut proposals: Vec<Proposal> = highest
+            .into_iter()
+            .map(|folder| {
+                let requests = below.get(folder).map_or(0, |below| below.requests);
+                let share = requests as f64 / self.requests.max(1) as f64;
+                Proposal { pattern: format!("{folder}/**"), requests, share }
+            })
+            .collect();
+        proposals.sort_by_key(|proposal| std::cmp::Reverse(proposal.requests));
+        proposals
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Below {
+    requests: u64,
+    is_everybodys: bool,
+}
+
+/// A folder and those above it but the root, the highest first.
+fn with_those_above(folder: &str) -> impl Iterator<Item = &str> {
+    let is_listable = is_plain_public_path(folder);
+    let ends = folder.match_indices('/').map(|(at, _)| at).skip(1).chain([folder.len()]);
+    ends.filter_map(move |end| folder.get(..end)).filter(move |_| is_listable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use super::*;
+
+    fn mark(text: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn note(folders: &mut Folders, path: &str, visitor: u64, file: Option<u64>) {
+        folders.note(&Answered { path, mark: mark(path), visitor, file });
+    }
+
+    fn proposed(folders: &Folders) -> Vec<String> {
+        folders.proposals().into_iter().map(|proposal| proposal.pattern).collect()
+    }
+
+    #[test]
+    fn folders_of_static_files_are_proposed() {
+        let mut folders = Folders::default();
+        for visitor in 0..3 {
+            for (path, file) in [
+                ("/static/css/a.css", Some(1)),
+                ("/static/js/a.js", Some(2)),
+                ("/static/js/b.js", Some(3)),
+                ("/app/img/a.png", Some(1)),
+                ("/app/page", None),
+                ("/files/a.css", Some(1)),
+                ("/files/b.css", None),
+                ("/style.css", Some(1)),
+            ] {
+                note(&mut folders, path, visitor, file);
+            }
+        }
+        assert_eq!(proposed(&folders), ["/static/**", "/app/img/**"]);
+        assert_eq!(folders.proposals().first().map(|proposal| (proposal.requests, proposal.share)), Some((9, 0.375)));
+    }
+
+    #[test]
+    fn what_one_visitor_alone_got_proves_nothing() {
+        let mut folders = Folders::default();
+        for round in 0..50 {
+            note(&mut folders, &format!("/static/{round}.css"), 1, Some(1));
+            note(&mut folders, "/static/a.css", 1 + round % 2, Some(1));
+        }
+        assert_eq!(proposed(&folders), [""; 0], "two visitors are not several");
+        note(&mut folders, "/static/a.css", 3, Some(1));
+        assert_eq!(proposed(&folders), ["/static/**"]);
+    }
+
+    #[test]
+    fn pictures_of_everybodys_own_are_not_proposed() {
+        let mut folders = Folders::default();
+        for visitor in 0..10 {
+            note(&mut folders, "/me/photo.png", visitor, Some(visitor));
+            note(&mut folders, &format!("/users/u{visitor}/photo.png"), visitor, Some(visitor));
+        }
+        assert_eq!(proposed(&folders), [""; 0]);
+    }
+
+    #[test]
+    fn new_kinds_of_names_are_told() {
+        let mut folders = Folders::default();
+        let mut novelty = |path| folders.note(&Answered { path, mark: 1, visitor: 1, file: None });
+        assert_eq!(novelty("/a/b"), Novelty::New);
+        assert_eq!(novelty("/a/c"), Novelty::Known);
+        assert_eq!(novelty("/a/c.css"), Novelty::New);
+        assert_eq!(novelty("/a/d.css"), Novelty::Known);
+        assert_eq!(novelty("/a/%2e/d.css"), Novelty::Known, "no plain folder");
+    }
+
+    #[test]
+    fn many_folders_are_summed_up_quickly_and_bounded() {
+        let mut folders = Folders::default();
+        for number in 0..3 * MOST as u64 {
+            note(&mut folders, &format!("/a/b/c/d/e/f/g/h/f{number}/x.css"), 1, Some(1));
+        }
+        assert_eq!(folders.seen.len(), MOST);
+        assert_eq!(proposed(&folders), [""; 0]);
+    }
+}
