@@ -22,6 +22,7 @@ share = { citizen = 100 }
 
 [[class]]
 name = \"office\"
+proof = [ { kind = \"network\", ranges = [\"127.0.0.2/32\"], sufficient = true } ]
 ";
 
 fn office(running: &Running) -> Visitor {
@@ -86,7 +87,7 @@ async fn offices_have_a_lane_and_hours_of_their_own() {
     let citizen = running.visitor();
     assert!(!enters(&running, &citizen, 6).await);
     let labels = format!("{{class=\"office\",room=\"{ROOM}\"}}");
-    assert_eq!(running.metric(&format!("anticamera_admissions_total{labels}")), 1.0);
+    assert_eq!(running.metric(&format!("admissions_total{labels}")), 1.0);
     running.seconds(TO_SEVEN).await;
     assert!(enters(&running, &first, 5).await, "nobody inside is thrown out");
     assert!(enters(&running, &citizen, 5).await);
@@ -122,6 +123,7 @@ async fn a_class_that_is_gone_drains_on_the_citizens_credit() {
     let held = "
 [[class]]
 name = \"office\"
+proof = [ { kind = \"network\", ranges = [\"127.0.0.2/32\"], sufficient = true } ]
 ";
     let setup = || room_of("10/s").with("entry = \"page\"");
     let running = setup().with("state = \"hold\"").with_more(held).start().await;

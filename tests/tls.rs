@@ -210,6 +210,27 @@ async fn client_certificates_are_asked_for_by_name() {
     assert!(!is_served(&stranger, tls, "maybe.example").await, "a certificate that is shown has to be good");
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_shown_to_us_proves_a_class_and_a_proxys_own_does_not() {
+    let (authority, offices) = (Authority::new("tests"), Authority::new("offices"));
+    let pair = authority.server("all", &["office.example"]);
+    let ca = offices.file();
+    let entry =
+        pair.entry("127.0.0.1:0", &["office.example"], &format!("client_auth = \"optional\"\nclient_ca = {ca:?}\n"));
+    let class = format!("[[class]]\nname = \"office\"\nproof = [ {{ kind = \"client_certificate\", ca = {ca:?} }} ]\n");
+    for (trusted, offices_inside) in [("", 1.0), ("trusted_proxies = [\"127.0.0.0/8\"]", 0.0)] {
+        let running = room_of("1000/s").with_server(trusted).with_more(&entry).with_more(&class).start().await;
+        let tls = running.app.tls_addresses[0];
+        let office = authority.browser().showing(&offices.client("patronato"));
+        for browser in [office, authority.browser()] {
+            let mut connection = browser.http2(tls, "office.example").await.unwrap();
+            assert_eq!(ask(&mut connection, page("office.example", "/fair/")).await.status, 200);
+        }
+        assert_eq!(running.metric("admissions_total{class=\"office\",room=\"fair\"}"), offices_inside, "{trusted}");
+        assert_eq!(running.lane("admissions_total"), 2.0 - offices_inside, "{trusted}");
+    }
+}
+
 /// Over TLS 1.3 a client learns only afterwards that its certificate was refused.
 async fn is_served(browser: &Browser, tls: SocketAddr, name: &str) -> bool {
     let Ok(mut stream) = browser.connect(tls, name, &["http/1.1"]).await else { return false };

@@ -51,11 +51,15 @@ impl Certificates {
 
     /// A certificate shown to us, or to a trusted proxy; what others write in the proxy's headers is nothing.
     pub(super) fn check(&self, facts: &RequestFacts<'_>, now: Now) -> Outcome {
-        let shown = match (facts.certificate, facts.peer) {
-            (Some(client), _) => Ok(Some(Shown { client: Cow::Borrowed(client), chain: Vec::new() })),
-            (None, Peer::Trusted) => in_headers(facts.headers),
-            (None, Peer::Stranger) if facts.headers.contains_key(&CLIENT_CERT) => Err(Failure::Untrusted),
-            (None, Peer::Stranger) => Ok(None),
+        let shown = match (facts.peer, facts.certificates) {
+            // What a proxy shows us is its own.
+            (Peer::Trusted, _) => in_headers(facts.headers),
+            (Peer::Stranger, [client, chain @ ..]) => Ok(Some(Shown {
+                client: Cow::Borrowed(client),
+                chain: chain.iter().map(|issuer| Cow::Borrowed(issuer.as_ref())).collect(),
+            })),
+            (Peer::Stranger, []) if facts.headers.contains_key(&CLIENT_CERT) => Err(Failure::Untrusted),
+            (Peer::Stranger, []) => Ok(None),
         };
         match shown {
             Ok(None) => Outcome::Absent,

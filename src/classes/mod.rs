@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use self::certificate::Certificates;
@@ -89,8 +90,8 @@ pub struct RequestFacts<'a> {
     pub client: IpAddr,
     /// Whether the connection comes from a trusted proxy.
     pub peer: Peer,
-    /// The certificate that the client showed to us, as DER.
-    pub certificate: Option<&'a [u8]>,
+    /// The certificate that whoever opened the connection showed to us, and after it its issuers; empty without.
+    pub certificates: &'a [CertificateDer<'static>],
     /// The code that was typed in.
     pub code: Option<&'a str>,
 }

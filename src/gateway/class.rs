@@ -21,7 +21,7 @@ pub(super) fn prove(call: &Call, headers: &HeaderMap, code: Option<&str>) -> Ver
         headers,
         client: call.client.address,
         peer: if call.client.trusted_peer { Peer::Trusted } else { Peer::Stranger },
-        certificate: None,
+        certificates: call.connection.client_chain(),
         code,
     };
     call.snapshot.classes.prove(&facts, call.now)
