@@ -20,6 +20,7 @@ mod path_tricks;
 mod portal_trouble;
 mod program;
 mod proxy;
+mod recovery;
 mod reloads;
 mod restart;
 mod tokens;

@@ -14,7 +14,8 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::names::{RoomId, RoomName};
-use super::token::{Kind, Rejection, Token, TokenText, Unverified, VERSION, fields_to_bytes, to_text};
+use super::recovery::{Place, RecoveryCode};
+use super::token::{Kind, LineIdentity, Rejection, Token, TokenText, Unverified, VERSION, fields_to_bytes, to_text};
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -22,6 +23,8 @@ type HmacSha256 = Hmac<Sha256>;
 const SIGNED_PURPOSE: &[u8; 9] = b"token.v1:";
 /// What a derivation is for.
 const DERIVED_PURPOSE: &[u8] = b"anticamera token key v1";
+/// What the derivation of the keys of recovery codes is for.
+const RECOVERY_PURPOSE: &[u8] = b"anticamera recovery key v1";
 /// The block of SHA-256, to which HMAC fills a shorter key up with zeros (RFC 2104 section 2).
 const BLOCK_LEN: usize = 64;
 
@@ -171,7 +174,11 @@ impl Keyring {
 
     /// Derives a room's keys.
     pub fn for_room(&self, room: &RoomName) -> RoomKeys {
-        let ring = self.ring.map(|key| Kind::ALL.map(|kind| keyed_state(&derive(&key.item, key.id, kind, room))));
+        let ring = self.ring.map(|key| Derived {
+            tokens: Kind::ALL
+                .map(|kind| keyed_state(&derive(&key.item, DERIVED_PURPOSE, [key.id.0, kind.code()], room))),
+            recovery: keyed(&derive(&key.item, RECOVERY_PURPOSE, [key.id.0, 0], room)),
+        });
         RoomKeys { room: room.id(), ring }
     }
 }
@@ -179,8 +186,14 @@ impl Keyring {
 /// One room's derived keys, ready to sign and verify. Computed when keys or rooms change; shared by all requests.
 pub struct RoomKeys {
     room: RoomId,
-    /// For each key, one keyed state for each kind, in the order of [`Kind::ALL`].
-    ring: Ring<[HmacSha256; Kind::ALL.len()]>,
+    ring: Ring<Derived>,
+}
+
+/// What is derived from one master key for one room.
+struct Derived {
+    /// One keyed state for each kind of token, in the order of [`Kind::ALL`].
+    tokens: [HmacSha256; Kind::ALL.len()],
+    recovery: HmacSha256,
 }
 
 impl fmt::Debug for RoomKeys {
@@ -195,7 +208,7 @@ impl RoomKeys {
         debug_assert_eq!(token.room, self.room, "a token is signed with its own room's keys");
         let key = self.ring.signing(now);
         let fields = fields_to_bytes(token, key.id.0);
-        let signature = with_fields(state_of(&key.item, token.kind()), &fields).finalize().into_bytes();
+        let signature = with_fields(state_of(&key.item.tokens, token.kind()), &fields).finalize().into_bytes();
         to_text(&fields, &signature.into())
     }
 
@@ -219,12 +232,29 @@ impl RoomKeys {
             return Err(Rejection::OtherKind);
         }
         let states = self.ring.get(KeyId(presented.key_id())).ok_or(Rejection::UnknownKey)?;
-        let computed = with_fields(state_of(states, kind), &presented.fields);
+        let computed = with_fields(state_of(&states.tokens, kind), &presented.fields);
         // Compares in constant time.
         computed.verify_slice(&presented.signature).map_err(|_| Rejection::BadSignature)?;
         let token = presented.into_token(kind);
         if now < token.expires { Ok(token) } else { Err(Rejection::Expired(token)) }
     }
+
+    /// The code that gives a place of this line back, signed with the key that signs at `now` (seconds since 1970);
+    /// `None` for numbers too large for one.
+    pub fn recovery_code(&self, place: Place, line: LineIdentity, now: u32) -> Option<RecoveryCode> {
+        RecoveryCode::of(place, &recovery_signature(&self.ring.signing(now).item, place, line))
+    }
+
+    /// The place of this line that a code gives back, if it is one of ours.
+    pub fn recovered(&self, code: RecoveryCode, line: LineIdentity) -> Option<Place> {
+        let signed = |key: &Aged<Derived>| code.is_signed(&recovery_signature(&key.item, code.place, line));
+        self.ring.iter().any(signed).then_some(code.place)
+    }
+}
+
+fn recovery_signature(keys: &Derived, place: Place, line: LineIdentity) -> [u8; 32] {
+    let mac = keys.recovery.clone().chain_update(line.0.to_be_bytes()).chain_update([place.class.0]);
+    mac.chain_update(place.number.to_be_bytes()).finalize().into_bytes().into()
 }
 
 fn state_of([ticket, turn, pass, receipt]: &[HmacSha256; 4], kind: Kind) -> &HmacSha256 {
@@ -240,14 +270,14 @@ fn with_fields(state: &HmacSha256, fields: &[u8]) -> HmacSha256 {
     state.clone().chain_update(fields)
 }
 
-/// The key for tokens of one kind and room. Purpose and room name carry their lengths, so that no two derivations can
-/// have the same input.
-fn derive(master: &Secret, id: KeyId, kind: Kind, room: &RoomName) -> Secret {
+/// The key for one purpose, key id and kind, and room. Purpose and room name carry their lengths, so that no two
+/// derivations can have the same input.
+fn derive(master: &Secret, purpose: &[u8], id_and_kind: [u8; 2], room: &RoomName) -> Secret {
     let room = room.as_str().as_bytes();
     let mac = keyed(master)
-        .chain_update(length_of(DERIVED_PURPOSE))
-        .chain_update(DERIVED_PURPOSE)
-        .chain_update([id.0, kind.code()])
+        .chain_update(length_of(purpose))
+        .chain_update(purpose)
+        .chain_update(id_and_kind)
         .chain_update(length_of(room))
         .chain_update(room);
     Secret(mac.finalize().into_bytes().into())
@@ -321,6 +351,18 @@ mod tests {
     }
 
     #[test]
+    fn a_recovery_code_is_good_for_one_line_of_one_room_and_as_long_as_its_key() {
+        let place = Place { class: ClassId(3), number: 653_452 };
+        let code = keys().recovery_code(place, LineIdentity(7), NOW).unwrap();
+        assert_eq!(keys().recovered(code, LineIdentity(7)), Some(place));
+        assert_eq!(keys().recovered(code, LineIdentity(8)), None);
+        assert_eq!(ring([(0, NOW - 1000)]).for_room(&room("other")).recovered(code, LineIdentity(7)), None);
+        let rotated = |keys: &[(u8, u32)]| ring(keys.iter().copied()).for_room(&room("bonus-600"));
+        assert_eq!(rotated(&[(0, NOW - 1000), (1, NOW - 400)]).recovered(code, LineIdentity(7)), Some(place));
+        assert_eq!(rotated(&[(1, NOW - 400)]).recovered(code, LineIdentity(7)), None);
+    }
+
+    #[test]
     fn a_signed_token_verifies() {
         let keys = keys();
         for claim in [
@@ -388,12 +430,15 @@ mod tests {
         let relabelled = with_byte(&ticket_text, 4, Kind::Ticket.code() ^ Kind::Pass.code());
         assert_eq!(keys.verify(Kind::Pass, relabelled.as_bytes(), NOW), Err(Rejection::BadSignature));
         let master = Secret([1; SECRET_LEN]);
-        let derived = |id, kind, name| derive(&master, KeyId(id), kind, &room(name)).0;
+        let of = |master: &Secret, id: u8, kind: Kind, name| {
+            derive(master, DERIVED_PURPOSE, [id, kind.code()], &room(name)).0
+        };
+        let derived = |id, kind, name| of(&master, id, kind, name);
         let reference = derived(0, Kind::Ticket, "a");
         assert_ne!(reference, derived(1, Kind::Ticket, "a"));
         assert_ne!(reference, derived(0, Kind::Turn, "a"));
         assert_ne!(reference, derived(0, Kind::Ticket, "b"));
-        assert_ne!(reference, derive(&Secret([2; SECRET_LEN]), KeyId(0), Kind::Ticket, &room("a")).0);
+        assert_ne!(reference, of(&Secret([2; SECRET_LEN]), 0, Kind::Ticket, "a"));
         assert_eq!(reference, derived(0, Kind::Ticket, "a"));
     }
 

@@ -32,6 +32,7 @@ pub mod presence;
 pub mod proof;
 pub mod rate;
 pub mod recent;
+pub mod recovery;
 pub mod schedule;
 pub mod schedule_check;
 pub mod seat;

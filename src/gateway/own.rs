@@ -26,12 +26,14 @@ use super::{Gateway, Outcome, leave_unread};
 use crate::body::Body;
 use crate::classes::Verdict;
 use crate::config::RoomState;
+use crate::domain::client::ClientPrefix;
 use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
 use crate::domain::proof::Failure;
+use crate::domain::recovery::RecoveryCode;
 use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
@@ -141,6 +143,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
             only(call, &[Method::GET, Method::POST])?;
             let visit = visit(message)?;
             if call.method == Method::GET { visit.code_page("", Accepted::NotYet) } else { visit.code().await }
+        }
+        "recover" => {
+            only(call, &[Method::POST])?;
+            visit(message)?.recover().await
         }
         _ => Err(Refusal::NotFound),
     }
@@ -266,15 +272,47 @@ impl Visit<'_> {
         {
             tokens.pass(&self.room, self.call, &self.message.headers, &held.ticket, &seat);
         }
+        Ok(self.has_place(&credentials, tokens))
+    }
+
+    /// The answer to a visitor who has a place now: their standing, or the page that shows it.
+    fn has_place(self, credentials: &Credentials, tokens: Tokens) -> Response<Body> {
         let mut response = if self.by_hand() {
             see_other(&self.line_address(self.wanted().as_str()))
         } else {
-            let view = self.look(&credentials);
-            let standing = standing_of(&self.room, self.call, &credentials, view, None);
+            let view = self.look(credentials);
+            let standing = standing_of(&self.room, self.call, credentials, view, None);
             queue(&self.room, self.call, &self.message.headers, &standing)
         };
         self.hand_over(&mut response, tokens);
-        Ok(response)
+        response
+    }
+
+    /// Gives a place back to whoever lost the cookie and has the code; another place that the visitor drew meanwhile is
+    /// given up. Whoever is inside stays there.
+    async fn recover(self) -> Result<Response<Body>, Refusal> {
+        self.must_come_from_here(Unsaid::Refused)?;
+        let client = ClientPrefix::of(self.call.client.address);
+        self.room.live.joins.count_code(client, self.call.now.mono).map_err(Refusal::TooMany)?;
+        let mut credentials = self.credentials().await;
+        let mut tokens = Tokens::default();
+        let ticket = self.recovered().ok_or(Refusal::BadRequest("code"))?;
+        let has_it = credentials.ticket.is_some_and(|held| held.ticket.is_same_place(&ticket));
+        if credentials.inside.is_none() && !has_it {
+            if let Some(held) = credentials.ticket {
+                self.room.live.leave(&held.ticket);
+            }
+            tokens.ticket(&self.room, self.call, &ticket);
+            tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
+            credentials.ticket = Some(Held { ticket, issued: self.call.now.unix.seconds(), turn: None });
+        }
+        Ok(self.has_place(&credentials, tokens))
+    }
+
+    fn recovered(&self) -> Option<Ticket> {
+        let code = RecoveryCode::read(&self.field("code")?)?;
+        let place = self.room.keys.recovered(code, self.room.live.identity())?;
+        self.room.live.ticket_of(place).ok()?
     }
 
     /// Why a ticket is to be drawn, if one is: there is none, or the visitor waits in a class that goes behind the one now
@@ -357,15 +395,7 @@ impl Visit<'_> {
                 Err(error) => return self.without_ticket(&error),
             }
         }
-        let mut response = if self.by_hand() {
-            see_other(&self.line_address(self.wanted().as_str()))
-        } else {
-            let view = self.look(&credentials);
-            let standing = standing_of(&self.room, self.call, &credentials, view, None);
-            queue(&self.room, self.call, &self.message.headers, &standing)
-        };
-        self.hand_over(&mut response, tokens);
-        Ok(response)
+        Ok(self.has_place(&credentials, tokens))
     }
 
     /// The visitor's place as it was: 422, or 429 after too many attempts.

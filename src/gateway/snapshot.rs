@@ -11,7 +11,7 @@ use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
 use crate::domain::schedule::{Hours, OpenNow};
-use crate::domain::time::Now;
+use crate::domain::time::{Mono, Now};
 use crate::room::{InForce, LiveRoom, NamedLane, Still, Why};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
 use crate::waiting_room::board::{Board, LaneBoard};
@@ -73,6 +73,8 @@ pub struct Shown {
     pub pages: Pages,
     /// The public board.
     pub board: Bytes,
+    /// When the board was true.
+    as_of: Mono,
     published: Published,
 }
 
@@ -97,7 +99,7 @@ impl RoomInForce {
             let (room, bytes) = (settings.name.as_str(), pages.largest());
             tracing::warn!(room, bytes, "the waiting page no longer arrives at once: shorten the room's texts");
         }
-        let shown = Shown { pages, board: board(&settings, &live, assets, now), published };
+        let shown = Shown { pages, board: board(&settings, &live, assets, now), as_of: now.mono, published };
         Ok(RoomInForce {
             tenure,
             keys: keyring.for_room(&settings.name),
@@ -121,13 +123,14 @@ impl RoomInForce {
     }
 
     /// Brings the board up to date at once, and then the pages if their published state changed. Once a second, on
-    /// the control plane; rendering may take longer than that, so only one rendering goes on at a time.
+    /// the control plane; rendering may take longer than that, so only one rendering goes on at a time. An earlier call
+    /// that comes to its end later changes nothing.
     ///
     /// # Errors
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
         let board = board(&self.settings, &self.live, assets, now);
-        self.show(|old| Shown { board, ..old });
+        self.show(|old| if old.as_of > now.mono { old } else { Shown { board, as_of: now.mono, ..old } });
         let published = published(&self.settings, &self.live, now);
         if published == self.shown().published {
             return Ok(());
@@ -163,13 +166,15 @@ fn frame(settings: &config::Room, config: &Config, assets: &Assets) -> Result<Ro
         own_path: config.server.own_path.clone(),
         look: Some(assets.look(&page)?),
         page,
-        codes: if takes_codes(config) { BTreeSet::from([Code::Invitation]) } else { BTreeSet::new() },
+        codes: codes_of(config),
     })
 }
 
-/// Whether visitors may prove a class by an invitation code.
-fn takes_codes(config: &Config) -> bool {
-    config.classes.iter().flat_map(|class| &class.proofs).any(|proof| matches!(proof, Proof::InvitationCode(_)))
+/// The codes that visitors may type in: their recovery codes and, where a class is proven by them, invitation codes.
+fn codes_of(config: &Config) -> BTreeSet<Code> {
+    let mut proofs = config.classes.iter().flat_map(|class| &class.proofs);
+    let invitations = proofs.any(|proof| matches!(proof, Proof::InvitationCode(_)));
+    [Code::Recovery].into_iter().chain(invitations.then_some(Code::Invitation)).collect()
 }
 
 /// The reason that is told to visitors.

@@ -8,10 +8,11 @@ use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
 use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
 use crate::domain::names::{ClassId, ClassName};
+use crate::domain::recovery::Place;
 use crate::domain::tickets::Told;
 use crate::domain::token::VisitorId;
 use crate::domain::wait_estimate::WaitRange;
-use crate::room::{NoTicket, View, Why};
+use crate::room::{NoTicket, Ticket, View, Why};
 use crate::waiting_room::queue::{QueueState, Standing};
 
 /// When to ask again where the answer is held back until there is news.
@@ -80,6 +81,7 @@ fn of_ticket(
 ) -> Standing {
     let with_place = |standing: Standing| Standing {
         reference: Some(reference(&held.ticket.id)),
+        recovery_code: recovery_code(room, call, &held.ticket),
         reason: view.still.map(reason_of),
         ..standing
     };
@@ -162,6 +164,12 @@ fn jittered(interval: Duration, number: u64) -> Duration {
     let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
     let part = 1.0 - 0.15 * (spread as f64 / 65_536.0);
     Duration::from_millis((interval.as_secs_f64() * part * 1000.0) as u64)
+}
+
+fn recovery_code(room: &RoomInForce, call: &Call, ticket: &Ticket) -> Option<String> {
+    let place = Place { class: ticket.class, number: ticket.number };
+    let code = room.keys.recovery_code(place, room.live.identity(), call.now.unix.seconds())?;
+    Some(code.to_string())
 }
 
 /// A short text to read out on the phone: 40 bits of the ticket in Crockford's base 32, which has no I, L, O and U.

@@ -71,7 +71,8 @@ impl InForce {
 
     /// A wait in a line that moves at `rate`, spread over the hours to come; `None` when those do not suffice.
     pub(super) fn spread(&self, moving: WaitRange, rate: f64, lanes: Lanes<'_>, wall: Unix) -> Option<WaitRange> {
-        if self.until.is_none_or(|until| wall + moving.high < until) && rate > 0.0 {
+        let ends_before = self.until.is_none_or(|until| wall + moving.high < until);
+        if ends_before && rate > 0.0 && self.shares.has_share(lanes.own) {
             return Some(moving);
         }
         spread(moving, rate, &self.stretches(lanes, wall))

@@ -15,6 +15,9 @@ use crate::domain::token::VisitorId;
 /// How long the same join id draws the same ticket.
 const SAME_TICKET: Duration = Duration::from_secs(60);
 
+/// Codes that one client may type in: one in six seconds on average, ten at once. Guessing one of 2^44 takes for ever.
+const CODES: (Duration, u32) = (Duration::from_secs(6), 10);
+
 /// Join ids remembered at most; beyond that a repeated join draws a second ticket, which costs the line nothing.
 const MOST_REMEMBERED: usize = 500_000;
 
@@ -29,6 +32,13 @@ pub struct Ticket {
     pub number: u64,
 }
 
+impl Ticket {
+    /// Whether both stand in one place.
+    pub fn is_same_place(&self, other: &Ticket) -> bool {
+        (self.class, self.number) == (other.class, other.number)
+    }
+}
+
 /// Drawn, or being drawn, for one join id.
 pub type Draw = Arc<OnceCell<Ticket>>;
 
@@ -36,6 +46,7 @@ pub type Draw = Arc<OnceCell<Ticket>>;
 #[derive(Debug, Default)]
 pub struct Joins {
     per_client: DashMap<ClientPrefix, WorkedOffAt>,
+    codes: DashMap<ClientPrefix, WorkedOffAt>,
     by_id: DashMap<String, (Draw, Mono)>,
 }
 
@@ -49,6 +60,14 @@ impl Joins {
             Some(limit) => limit.count(&mut self.per_client.entry(client).or_default(), now),
             None => Ok(()),
         }
+    }
+
+    /// Counts a code that somebody typed in, or says how long this client has to wait for the next one.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn count_code(&self, client: ClientPrefix, now: Mono) -> Result<(), Duration> {
+        Limit::new(CODES.0, CODES.1).count(&mut self.codes.entry(client).or_default(), now)
     }
 
     /// The draw that belongs to a join id: the same one for whoever asks again within a minute.
@@ -68,6 +87,7 @@ impl Joins {
     /// Forgets what no longer matters.
     pub fn sweep(&self, now: Mono) {
         self.per_client.retain(|_, state| state.0 > now);
+        self.codes.retain(|_, state| state.0 > now);
         self.by_id.retain(|_, (_, since)| now.since(*since) <= SAME_TICKET);
     }
 }

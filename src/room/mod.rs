@@ -27,6 +27,7 @@ use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough};
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, ClassName, RoomName};
+use crate::domain::recovery::Place;
 use crate::domain::seat::remembered_until;
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
@@ -408,6 +409,18 @@ impl LiveRoom {
             self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
             self.lane_metrics(ticket.class).abandoned.inc();
         }
+    }
+
+    /// The ticket of a place that somebody can prove to have had; `None` when nobody stands there any more. It has an
+    /// identity of its own: whichever of the two enters first takes the place with it.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn ticket_of(&self, place: Place) -> Result<Option<Ticket>, entropy::NoEntropy> {
+        let ticket = Ticket { id: VisitorId(entropy::bytes()?), class: place.class, number: place.number };
+        let stands =
+            matches!(self.standing(&ticket, Asks::Scripted), Standing::Waiting { .. } | Standing::YourTurn { .. });
+        Ok(stands.then_some(ticket))
     }
 
     /// Gives a turn more time.

@@ -45,7 +45,7 @@ fn hours(room: &Room, span: Span<'_>) -> String {
         return format!("{} to {}", moment(&from, ""), moment(&to, ""));
     }
     let minutes = span.to.since(span.from).as_secs() / 60;
-    let length = if minutes % 60 == 0 { format!("{} h", minutes / 60) } else { format!("{minutes} min") };
+    let length = if minutes.is_multiple_of(60) { format!("{} h", minutes / 60) } else { format!("{minutes} min") };
     let offset = |at: &Zoned| at.strftime(" (UTC%:z)").to_string();
     format!("{} to {}, {length} by the changing clock", moment(&from, &offset(&from)), moment(&to, &offset(&to)))
 }
@@ -71,7 +71,7 @@ fn open_terms(room: &Room, terms: &WindowTerms) -> String {
         let floor = if terms.floors.contains(id) { " (never lent)" } else { "" };
         // Tenths of a percent, rounded to the nearest.
         let tenths = (u64::from(*weight) * 1000 + total / 2) / total.max(1);
-        let fraction = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
+        let fraction = if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
         format!("{} {}{fraction} %{floor}", name(*id), tenths / 10)
     };
     let mut told: Vec<String> = with_share.map(share).collect();
