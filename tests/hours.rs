@@ -87,7 +87,7 @@ async fn offices_have_a_lane_and_hours_of_their_own() {
     let citizen = running.visitor();
     assert!(!enters(&running, &citizen, 6).await);
     let labels = format!("{{class=\"office\",room=\"{ROOM}\"}}");
-    assert_eq!(running.metric(&format!("anticamera_admissions_total{labels}")), 1.0);
+    assert_eq!(running.metric(&format!("admissions_total{labels}")), 1.0);
     running.seconds(TO_SEVEN).await;
     assert!(enters(&running, &first, 5).await, "nobody inside is thrown out");
     assert!(enters(&running, &citizen, 5).await);

@@ -131,7 +131,7 @@ mod tests {
         }
         let twice = headers(&[(&CLIENT_CERT, ":AQID:"), (&CLIENT_CERT, ":AQID:")]);
         assert_eq!(in_headers(&twice), Err(Failure::Malformed));
-        let long = vec![":BA==:"; LONGEST_CHAIN + 1].join(",");
+        let long = [":BA==:"; LONGEST_CHAIN + 1].join(",");
         let long = headers(&[(&CLIENT_CERT, ":AQID:"), (&CLIENT_CERT_CHAIN, &long)]);
         assert_eq!(in_headers(&long), Err(Failure::Malformed));
     }
