@@ -82,6 +82,41 @@ fn schedule_prints_who_may_enter_in_local_time() {
 }
 
 #[test]
+fn codes_are_made_listed_and_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let class = "[[class]]\nname = \"office\"\nproof = [ { kind = \"invitation_code\", dir = \"codes\" } ]\n";
+    fs::write(&file, format!("{}\n{class}", good().text())).unwrap();
+    let file = file.to_str().unwrap();
+    let codes = |order: &str, more: &[&str]| run(&[&["codes", order, "--config", file], more].concat());
+    let for_office = ["--class", "office", "--identity", "office 123", "--uses", "50"];
+    let made = codes("create", &for_office);
+    assert_eq!(made.code, 0, "{made:?}");
+    let code = made.output.trim();
+    assert!(code.len() == 19 && made.errors.contains("office for office 123, good for 50 tickets"), "{made:?}");
+    let listed = codes("list", &[]);
+    let line = listed.output.lines().nth(1).unwrap_or_default().to_owned();
+    assert!(line.ends_with("\toffice\toffice 123\t0\t50\tgood") && !listed.output.contains(code), "{listed:?}");
+    let id = line.split('\t').next().unwrap();
+    assert_eq!(codes("revoke", &[id]).code, 0);
+    assert!(codes("list", &["--class", "office"]).output.trim().ends_with("revoked"));
+    assert_eq!(codes("revoke", &["ffff"]).code, 1);
+    assert_eq!(codes("create", &["--class", "press", "--identity", "x"]).code, 1);
+    assert_eq!(codes("create", &[&for_office[..], &["--expires", "2020-01-01"]].concat()).code, 1);
+    let directory = fs::read_dir(directory.path().join("codes")).unwrap();
+    let texts: Vec<String> = directory.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    assert!(texts.len() == 1 && !texts[0].contains(code) && !texts[0].contains(&code.replace('-', "")));
+}
+
+#[test]
+fn files_of_a_class_are_checked() {
+    let class = "[[class]]\nname = \"office\"\nproof = [ { kind = \"signed_header\", key_file = \"missing.key\" } ]\n";
+    let checked = with_file("check", &format!("{}\n{class}", good().text()));
+    assert_eq!(checked.code, 2, "{checked:?}");
+    assert!(checked.errors.contains("class.proof.key_file") && checked.errors.contains("missing.key"), "{checked:?}");
+}
+
+#[test]
 fn a_missing_or_unreadable_file_is_named() {
     for command in ["check", "run"] {
         let missing = run(&[command, "--config", "/nowhere/at-all.toml"]);
