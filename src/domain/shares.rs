@@ -127,22 +127,20 @@ impl PartialOrd for Owed {
 }
 
 impl Credits {
-    /// Credits what the rate gave to those of `active` and to those who keep to themselves. Nobody owes more than two
-    /// seconds' worth of their share. Nobody saves up more than that either, and those who keep to themselves a quarter of a
-    /// second's worth, like the budget; but one admission can always be owed and saved up.
+    /// Credits what the rate gave to those of `active` and to those who keep to themselves. Nobody saves up, or owes, more
+    /// than two seconds' worth of their share, but one admission always.
     pub fn earn(&mut self, shares: &Shares, active: &[ClassId], earned: Earned) {
         let sum: u128 = shares.counted(active).map(|account| shares.weight(account)).sum();
         let mut together = 0;
         for account in shares.counted(active) {
             let weight = shares.weight(account);
-            let most = if shares.keeps_to_itself(account) { Saved::LikeTheBudget } else { Saved::TwoSeconds };
             let credit = self.account(account);
-            *credit = earned.added_to(*credit, weight, sum, most);
+            *credit = earned.added_to(*credit, weight, sum);
             if !shares.keeps_to_itself(account) {
                 together += weight;
             }
         }
-        self.purse = earned.added_to(self.purse, together, sum, Saved::LikeTheBudget);
+        self.purse = earned.added_to(self.purse, together, sum);
     }
 
     fn account(&mut self, account: ClassId) -> &mut i128 {
@@ -193,23 +191,13 @@ impl Credits {
     }
 }
 
-/// How much may be saved up.
-#[derive(Clone, Copy)]
-enum Saved {
-    TwoSeconds,
-    LikeTheBudget,
-}
-
 impl Earned {
-    fn added_to(self, credit: i128, weight: u128, sum: u128, saved: Saved) -> i128 {
+    fn added_to(self, credit: i128, weight: u128, sum: u128) -> i128 {
         let part = |units: u128| signed((units * weight).checked_div(sum).unwrap_or(0));
+        let two_seconds = part(2 * self.second);
+        // Where the budget saves up one admission and a tick's worth, so does each of its parts.
         let one_and_a_tick = signed(self.one) + part(self.second / 10);
-        let most = match saved {
-            Saved::TwoSeconds => part(2 * self.second),
-            Saved::LikeTheBudget => part(self.second / 4),
-        };
-        let least = part(2 * self.second).max(signed(self.one));
-        (credit + part(self.units)).clamp(-least, most.max(one_and_a_tick))
+        (credit + part(self.units)).clamp(-two_seconds.max(signed(self.one)), two_seconds.max(one_and_a_tick))
     }
 }
 
@@ -334,9 +322,10 @@ mod tests {
 
     #[test]
     fn a_small_lane_does_not_starve_while_a_large_one_spends_what_it_saved() {
-        for shares in [shares(90, 10, Borrow::No, &[]), shares(90, 10, Borrow::Yes, &[OFFICE])] {
-            let entries = after_being_alone(&shares, OFFICE, 100);
-            assert!(count(&entries, OFFICE) >= 8, "{} of 10", count(&entries, OFFICE));
-        }
+        let entries = after_being_alone(&shares(90, 10, Borrow::No, &[]), OFFICE, 1200);
+        let later = count(&entries[200..], OFFICE);
+        assert!(later.abs_diff(100) <= 2, "two seconds later {later} of 100");
+        let entries = after_being_alone(&shares(90, 10, Borrow::Yes, &[OFFICE]), OFFICE, 100);
+        assert!(count(&entries, OFFICE) >= 9, "a floor holds at once");
     }
 }

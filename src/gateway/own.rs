@@ -402,15 +402,7 @@ impl Visit<'_> {
                 Err(error) => return self.without_ticket(&error),
             }
         }
-        let mut response = if self.by_hand() {
-            see_other(&self.line_address(self.wanted().as_str()))
-        } else {
-            let view = self.look(&credentials);
-            let standing = standing_of(&self.room, self.call, &credentials, view, None);
-            queue(&self.room, self.call, &self.message.headers, &standing)
-        };
-        self.hand_over(&mut response, tokens);
-        Ok(response)
+        Ok(self.has_place(&credentials, tokens))
     }
 
     /// The visitor's place as it was: 422, or 429 after too many attempts.

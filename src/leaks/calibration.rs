@@ -72,17 +72,22 @@ impl Leaks {
     }
 
     /// Asks as long as there is something to ask, up to a stretch. Says when to go on; `None` when there is nothing
-    /// left.
+    /// left. What the portal does not answer waits behind everything else.
     async fn ask_some(&self, config: &Config) -> Option<Mono> {
+        let mut failed = Vec::new();
         for _ in 0..AT_A_STRETCH {
-            let question = self.traits().next()?;
+            let Some(question) = self.traits().next().filter(|question| !failed.contains(&question.kind)) else {
+                break;
+            };
+            let kind = question.kind.clone();
             if let Err(error) = self.ask_the_portal(question, config).await {
                 tracing::debug!(%error, "the portal could not be asked for a path that nobody ever asked for");
                 self.traits_mut().postpone();
-                return Some(self.clock.mono() + AGAIN);
+                failed.push(kind);
             }
         }
-        self.traits().next().map(|_| self.clock.mono() + PAUSE)
+        let pause = if failed.is_empty() { PAUSE } else { AGAIN };
+        self.traits().next().map(|_| self.clock.mono() + pause)
     }
 
     async fn ask_the_portal(&self, question: Question, config: &Config) -> Result<(), NotFetched> {

@@ -61,6 +61,11 @@ impl InForce {
         }
     }
 
+    /// The classes that may join.
+    pub(super) fn classes(&self) -> impl Iterator<Item = ClassId> {
+        self.hours.iter().map(|(class, _)| *class)
+    }
+
     /// When a class may enter; a class that is gone has the citizens' hours.
     pub fn hours(&self, class: ClassId) -> Hours {
         let of = |class: ClassId| self.hours.iter().find(|(known, _)| *known == class).map(|(_, hours)| *hours);

@@ -705,8 +705,15 @@ impl Inner {
             return;
         }
         let active = self.line.active();
-        for (class, lane) in self.line.lanes() {
-            let so_far = SoFar { went_away: lane.went_away(), present: lane.waiting() };
+        let mut classes: Vec<ClassId> = self.line.lanes().map(|(class, _)| class).chain(in_force.classes()).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        for class in classes {
+            let lane = self.line.lane(class);
+            let so_far = SoFar {
+                went_away: lane.map_or(0, |lane| lane.went_away()),
+                present: lane.map_or(0, |lane| lane.waiting()),
+            };
             let outlook = in_force.outlook(class, &active, wall);
             self.moving.note(class, so_far, self.line.entries_per_second(class), outlook);
         }

@@ -14,7 +14,8 @@ const TICKS: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Moving {
     lanes: HashMap<ClassId, LaneMoving>,
-    ticks: u32,
+    /// Ticks until the next second is noted; the first tick is.
+    ticks_left: u32,
 }
 
 #[derive(Debug, Default)]
@@ -52,11 +53,11 @@ impl Moving {
 
     /// A tick is over.
     pub(super) fn tick(&mut self) -> Counted {
-        self.ticks += 1;
-        if self.ticks < TICKS {
+        if self.ticks_left > 0 {
+            self.ticks_left -= 1;
             return Counted::ATick;
         }
-        self.ticks = 0;
+        self.ticks_left = TICKS - 1;
         Counted::ASecond
     }
 
