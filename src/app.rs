@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
 use crate::domain::keyring::Keyring;
 use crate::domain::names::{ClassName, RoomName};
+use crate::domain::rate::Rate;
 use crate::domain::time::{Now, Unix};
 use crate::entropy;
 use crate::gateway::snapshot::{RoomInForce, Snapshot, Tenure};
@@ -630,8 +631,14 @@ impl Control {
 fn raises_a_rate(old: &Config, new: &Config) -> bool {
     new.rooms.iter().any(|room| {
         let before = old.rooms.iter().find(|before| before.name == room.name);
-        before.is_some_and(|before| room.admission_rate.per_second() > before.admission_rate.per_second())
+        before.is_some_and(|before| largest_rate(room) > largest_rate(before))
     })
+}
+
+/// Entries per second in the window that lets in most.
+fn largest_rate(room: &config::Room) -> f64 {
+    let rates = room.schedule.rates().chain([room.admission_rate]);
+    rates.map(Rate::per_second).fold(0.0, f64::max)
 }
 
 impl ReloadAnswer {

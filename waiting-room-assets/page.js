@@ -101,7 +101,8 @@
     var turn = queue.state === 'your_turn';
     var waits = place && !turn;
     var stopped = turn && standsStill(queue);
-    var state = settings.states[stopped ? 'held' : queue.state];
+    var closed = stopped && queue.reason.code === 'outside_hours';
+    var state = settings.states[closed ? 'closed_hours' : stopped ? 'held' : queue.state];
     var changed = !shown || shown.state !== queue.state;
     shown = queue;
     shownAt = Date.now();
@@ -113,7 +114,7 @@
       headline(state.heading, turn && !stopped && queue.text.ahead || state.lead);
     }
     showPlace(place);
-    show('why', queue.state === 'waiting');
+    show('why', queue.state === 'waiting' && !standsStill(queue));
     show('enter', mayEnter(queue));
     show('extend', turn && !stopped);
     show('turn_kept', turn && !stopped);
@@ -123,19 +124,20 @@
     writeRow('ahead', waits && queue.text.ahead);
     writeRow('wait', waits && (queue.text.wait || queue.state === 'waiting' && text.unknown));
     writeRow('expected_at', waits && queue.text.expected_at);
-    writeRow('opens_at', waits && queue.text.opens_at);
+    writeRow('opens_at', (waits || closed) && queue.text.opens_at);
     writeRow('closes_at', waits && queue.text.closes_at);
     writeRow('enter_by', turn && !stopped && clock(queue.enter_by));
     writeRow('reference', queue.reference);
     writeRow('recovery_code', queue.recovery_code);
     write('updated_at', queue.text.updated_at);
     countDown();
+    if (element('message').textContent !== (queue.message || '')) { announce(queue.message); }
     note('message', queue.message);
     show('message-box', !!queue.message);
     if (settings.kind === 'form' && queue.state === 'maintenance') {
       explain(state.heading);
     } else {
-      showReason(saysAll(queue) ? null : queue.text.reason);
+      showReason(closed || saysAll(queue) ? null : queue.text.reason);
     }
     announceThresholds(queue, changed);
     if (turn && mayEnter(queue)) { call(state.heading); } else if (!turn) { called = false; }
@@ -214,13 +216,21 @@
       var answer = parsed(xhr);
       pending = null;
       if (status === 200 && answer && answer.queue) { answered(name, answer.queue); }
-      else if (/^(code|recover)$/.test(name) && status >= 400) { note(name + '-answer', text.code_refused); retry('status', 2); }
+      else if (isCode(name)) { codeFailed(name, status); }
       else if (status === 429 && name === 'extend') { remark = text.no_more_time; trouble(remark); retry('status', 5); }
       else if (status === 429 || (status === 503 && answer && answer.queue)) { refused(name, answer, xhr); }
       else if (status === 404 && settings.kind === 'waiting' && mayReload()) { location.reload(); }
       else if (status === 403 || status === 404) { byHand(); retry(name, 30); }
       else { failed(name); }
     });
+  }
+
+  function isCode(name) { return /^(code|recover)$/.test(name); }
+
+  /* Only of a code that was looked at it is said that it is not accepted. */
+  function codeFailed(name, status) {
+    note(name + '-answer', status === 422 ? text.code_refused : status === 429 ? settings.too_many : text.offline);
+    if (!over) { retry('status', 2); }
   }
 
   function join() {
@@ -232,7 +242,7 @@
     window.clearTimeout(pollTimer);
     if (Date.now() - wentAt < 30000) { pollTimer = window.setTimeout(poll, 2000); return; }
     if (leaving) { giveUpPlace(); return; }
-    ask('status', shown && shown.ahead !== null ? { shown_ahead: shown.ahead } : {});
+    ask('status', { shown_ahead: shown && shown.ahead, now: +asked || null });
   }
 
   function answered(name, queue) {
@@ -247,7 +257,7 @@
     if (name === 'leave') { leftHere(); return; }
     if (queue.state === 'none' || queue.state === 'expired') { placeGone(name); return; }
     if (queue.state !== 'maintenance') { mine = isPlace(queue.state) ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
-    if (name === 'join') { joinedAt = Date.now(); }
+    if (name === 'join' || isCode(name)) { over = leaving = false; joinedAt = Date.now(); }
     if (name === 'status') { rejoined = false; }
     if (/^(your_turn|inside)$/.test(queue.state)) { forgetJoin(); }
     if (!paused || asked || !shown || wasByHand || queue.state === 'your_turn') { render(queue); }
@@ -298,7 +308,7 @@
     rejoined = true;
     if (mine) { remark = text.new_place; }
     mine = '';
-    shown = null;
+    shown = latest = null;
     announcedAhead = Infinity;
     showPlace(false);
     forgetJoin();
@@ -318,7 +328,7 @@
   function endOfPlace(state) {
     over = true;
     mine = remark = '';
-    shown = null;
+    shown = latest = null;
     trouble('');
     showReason('');
     headline(settings.states[state].heading, settings.states[state].lead);
@@ -359,7 +369,10 @@
     go();
   }
 
+  /* A second press would break off the entry under way. Who did not want to send the form again may press soon. */
   function enter() {
+    if (Date.now() - wentAt < (settings.kind === 'form' ? 3000 : 20000)) { return; }
+    if (text.entering) { headline(text.entering, ''); }
     remember('entering', Date.now(), tab);
     go();
   }

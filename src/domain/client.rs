@@ -113,7 +113,7 @@ fn entries<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Vec<Option<&'h str>
 fn by_forwarded(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool) {
     let lines: Vec<&str> =
         headers.get_all(FORWARDED).into_iter().map(|line| line.to_str().unwrap_or_default()).collect();
-    let elements: Vec<&str> = lines.iter().flat_map(|line| split_unquoted(line, ',')).collect();
+    let elements: Vec<&str> = lines.iter().flat_map(|line| elements_of(line)).collect();
     let from_right = elements.iter().rev().map(|element| parameter(element, "for"));
     let (address, taken) = walk(peer, from_right, trusted);
     let said_of_client = elements.len().checked_sub(taken).and_then(|at| elements.get(at));
@@ -121,6 +121,13 @@ fn by_forwarded(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr
         .and_then(|element| parameter(element, "proto"))
         .is_some_and(|protocol| protocol.eq_ignore_ascii_case("https"));
     (address, https)
+}
+
+/// The elements of a line. In a line that ends within quotes every comma counts: the client's own part must not swallow
+/// what a proxy appended.
+fn elements_of(line: &str) -> Vec<&str> {
+    let ends_within = line.chars().fold(Quoting::Outside, Quoting::after) != Quoting::Outside;
+    if ends_within { line.split(',').collect() } else { split_unquoted(line, ',').collect() }
 }
 
 /// The value of a parameter of a `Forwarded` element (RFC 7239 section 4), without its quotes.
@@ -329,6 +336,11 @@ mod tests {
     }
 
     #[test]
+    fn an_open_quote_does_not_swallow_what_a_proxy_appended() {
+        assert_eq!(by_elements("for=192.0.2.66;x=\", for=203.0.113.9").0, ip("203.0.113.9"));
+    }
+
+    #[test]
     fn forwarded_is_read_as_its_rfc_has_it() {
         for (list, expected, https) in [
             ("for=192.0.2.1", "192.0.2.1", false),
@@ -343,7 +355,7 @@ mod tests {
             ("for=_hidden, for=10.0.0.2", "10.0.0.2", false),
             ("for=192.0.2.1, proto=https", "10.0.0.1", false),
             ("for=\"192.0.2.1", "10.0.0.1", false),
-            ("for=\"192.0.2.1, for=192.0.2.2", "10.0.0.1", false),
+            ("for=\"192.0.2.1, for=192.0.2.2", "192.0.2.2", false),
             ("192.0.2.1", "10.0.0.1", false),
             ("", "10.0.0.1", false),
         ] {

@@ -241,6 +241,11 @@ impl Schedule {
         self.windows.len()
     }
 
+    /// The rates that windows have of their own.
+    pub fn rates(&self) -> impl Iterator<Item = Rate> {
+        self.windows.iter().filter_map(|window| window.terms.rate)
+    }
+
     /// What holds now, `None` without windows, and when another window takes over, `None` when none does.
     pub fn at(&self, now: Unix) -> (Option<&WindowTerms>, Option<Unix>) {
         (self.held_at(now).and_then(|window| self.terms(window)), self.next_change(now))

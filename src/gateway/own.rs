@@ -35,6 +35,7 @@ use crate::domain::negotiation::{Audience, Provenance};
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
 use crate::domain::proof::Failure;
 use crate::domain::recovery::RecoveryCode;
+use crate::domain::schedule::OpenNow;
 use crate::domain::token::Kind;
 use crate::room::{NoTicket, Ticket, View};
 use crate::telemetry::metrics::Decision;
@@ -46,6 +47,8 @@ use crate::waiting_room::queue::{QueueState, Standing};
 const LARGEST_BODY: usize = 8 << 10;
 /// How long such a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// When to ask again after a code that was refused.
+const LATER: Duration = Duration::from_secs(30);
 /// When to ask again for more time that was refused.
 const NO_MORE_TIME: Duration = Duration::from_secs(60);
 /// Join ids are as long as a page makes them; longer ones are none.
@@ -258,7 +261,7 @@ impl Visit<'_> {
         let mut credentials = self.credentials().await;
         let mut tokens = Tokens::default();
         let verdict = prove(self.call, &self.message.headers, None);
-        let reason = self.reason_to_draw(&credentials, &verdict);
+        let reason = self.reason_to_draw(&credentials, &verdict, Asked::OnTheWay);
         if let Some(reason) = reason {
             match self.gateway.count_join(self.call, &self.room) {
                 Ok(()) => {}
@@ -302,7 +305,7 @@ impl Visit<'_> {
         let mut tokens = Tokens::default();
         let Some(ticket) = self.recovered() else {
             self.room.live.joins.count_wrong_code(client, now);
-            return Err(Refusal::BadRequest("code"));
+            return self.refused_as(StatusCode::UNPROCESSABLE_ENTITY, &credentials, LATER, Remark::CodeRefused);
         };
         let has_it = credentials.ticket.is_some_and(|held| held.ticket.is_same_place(&ticket));
         if credentials.inside.is_none() && !has_it {
@@ -323,15 +326,22 @@ impl Visit<'_> {
     }
 
     /// Why a ticket is to be drawn, if one is: there is none, or the visitor waits in a class that goes behind the one now
-    /// proven. Whose turn it is already keeps it.
-    fn reason_to_draw(&self, credentials: &Credentials, verdict: &Verdict) -> Option<ReasonToDraw> {
+    /// proven. Whose turn it is already keeps it, and unless the visitor asked for it, nobody is moved to where the wait
+    /// may be longer.
+    fn reason_to_draw(&self, credentials: &Credentials, verdict: &Verdict, asked: Asked) -> Option<ReasonToDraw> {
         if self.needs_ticket(credentials) {
             return Some(ReasonToDraw::NoTicket);
         }
         let held = credentials.ticket.filter(|_| credentials.inside.is_none())?;
-        let waits = self.look(credentials).is_some_and(|view| matches!(view.standing, Stands::Waiting { .. }));
-        let better = goes_before(&self.room, verdict.proven.class, held.ticket.class);
-        (waits && better && self.room.settings.state != RoomState::Closed).then_some(ReasonToDraw::BetterClass)
+        let class = verdict.proven.class;
+        let Stands::Waiting { ahead, .. } = self.look(credentials)?.standing else { return None };
+        let better = goes_before(&self.room, class, held.ticket.class);
+        let sooner = || {
+            let is_open = self.room.live.in_force().hours(class).now == OpenNow::Open;
+            is_open && self.room.live.lane_view(class).waiting <= ahead
+        };
+        let moves = better && (asked == Asked::ByCode || sooner());
+        (moves && self.room.settings.state != RoomState::Closed).then_some(ReasonToDraw::BetterClass)
     }
 
     fn needs_ticket(&self, credentials: &Credentials) -> bool {
@@ -375,6 +385,12 @@ impl Visit<'_> {
         let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
         drawn(self.gateway, self.call, &self.room, verdict, &ticket).await;
         if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket) {
+            let standing = self.room.live.standing(&held.ticket, self.asks());
+            if matches!(standing, Stands::YourTurn { .. }) {
+                // It was called meanwhile: what is at hand goes before what is to come.
+                self.room.live.leave(&ticket);
+                return Ok(held);
+            }
             self.room.live.leave(&held.ticket);
         }
         tokens.ticket(&self.room, self.call, &ticket);
@@ -393,7 +409,7 @@ impl Visit<'_> {
         if let Some(failure) = verdict.refused.take() {
             return self.code_refused(&credentials, failure);
         }
-        if let Some(reason) = self.reason_to_draw(&credentials, &verdict) {
+        if let Some(reason) = self.reason_to_draw(&credentials, &verdict, Asked::ByCode) {
             if let Err(Refusal::TooMany(wait)) = self.gateway.count_join(self.call, &self.room) {
                 return self.too_many(&credentials, wait, Remark::TooMany);
             }
@@ -432,7 +448,8 @@ impl Visit<'_> {
         let of_link = self.call.query("code").filter(|_| accepted == Accepted::NotYet).unwrap_or_default();
         let code: String = if typed.is_empty() { &of_link } else { typed }.chars().take(LONGEST_CODE).collect();
         let to = self.wanted();
-        let page = CodePage { code: &code, refused: accepted == Accepted::No, to: to.as_str() };
+        let host = Some(self.call.host_name.as_str());
+        let page = CodePage { code: &code, refused: accepted == Accepted::No, to: to.as_str(), host };
         let catalogue = self.call.language(&self.message.headers);
         Ok(plain_page(page.render(&self.call.snapshot.assets, &self.room.frame, catalogue)?))
     }
@@ -462,16 +479,27 @@ impl Visit<'_> {
 
     /// The same facts all the same, as JSON or as the page from which one goes on, and when to ask again.
     fn too_many(&self, credentials: &Credentials, wait: Duration, remark: Remark) -> Result<Response<Body>, Refusal> {
+        let mut response = self.refused_as(StatusCode::TOO_MANY_REQUESTS, credentials, wait, remark)?;
+        retry_after(response.headers_mut(), wait);
+        Ok(response)
+    }
+
+    fn refused_as(
+        &self,
+        status: StatusCode,
+        credentials: &Credentials,
+        wait: Duration,
+        remark: Remark,
+    ) -> Result<Response<Body>, Refusal> {
         let looked = standing_of(&self.room, self.call, credentials, self.look(credentials), self.shown_ahead());
         let standing = Standing { refresh: wait, ..looked };
         let headers = &self.message.headers;
         let mut response = if self.by_hand() {
             self.line_page(&standing, Some(remark))?
         } else {
-            queue_problem(&self.room, self.call, headers, &standing, StatusCode::TOO_MANY_REQUESTS)
+            queue_problem(&self.room, self.call, headers, &standing, status)
         };
-        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-        retry_after(response.headers_mut(), wait);
+        *response.status_mut() = status;
         personal_headers(response.headers_mut());
         allow_origin(&mut response, self.call, headers);
         Ok(response)
@@ -525,7 +553,8 @@ impl Visit<'_> {
         let clock = &self.gateway.shared.clock;
         let polled = live.poll(ticket, Asks::Scripted, self.call.now);
         let is_closed = self.room.settings.state == RoomState::Closed;
-        let answer_now = is_closed || self.gateway.shared.draining.load(Ordering::Relaxed);
+        let is_draining = self.gateway.shared.draining.load(Ordering::Relaxed);
+        let answer_now = is_closed || is_draining || self.field("now").is_some();
         let Some(news) = polled.news.filter(|_| !answer_now) else { return polled.view };
         let longest = self.call.snapshot.config.server.limits.held_poll_timeout;
         tokio::select! {
@@ -658,6 +687,15 @@ enum Accepted {
 enum ReasonToDraw {
     NoTicket,
     BetterClass,
+}
+
+/// Whether a visitor asked to be moved into a class.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// By typing in a code.
+    ByCode,
+    /// No: a proof came along.
+    OnTheWay,
 }
 
 /// What it means that a request does not say where it was made: an old browser, or no browser.

@@ -10,7 +10,7 @@ use crate::domain::leak_detectors::{
     Arrival, Asked, Certainty, Detector, Effect, Finding, IdentityKey, SessionKey, Shows, Who, issued_sessions,
     presented_sessions,
 };
-use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, Reason, Route, Verdict};
+use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, Reason, Route, Verdict, is_the_same_for_everybody};
 use crate::domain::names::RoomName;
 use crate::domain::portal_traits::Known;
 use crate::domain::public_proposals::Novelty;
@@ -203,10 +203,17 @@ impl Exchange<'_> {
         }
         let known = self.leaks.traits().of(self.origin.path);
         let certainty = match known {
-            _ if guarded.file.is_some() => return self.note_harmless_hit(hit),
-            Known::Trait(_) => return self.note_harmless_hit(hit),
-            Known::NotYet => Certainty::Likely,
-            Known::Nothing => Certainty::Sure,
+            _ if guarded.file.is_some() && is_the_same_for_everybody(self.origin.path) => {
+                return self.note_harmless_hit(hit);
+            }
+            Known::Trait(header) if header == hit => return self.note_harmless_hit(hit),
+            Known::NotYet => {
+                self.leaks.note_kind(self.origin.path, self.origin.host);
+                Certainty::Likely
+            }
+            // A picture, a film or an archive may be somebody's own.
+            Known::Nothing | Known::Trait(_) if guarded.file.is_some() => Certainty::Likely,
+            Known::Nothing | Known::Trait(_) => Certainty::Sure,
         };
         let event = Event { header: Some(hit.as_str()), ..self.event(None, None, None) };
         let stopped = self.act_on(&Finding::cache_hit(certainty), event, Some(status))?;

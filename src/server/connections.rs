@@ -22,6 +22,8 @@ pub(super) enum Room {
 #[derive(Debug)]
 pub struct Connections {
     open: AtomicUsize,
+    /// How many are a crowd; a reload may change it.
+    crowded_from: AtomicUsize,
     speaking_http: AtomicUsize,
     per_client: DashMap<ClientPrefix, usize>,
     room: watch::Sender<Room>,
@@ -31,6 +33,7 @@ impl Default for Connections {
     fn default() -> Connections {
         Connections {
             open: AtomicUsize::new(0),
+            crowded_from: AtomicUsize::new(usize::MAX),
             speaking_http: AtomicUsize::new(0),
             per_client: DashMap::new(),
             room: watch::Sender::new(Room::Enough),
@@ -43,7 +46,6 @@ impl Default for Connections {
 pub(super) struct Place {
     connections: Arc<Connections>,
     client: Option<ClientPrefix>,
-    crowded_from: usize,
 }
 
 /// One connection that has requests to bring: an upgraded one has not.
@@ -60,10 +62,9 @@ impl Connections {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         let crowded_from = (limits.max_connections.saturating_mul(limits.idle_watermark.into()) / 100).max(1);
         // Dropping it gives it back.
-        let place = Place { connections: self.clone(), client: None, crowded_from };
-        if open > crowded_from {
-            self.say(Room::Crowded);
-        }
+        let place = Place { connections: self.clone(), client: None };
+        self.crowded_from.store(crowded_from, Ordering::Relaxed);
+        self.say_whether_there_is_room(open);
         (open <= limits.max_connections).then_some(place)
     }
 
@@ -81,6 +82,16 @@ impl Connections {
     /// Tells whether there is room.
     pub(super) fn room(&self) -> watch::Receiver<Room> {
         self.room.subscribe()
+    }
+
+    /// There is room again a tenth below the mark, so that one connection more or less does not turn it on and off.
+    fn say_whether_there_is_room(&self, open: usize) {
+        let mark = self.crowded_from.load(Ordering::Relaxed);
+        if open > mark {
+            self.say(Room::Crowded);
+        } else if open < mark - mark / 10 {
+            self.say(Room::Enough);
+        }
     }
 
     fn say(&self, room: Room) {
@@ -120,10 +131,7 @@ impl Drop for Place {
             self.connections.per_client.remove_if_mut(&client, one_less);
         }
         let left = self.connections.open.fetch_sub(1, Ordering::Relaxed) - 1;
-        // A tenth below the mark, so that one connection more or less does not turn it on and off.
-        if left == self.crowded_from - self.crowded_from / 10 - 1 {
-            self.connections.say(Room::Enough);
-        }
+        self.connections.say_whether_there_is_room(left);
     }
 }
 

@@ -70,8 +70,10 @@ impl VisitorStream {
     ) -> Poll<Result<usize, Error>> {
         if written.is_ready() {
             self.stuck = None;
+            self.life.wrote();
             return written;
         }
+        self.life.write_waits();
         let limit = self.write_limit;
         let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(limit)));
         match stuck.as_mut().poll(cx) {

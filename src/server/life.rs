@@ -62,6 +62,8 @@ pub(super) struct Life {
     requests: AtomicU32,
     heads_show: AtomicBool,
     is_old: AtomicBool,
+    /// Whether the visitor has yet to take what was written.
+    unsent: AtomicBool,
 }
 
 /// Why a connection is to be ended.
@@ -87,6 +89,7 @@ impl Life {
             requests: AtomicU32::new(0),
             heads_show: AtomicBool::new(false),
             is_old: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
         })
     }
 
@@ -108,6 +111,23 @@ impl Life {
         if waits && self.heads_show.load(Ordering::Relaxed) {
             self.enter(Phase::Head);
         }
+    }
+
+    /// The visitor takes nothing just now. An answer may have been handed over long before all of it is taken.
+    pub(super) fn write_waits(&self) {
+        self.unsent.store(true, Ordering::Relaxed);
+    }
+
+    /// The visitor took something.
+    pub(super) fn wrote(&self) {
+        self.unsent.store(false, Ordering::Relaxed);
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed) || self.phase() == Phase::Busy
     }
 
     /// A request has begun.
@@ -160,7 +180,7 @@ impl Life {
                 Phase::Idle if crowded => (Ending::Over, idle_limit.min(KEPT_WHEN_CROWDED)),
                 _ => (Ending::Over, idle_limit),
             };
-            let is_under_way = matches!(self.phase(), Phase::Busy | Phase::Head | Phase::Outside);
+            let is_under_way = self.is_under_way() || matches!(self.phase(), Phase::Head | Phase::Outside);
             let left = if is_under_way { limit } else { limit.saturating_sub(self.lasted()) };
             if left.is_zero() {
                 return ending;
@@ -183,7 +203,7 @@ impl Life {
     /// Returns when nothing has been under way for `limit`.
     pub(super) async fn still(&self, limit: Duration) {
         loop {
-            let left = if self.phase() == Phase::Busy { limit } else { limit.saturating_sub(self.lasted()) };
+            let left = if self.is_under_way() { limit } else { limit.saturating_sub(self.lasted()) };
             if left.is_zero() {
                 return;
             }
@@ -230,6 +250,18 @@ mod tests {
         drop(under_way);
         assert_eq!(ended(&life, SECOND * 4, &room).await, None);
         assert_eq!(ended(&life, SECOND * 2, &room).await, Some(Ending::Over));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_taken_slowly_is_under_way_until_its_end() {
+        let room = watch::Sender::new(Room::Crowded);
+        let life = Life::begin();
+        life.speak(Protocol::Http1);
+        drop(life.request());
+        life.write_waits();
+        assert_eq!(ended(&life, SECOND * 30, &room).await, None, "what was handed over is not taken yet");
+        life.wrote();
+        assert_eq!(ended(&life, SECOND * 3, &room).await, Some(Ending::Over));
     }
 
     #[tokio::test(start_paused = true)]

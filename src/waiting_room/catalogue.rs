@@ -180,7 +180,7 @@ pub struct ScriptTexts {
     pub(super) by_hand: String,
     no_notification: String,
     pub(super) no_more_time: String,
-    code_refused: String,
+    pub(super) code_refused: String,
 }
 
 /// `[form]`

@@ -219,6 +219,8 @@ pub enum Remark {
     TooMany,
     /// The turn was extended as often as it may be.
     NoMoreTime,
+    /// The code is none, or no longer good.
+    CodeRefused,
 }
 
 impl Remark {
@@ -226,6 +228,7 @@ impl Remark {
         match self {
             Remark::TooMany => catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
             Remark::NoMoreTime => &catalogue.script.no_more_time,
+            Remark::CodeRefused => &catalogue.script.code_refused,
         }
     }
 }
@@ -264,7 +267,7 @@ impl LinePage<'_> {
         let (standing, text) = (self.standing, words.catalogue);
         let figures = Text::of(standing, words);
         let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
-        let state = if nobody_may_use_turn(standing) { QueueState::Held } else { standing.state };
+        let state = state_to_tell(standing);
         let context = LineContext {
             frame: FrameContext::of(assets, Some(frame), self.host, text, links),
             heading: line_heading(state, &figures, text),
@@ -275,8 +278,8 @@ impl LinePage<'_> {
             join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
             has_place: has_place(standing.state),
             waits,
-            moves: standing.state == QueueState::Waiting,
-            says_all: matches!(standing.state, QueueState::BeforeOpening | QueueState::ClosedHours),
+            moves: standing.state == QueueState::Waiting && !standing.nobody_enters(),
+            says_all: matches!(state, QueueState::BeforeOpening | QueueState::ClosedHours),
             enter_by: standing.enter_by.filter(|_| state == QueueState::YourTurn).map(|at| words.clock(at)),
             reference: standing.reference.as_deref(),
             recovery_code: standing.recovery_code.as_deref(),
@@ -292,9 +295,14 @@ impl LinePage<'_> {
     }
 }
 
-/// Whoever has a turn is not told to enter while nobody can.
-fn nobody_may_use_turn(standing: &Standing) -> bool {
-    standing.state == QueueState::YourTurn && standing.nobody_enters()
+/// Whoever has a turn is not told to enter while nobody can, or outside their hours.
+fn state_to_tell(standing: &Standing) -> QueueState {
+    let outside_hours = standing.reason.is_some_and(|reason| reason.code == ReasonCode::OutsideHours);
+    match standing.state {
+        QueueState::YourTurn if outside_hours => QueueState::ClosedHours,
+        QueueState::YourTurn if standing.nobody_enters() => QueueState::Held,
+        state => state,
+    }
 }
 
 /// Whoever has a turn but must let others enter first is not told to enter now, and whoever waits without script is not
@@ -413,6 +421,8 @@ pub struct CodePage<'a> {
     pub refused: bool,
     /// Where the visitor wants to go.
     pub to: &'a str,
+    /// Names a service that has no name of its own.
+    pub host: Option<&'a str>,
 }
 
 impl CodePage<'_> {
@@ -425,7 +435,7 @@ impl CodePage<'_> {
         let after = format!("&code={}&to={}", query_value(self.code), query_value(self.to));
         let links = Links::around(before, after);
         let context = CodeContext {
-            frame: FrameContext::of(assets, Some(frame), None, text, &links),
+            frame: FrameContext::of(assets, Some(frame), self.host, text, &links),
             code: self.code,
             refused: self.refused,
             to: self.to,

@@ -15,6 +15,7 @@ export const OWN = '/.waiting-room';
 
 /** A value as TOML has it. */
 function toml(value) {
+  if (Array.isArray(value)) { return `[${value.map(toml).join(', ')}]`; }
   if (value?.constructor !== Object) { return JSON.stringify(value); }
   return `{ ${Object.entries(value).map(([key, inner]) => `"${key}" = ${toml(inner)}`).join(', ')} }`;
 }

@@ -41,7 +41,7 @@ function scene(name, { line = 12, profile = {}, settings = {} }, body) {
     context.setDefaultTimeout(LONG_ENOUGH);
     const complaints = [];
     context.on('console', (message) => {
-      if (message.type() === 'error' && !/status of (503|502|429|403)|net::ERR/.test(message.text())) { complaints.push(message.text()); }
+      if (message.type() === 'error' && !/status of (503|502|429|422|403)|net::ERR/.test(message.text())) { complaints.push(message.text()); }
     });
     context.on('weberror', (error) => complaints.push(String(error.error())));
     try {
@@ -991,6 +991,89 @@ scene('at 50 kbit/s and 800 ms there and back the page can be read within 2 seco
     new PerformanceObserver((list) => resolve(list.getEntriesByName('first-contentful-paint')[0].startTime)).observe({ type: 'paint', buffered: true });
   }));
   console.log(`first contentful paint: ${Math.round(painted)} ms`);
+});
+
+scene('a recovery code gives the place back on another device', {}, async ({ program, page }) => {
+  await page.goto(WANTED);
+  await inLine(page);
+  const [code, ahead] = [await text(page, '#recovery_code'), number(await text(page, '#ahead'))];
+  const device = await browser.newContext({ locale: 'it-IT', baseURL: program.origin });
+  try {
+    const there = await device.newPage();
+    await there.goto(WANTED);
+    await inLine(there);
+    assert.notEqual(await text(there, '#recovery_code'), code);
+    await there.locator('details:has(#recover) summary').click();
+    const send = async (typed) => {
+      await there.fill('#recover-field', typed);
+      await there.locator('#recover button').click();
+    };
+    await send('0000-0000-0000-0000');
+    await there.locator('#recover-answer', { hasText: 'Questo codice non è accettato' }).waitFor();
+    await send(code.toLowerCase());
+    await there.locator('#recovery_code', { hasText: code }).waitFor();
+    assert.equal(number(await text(there, '#ahead')), ahead);
+  } finally {
+    await device.close();
+  }
+});
+
+scene('without script a wrong recovery code is said to be wrong, and a right one leads to the place', { profile: { javaScriptEnabled: false } }, async ({ program, page }) => {
+  const elsewhere = await fetch(`${program.origin}${OWN}/join?room=${ROOM}`, { method: 'POST', headers: { accept: 'application/json', origin: program.origin } });
+  const code = (await elsewhere.json()).queue.recovery_code;
+  await page.goto(WANTED);
+  const send = async (typed) => {
+    await page.locator('details:has(#recover) summary').click();
+    await page.fill('#recover-field', typed);
+    await page.locator('#recover button').click();
+  };
+  await send('0000-0000-0000-0000');
+  await page.getByText('Questo codice non è accettato').waitFor();
+  await send(code);
+  await heading(page, 'Sei in fila');
+  await page.getByText(code).waitFor();
+  await program.change(MOVING);
+  await entersByHand(page, program, '/pratica/domanda?anno=2020&figli=2');
+});
+
+/** A window of one hour, three hours from now, and closed otherwise. */
+function hoursToCome() {
+  const clock = new Intl.DateTimeFormat('it-IT', { timeZone: 'Europe/Rome', hour: '2-digit', hourCycle: 'h23' });
+  const at = (hours) => `${clock.format(new Date(Date.now() + hours * 3_600_000))}:00`;
+  return { opens: at(3), window: [{ from: at(3), to: at(4), share: { citizen: 1 } }, { from: at(4), to: at(3), closed: true }] };
+}
+
+const later = hoursToCome();
+scene('outside the hours the page says when they begin, with script', { line: 0, settings: { ...MOVING, window: later.window } }, async ({ page }) => {
+  await page.goto(WANTED);
+  await inLine(page);
+  await page.locator('#opens_at', { hasText: later.opens }).waitFor();
+  assert.equal(await page.locator('#enter').isVisible(), false);
+  assert.equal(await page.locator('#why').isVisible(), false, 'nothing is said that is true only of an open line');
+});
+
+scene('outside the hours the page says when they begin, without script', { line: 0, profile: { javaScriptEnabled: false }, settings: { ...MOVING, window: later.window } }, async ({ page }) => {
+  await page.goto(WANTED);
+  await page.locator('#plain button').click();
+  await page.getByText(later.opens).first().waitFor();
+  assert.equal(await page.locator('form[action*="/enter"]').count(), 0);
+});
+
+scene('a second press does not break off the entry', {}, async ({ portal, program, page }) => {
+  const wanted = '/pratica/domanda?anno=2020&figli=2';
+  const release = portal.hold(wanted);
+  const entries = () => portal.received.filter(({ url }) => url === wanted).length;
+  await page.goto(WANTED);
+  await inLine(page);
+  await program.change(MOVING);
+  await inTime(page, page.locator('#enter:visible'));
+  await page.evaluate(() => { document.getElementById('enter').click(); document.getElementById('enter').click(); });
+  await heading(page, 'Stai entrando').catch(() => {});
+  await until(page, () => entries() > 0);
+  assert.equal(entries(), 1);
+  release();
+  await page.locator('#inside').waitFor();
+  assert.equal(entries(), 1);
 });
 
 describe('the waiting page', { concurrency: AT_ONCE }, () => {

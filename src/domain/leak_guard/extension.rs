@@ -67,6 +67,11 @@ impl Extension {
     }
 }
 
+/// Whether a path is by its name a style sheet, a script or a font: what is drawn with, and nobody's own.
+pub fn is_the_same_for_everybody(path: &str) -> bool {
+    matches!(extension(path), Some(Extension::Style | Extension::Script | Extension::Font))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

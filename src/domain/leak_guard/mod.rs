@@ -17,6 +17,7 @@ use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LOCATION, ETAG, EXPIRES
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
 pub use self::declared::{Armour, BackRule, CacheBehind, EtagRule, Mode, Personal, RangeRule, Route, Rules, Scan};
+pub use self::extension::is_the_same_for_everybody;
 pub use self::orders::{Command, PortalSays, take_orders};
 pub use self::policy::{guard_trailers, personal_headers};
 pub use self::request::{Exchange, clean_request, is_plain_public_path, may_be_public};
