@@ -216,7 +216,7 @@
       var answer = parsed(xhr);
       pending = null;
       if (status === 200 && answer && answer.queue) { answered(name, answer.queue); }
-      else if (isCode(name)) { codeFailed(name, status); }
+      else if (/^(code|recover)$/.test(name)) { codeFailed(name, status); }
       else if (status === 429 && name === 'extend') { remark = text.no_more_time; trouble(remark); retry('status', 5); }
       else if (status === 429 || (status === 503 && answer && answer.queue)) { refused(name, answer, xhr); }
       else if (status === 404 && settings.kind === 'waiting' && mayReload()) { location.reload(); }
@@ -224,8 +224,6 @@
       else { failed(name); }
     });
   }
-
-  function isCode(name) { return /^(code|recover)$/.test(name); }
 
   /* Only of a code that was looked at it is said that it is not accepted. */
   function codeFailed(name, status) {
@@ -257,7 +255,7 @@
     if (name === 'leave') { leftHere(); return; }
     if (queue.state === 'none' || queue.state === 'expired') { placeGone(name); return; }
     if (queue.state !== 'maintenance') { mine = isPlace(queue.state) ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
-    if (name === 'join' || isCode(name)) { over = leaving = false; joinedAt = Date.now(); }
+    if (/^(join|code|recover)$/.test(name)) { over = leaving = false; joinedAt = Date.now(); }
     if (name === 'status') { rejoined = false; }
     if (/^(your_turn|inside)$/.test(queue.state)) { forgetJoin(); }
     if (!paused || asked || !shown || wasByHand || queue.state === 'your_turn') { render(queue); }
