@@ -386,8 +386,8 @@ scene('whoever leaves in one tab has left in the other', {}, async ({ context, p
   const other = await context.newPage();
   await other.goto('/pratica/altro');
   await inLine(other);
-  await other.locator('summary').click();
-  await other.locator('details button').click();
+  await other.locator('summary', { hasText: 'Lascia la fila' }).click();
+  await other.locator('details button', { hasText: 'Lascia la fila' }).click();
   await heading(other, 'Hai lasciato la fila');
   await page.bringToFront();
   await inTime(page, title(page, 'Hai lasciato la fila'));
@@ -467,8 +467,8 @@ scene('whoever leaves without a connection has left as soon as there is one', {}
   await page.goto(WANTED);
   await inLine(page);
   await context.setOffline(true);
-  await page.locator('summary').click();
-  await page.locator('details button').click();
+  await page.locator('summary', { hasText: 'Lascia la fila' }).click();
+  await page.locator('details button', { hasText: 'Lascia la fila' }).click();
   await inTime(page, page.locator('#trouble:visible'));
   assert.match(await text(page, '#trouble'), /connessione/);
   await context.setOffline(false);
@@ -584,8 +584,8 @@ scene('without script whoever leaves and joins again enters at the wanted addres
   await page.goto(WANTED);
   await page.getByRole('button', { name: 'Mettiti in fila' }).click();
   await page.getByRole('button', { name: 'Aggiorna ora' }).click();
-  await page.locator('summary').click();
-  await page.locator('details button').click();
+  await page.locator('summary', { hasText: 'Lascia la fila' }).click();
+  await page.locator('details button', { hasText: 'Lascia la fila' }).click();
   await heading(page, 'Hai lasciato la fila');
   await page.getByRole('link', { name: 'English' }).click();
   await page.getByRole('button', { name: 'Join the line' }).click();
@@ -835,8 +835,8 @@ scene('whoever leaves loses the place and can join again', {}, async ({ program,
   await page.goto(WANTED);
   await inLine(page);
   const before = await ticket(context);
-  await page.locator('summary').click();
-  await page.locator('details button').click();
+  await page.locator('summary', { hasText: 'Lascia la fila' }).click();
+  await page.locator('details button', { hasText: 'Lascia la fila' }).click();
   await heading(page, 'Hai lasciato la fila');
   assert.equal(await page.evaluate(() => document.activeElement.id), 'heading', 'the focus is not thrown to the top');
   await picture(page, 'left');
