@@ -120,8 +120,13 @@ impl Life {
 
     /// The visitor took something.
     pub(super) fn wrote(&self) {
-        self.unsent.store(false, Ordering::Relaxed);
-        if self.phase() == Phase::Idle {
+        let had_waited = self.unsent.load(Ordering::Relaxed);
+        if had_waited {
+            self.unsent.store(false, Ordering::Relaxed);
+        }
+        // Over HTTP/2 an answer may wait for its window without a write that waits; over HTTP/1.1 it never does.
+        let matters = had_waited || !self.heads_show.load(Ordering::Relaxed);
+        if matters && self.phase() == Phase::Idle {
             self.enter(Phase::Idle);
         }
     }
