@@ -101,6 +101,13 @@ pub enum Standing {
     Unknown,
 }
 
+impl Standing {
+    /// Whether the ticket stands in the line or has a turn.
+    pub fn is_a_place(&self) -> bool {
+        matches!(self, Standing::Waiting { .. } | Standing::YourTurn { .. })
+    }
+}
+
 /// Whether it is worth while to ask to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knock {

@@ -6,7 +6,7 @@ use super::Gateway;
 use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::classes::{Peer, RequestFacts, Verdict};
-use crate::domain::line::{Asks, Standing};
+use crate::domain::line::Asks;
 use crate::domain::names::{ClassId, ClassName};
 use crate::room::Ticket;
 
@@ -31,10 +31,7 @@ pub(super) fn prove(call: &Call, headers: &HeaderMap, code: Option<&str>) -> Ver
 pub(super) fn class_to_join(gateway: &Gateway, call: &Call, room: &RoomInForce, verdict: &Verdict) -> ClassId {
     let (proven, Some(most)) = (&verdict.proven, verdict.quota.tickets) else { return verdict.proven.class };
     let Some(identity) = proven.identity else { return proven.class };
-    let stands = |ticket: &Ticket| {
-        let standing = room.live.standing(ticket, Asks::Scripted);
-        matches!(standing, Standing::Waiting { .. } | Standing::YourTurn { .. })
-    };
+    let stands = |ticket: &Ticket| room.live.standing(ticket, Asks::Scripted).is_a_place();
     let held = gateway.shared.held.count(room.settings.id, proven.class, identity, stands);
     if held < most as usize {
         return proven.class;

@@ -423,9 +423,7 @@ impl LiveRoom {
     /// When there is no randomness.
     pub fn ticket_of(&self, place: Place) -> Result<Option<Ticket>, entropy::NoEntropy> {
         let ticket = Ticket { id: VisitorId(entropy::bytes()?), class: place.class, number: place.number };
-        let stands =
-            matches!(self.standing(&ticket, Asks::Scripted), Standing::Waiting { .. } | Standing::YourTurn { .. });
-        Ok(stands.then_some(ticket))
+        Ok(self.standing(&ticket, Asks::Scripted).is_a_place().then_some(ticket))
     }
 
     /// Gives a turn more time.
