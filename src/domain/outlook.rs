@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::wait_estimate::WaitRange;
+use super::wait_estimate::{Movement, WaitRange, wait_estimate};
 
 /// A stretch of time in which the lane's rate does not change.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,10 +16,28 @@ pub struct Stretch {
     pub rate: f64,
 }
 
+/// The wait of a visitor before whom so many are called in a lane that moved like `movement` lately and can have what
+/// `stretches` say, which follow one another from now on. Outside the lane's hours the first rate to come counts.
+pub fn wait(movement: &Movement, calls: u64, stretches: &[Stretch]) -> Option<WaitRange> {
+    let now = stretches.first()?;
+    if now.rate == 0.0 {
+        let rate = stretches.iter().map(|stretch| stretch.rate).find(|rate| *rate > 0.0)?;
+        let moving = wait_estimate(&Movement { rate, ..Movement::default() }, calls)?;
+        return spread(moving, rate, stretches);
+    }
+    let moving = wait_estimate(movement, calls)?;
+    if moving.high <= now.until {
+        return Some(moving);
+    }
+    // A full room, or a ramp, lets in less than was planned for this hour; it is taken to go on like that.
+    let as_now = |stretch: &Stretch| Stretch { rate: stretch.rate * movement.rate / now.rate, ..*stretch };
+    spread(moving, movement.rate, &stretches.iter().map(as_now).collect::<Vec<_>>())
+}
+
 /// The wait that comes true when the lane's rates are those of `stretches`, which follow one another from now on. `moving` is
 /// the wait in a line that moves at `rate` all the time. `None` when that is longer than the stretches last, or `rate` is
 /// none.
-pub fn spread(moving: WaitRange, rate: f64, stretches: &[Stretch]) -> Option<WaitRange> {
+fn spread(moving: WaitRange, rate: f64, stretches: &[Stretch]) -> Option<WaitRange> {
     let entries = |wait: Duration| wait.as_secs_f64() * rate;
     let low = when_entered(entries(moving.low), stretches)?;
     let high = when_entered(entries(moving.high), stretches)?;
@@ -59,6 +77,28 @@ mod tests {
     #[test]
     fn within_the_open_hours_nothing_changes() {
         assert_eq!(spread(range(600, 1200), 10.0, &stretches(&[10.0, 0.0])), Some(range(600, 1200)));
+    }
+
+    /// A minute in which a lane moved at this rate.
+    fn minute(rate: f64) -> Movement {
+        let over = Duration::from_secs(60);
+        Movement { over, called: (rate * 60.0) as u64, gave_up: 0, present: 5000.0, rate }
+    }
+
+    #[test]
+    fn whoever_waits_for_the_hours_waits_until_they_begin_and_for_those_ahead() {
+        let wait = wait(&Movement::default(), 6000, &stretches(&[0.0, 10.0])).unwrap();
+        assert!((3600 + 400..=3600 + 600).contains(&wait.low.as_secs()), "{wait:?}");
+        assert!((3600 + 600..=3600 + 800).contains(&wait.high.as_secs()), "{wait:?}");
+        assert_eq!(super::wait(&Movement::default(), 1, &stretches(&[0.0, 0.0])), None);
+    }
+
+    #[test]
+    fn a_full_room_is_taken_to_stay_full_beyond_the_hour() {
+        let through = wait(&minute(1.0), 5400, &stretches(&[100.0, 100.0, 100.0])).unwrap();
+        assert!(through.low.as_secs() > 4000, "not at the planned rate: {through:?}");
+        let within = wait(&minute(1.0), 600, &stretches(&[100.0, 0.0])).unwrap();
+        assert_eq!(Some(within), wait_estimate(&minute(1.0), 600));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl InForce {
     /// What holds at an instant of the wall clock.
     fn at(room: &Arc<config::Room>, wall: Unix) -> InForce {
         let (window, changes) = room.schedule.at(wall);
-        let tomorrow = changes.map(|changes| changes.min(wall + ANEW_EVERY));
+        let until = changes.map(|changes| changes.min(wall + ANEW_EVERY));
         let ahead = room.schedule.spans(wall, wall + LOOKED_AHEAD);
         InForce {
             ahead: ahead.map(|span| (span.to, rate(room, span.terms), shares(room, span.terms))).collect(),
@@ -57,7 +57,7 @@ impl InForce {
             room: room.clone(),
             hours: room.classes.iter().map(|name| (name.id(), room.schedule.opens_for(name.id(), wall))).collect(),
             from: wall,
-            until: tomorrow,
+            until,
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::ClassId;
-use crate::domain::outlook::{Stretch, spread};
-use crate::domain::wait_estimate::{Movement, WaitRange, wait_estimate};
+use crate::domain::outlook::{Stretch, wait};
+use crate::domain::wait_estimate::WaitRange;
 
 /// Ticks in a second.
 const TICKS: u32 = 10;
@@ -73,25 +73,7 @@ impl Moving {
 
     /// How long it takes until so many are called, closed hours included.
     pub(super) fn wait(&self, class: ClassId, calls: u64) -> Option<WaitRange> {
-        self.lanes.get(&class)?.wait(calls)
-    }
-}
-
-impl LaneMoving {
-    fn wait(&self, calls: u64) -> Option<WaitRange> {
-        let planned = self.outlook.first().map_or(0.0, |now| now.rate);
-        if planned == 0.0 {
-            let rate = self.outlook.iter().map(|stretch| stretch.rate).find(|rate| *rate > 0.0)?;
-            let moving = wait_estimate(&Movement { rate, ..Movement::default() }, calls)?;
-            return spread(moving, rate, &self.outlook);
-        }
-        let moving = wait_estimate(&self.log.movement(), calls)?;
-        if self.outlook.first().is_some_and(|now| moving.high <= now.until) {
-            return Some(moving);
-        }
-        // A full room, or a ramp, lets in less than was planned for this hour; it is taken to go on like that.
-        let rate = self.log.movement().rate;
-        let as_now = |stretch: &Stretch| Stretch { rate: stretch.rate * rate / planned, ..*stretch };
-        spread(moving, rate, &self.outlook.iter().map(as_now).collect::<Vec<_>>())
+        let lane = self.lanes.get(&class)?;
+        wait(&lane.log.movement(), calls, &lane.outlook)
     }
 }
