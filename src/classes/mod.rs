@@ -14,7 +14,7 @@ mod token;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -28,19 +28,14 @@ pub use self::held::HeldTickets;
 use self::token::Tokens;
 use crate::config::{self, Proof, Quota};
 use crate::domain::client::ClientPrefix;
-use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::names::{ClassId, ClassName};
 use crate::domain::proof::{Checked, Failure, Identity, IdentityHash, Kind, Outcome, Proven, Strength, weigh};
-use crate::domain::recent::{Bounds, Recent};
 use crate::domain::time::Now;
+use crate::domain::wrong_codes::WrongCodes;
 use crate::gateway::snapshot::Snapshot;
 use crate::leaks::{Hashes, KeyFault};
 use crate::telemetry::metrics::Metrics;
 
-/// Codes that one client network may try: one every six seconds, ten at once.
-const ATTEMPTS: (Duration, u32) = (Duration::from_secs(6), 10);
-/// Client networks whose attempts are remembered.
-const ATTEMPTS_REMEMBERED: Bounds = Bounds { entries: 100_000, span: Duration::from_secs(600) };
 /// How often files and addresses are looked at for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -124,7 +119,7 @@ pub struct Classes {
     classes: Vec<ClassInForce>,
     hashes: Option<Arc<Hashes>>,
     metrics: Arc<Metrics>,
-    attempts: Arc<Mutex<Recent<ClientPrefix, WorkedOffAt>>>,
+    wrong_codes: Arc<Mutex<WrongCodes>>,
 }
 
 #[derive(Debug)]
@@ -169,8 +164,8 @@ impl Classes {
             let (name, id) = (class.name.clone(), class.name.id());
             in_force.push(ClassInForce { name, id, proofs, quota: class.quota });
         }
-        let attempts = old.map(|old| old.attempts.clone()).unwrap_or_default();
-        Ok(Classes { classes: in_force, hashes, metrics, attempts })
+        let wrong_codes = old.map(|old| old.wrong_codes.clone()).unwrap_or_default();
+        Ok(Classes { classes: in_force, hashes, metrics, wrong_codes })
     }
 
     /// Reads what the proofs need, for its faults alone.
@@ -184,7 +179,8 @@ impl Classes {
 
     /// Which class a request proves: the first in the order of the configuration.
     pub fn prove(&self, facts: &RequestFacts<'_>, now: Now) -> Verdict {
-        if facts.code.is_some() && self.attempt(facts.client, now, Attempt::Asked).is_err() {
+        let client = ClientPrefix::of(facts.client);
+        if facts.code.is_some() && self.wrong_codes().may_try(client, now.mono).is_err() {
             self.count_code(Failure::Throttled);
             return Verdict { refused: Some(Failure::Throttled), ..Verdict::citizen() };
         }
@@ -212,8 +208,7 @@ impl Classes {
             Outcome::Holds(_) | Outcome::Absent => None,
         });
         if refused.is_some() {
-            // A guess more; what it waits for is for the next one to find out.
-            let _ = self.attempt(facts.client, now, Attempt::Failed);
+            self.wrong_codes().count(client, now.mono);
         }
         if refused == Some(Failure::UnknownCode) {
             self.count_code(Failure::UnknownCode);
@@ -229,15 +224,8 @@ impl Classes {
         }
     }
 
-    /// Whether this client may try a code. Only codes that are not accepted count: an office may be behind one address.
-    fn attempt(&self, client: IpAddr, now: Now, attempt: Attempt) -> Result<(), Duration> {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = attempts.entry(ClientPrefix::of(client), ATTEMPTS_REMEMBERED, now.mono);
-        let limit = Limit::new(ATTEMPTS.0, ATTEMPTS.1);
-        match attempt {
-            Attempt::Asked => limit.count(&mut state.clone(), now.mono),
-            Attempt::Failed => limit.count(state, now.mono),
-        }
+    fn wrong_codes(&self) -> MutexGuard<'_, WrongCodes> {
+        self.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a code that belongs to no class, once for each that takes codes.
@@ -307,15 +295,6 @@ pub async fn look_after(snapshot: watch::Receiver<Arc<Snapshot>>, clock: crate::
 fn of_known_code(proof: &Checked) -> Option<Outcome> {
     let known = !matches!(proof.outcome, Outcome::Absent | Outcome::Failed(Failure::UnknownCode));
     (proof.kind == Kind::InvitationCode && known).then(|| proof.outcome.clone())
-}
-
-/// A client that tries a code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    /// Wants to.
-    Asked,
-    /// Did, and it was none.
-    Failed,
 }
 
 impl Verdict {

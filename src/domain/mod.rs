@@ -47,3 +47,4 @@ pub mod time;
 pub mod tls_names;
 pub mod token;
 pub mod wait_estimate;
+pub mod wrong_codes;

@@ -1,13 +1,12 @@
 //! Failures become answers in one place: what the visitor reads differs from what the log says.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use super::answers::{add_cookies, plain_page, retry_after};
+use super::answers::{add_cookies, plain_page};
 use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::body::Body;
@@ -48,9 +47,6 @@ pub enum Refusal {
     /// A body longer than it may be.
     #[error("the request is too large")]
     TooLarge,
-    /// Too many of them.
-    #[error("too many requests: wait {} s", .0.as_secs())]
-    TooMany(Duration),
     /// The portal did not answer.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -70,7 +66,6 @@ impl Refusal {
             Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refusal::HeadTooLarge | Refusal::CookiesTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Proxy(error) => error.status(),
             Refusal::Assets(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -83,7 +78,6 @@ impl Refusal {
             Refusal::NotFound => Notice::NotFound,
             Refusal::Method(_) => Notice::WrongMethod,
             Refusal::TooLarge | Refusal::HeadTooLarge | Refusal::CookiesTooLarge => Notice::TooLarge,
-            Refusal::TooMany(_) => Notice::TooMany,
             Refusal::Proxy(error) => match error.fault() {
                 Fault::Portal | Fault::Us => Notice::Unreachable,
                 Fault::Visitor => Notice::BadRequest,
@@ -123,7 +117,6 @@ impl Refusal {
         };
         *response.status_mut() = self.status();
         match self {
-            Refusal::TooMany(wait) => retry_after(response.headers_mut(), *wait),
             Refusal::Method(allowed) => {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             }
@@ -160,7 +153,7 @@ impl Refusal {
     /// A link asks with GET. It throws away what was sent with another method, which only a reload sends again; from our
     /// own paths it leads to the page that the visitor came for.
     fn way_on(&self, call: &Call, address: &Address<'_>) -> WayOn {
-        let may_pass = matches!(self.notice(), Notice::Unreachable | Notice::TooMany | Notice::OurFault);
+        let may_pass = matches!(self.notice(), Notice::Unreachable | Notice::OurFault);
         match address {
             Address::Own(Some(_)) => WayOn::TryAgain,
             _ if may_pass && call.method.is_safe() => WayOn::TryAgain,

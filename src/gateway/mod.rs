@@ -343,11 +343,11 @@ impl Gateway {
         HeaderValue::try_from(self.shared.ids.fresh()).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 
-    /// Counts a draw against the client's limit.
-    fn count_join(&self, call: &Call, room: &RoomInForce) -> Result<(), Refusal> {
+    /// Counts a draw against the client's limit, or says how long to wait for the next one.
+    fn count_join(&self, call: &Call, room: &RoomInForce) -> Result<(), Duration> {
         let limit = room.settings.joins_per_client.map(crate::domain::limiter::Limit::of);
         let client = ClientPrefix::of(call.client.address);
-        room.live.joins.count(client, limit, call.now.mono).map_err(Refusal::TooMany)
+        room.live.joins.count(client, limit, call.now.mono)
     }
 }
 

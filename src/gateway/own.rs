@@ -261,16 +261,9 @@ impl Visit<'_> {
         let mut credentials = self.credentials().await;
         let mut tokens = Tokens::default();
         let verdict = prove(self.call, &self.message.headers, None);
-        let reason = self.reason_to_draw(&credentials, &verdict, Asked::OnTheWay);
-        if let Some(reason) = reason {
-            match self.gateway.count_join(self.call, &self.room) {
-                Ok(()) => {}
-                Err(Refusal::TooMany(wait)) => return self.too_many(&credentials, wait, Remark::TooMany),
-                Err(refusal) => return Err(refusal),
-            }
-            match self.draw(reason, verdict, &credentials, &mut tokens).await {
-                Ok(held) => credentials.ticket = Some(held),
-                Err(error) => return self.without_ticket(&error),
+        if let Some(reason) = self.reason_to_draw(&credentials, &verdict, Asked::OnTheWay) {
+            if let Some(told) = self.draw_into(&mut credentials, reason, verdict, &mut tokens).await? {
+                return Ok(told);
             }
         } else if let (Some(held), None) = (credentials.ticket, &credentials.inside)
             && let Some(seat) = self.room.live.seats.get(&held.ticket.id)
@@ -299,12 +292,12 @@ impl Visit<'_> {
         self.must_come_from_here(Unsaid::Refused)?;
         let (client, now) = (ClientPrefix::of(self.call.client.address), self.call.now.mono);
         let mut credentials = self.credentials().await;
-        if let Err(wait) = self.room.live.joins.may_try_code(client, now) {
+        if let Err(wait) = self.room.live.joins.wrong_codes().may_try(client, now) {
             return self.too_many(&credentials, wait, Remark::TooMany);
         }
         let mut tokens = Tokens::default();
         let Some(ticket) = self.recovered() else {
-            self.room.live.joins.count_wrong_code(client, now);
+            self.room.live.joins.wrong_codes().count(client, now);
             return self.refused_as(StatusCode::UNPROCESSABLE_ENTITY, &credentials, LATER, Remark::CodeRefused);
         };
         let has_it = credentials.ticket.is_some_and(|held| held.ticket.is_same_place(&ticket));
@@ -366,6 +359,24 @@ impl Visit<'_> {
         if self.by_hand() { Asks::ByHand } else { Asks::Scripted }
     }
 
+    /// Draws the visitor's ticket. Whoever cannot get one is told so.
+    async fn draw_into(
+        &self,
+        credentials: &mut Credentials,
+        reason: ReasonToDraw,
+        verdict: Verdict,
+        tokens: &mut Tokens,
+    ) -> Result<Option<Response<Body>>, Refusal> {
+        if let Err(wait) = self.gateway.count_join(self.call, &self.room) {
+            return self.too_many(credentials, wait, Remark::TooMany).map(Some);
+        }
+        match self.draw(reason, verdict, credentials, tokens).await {
+            Ok(held) => credentials.ticket = Some(held),
+            Err(error) => return self.without_ticket(&error).map(Some),
+        }
+        Ok(None)
+    }
+
     async fn draw(
         &self,
         reason: ReasonToDraw,
@@ -409,14 +420,10 @@ impl Visit<'_> {
         if let Some(failure) = verdict.refused.take() {
             return self.code_refused(&credentials, failure);
         }
-        if let Some(reason) = self.reason_to_draw(&credentials, &verdict, Asked::ByCode) {
-            if let Err(Refusal::TooMany(wait)) = self.gateway.count_join(self.call, &self.room) {
-                return self.too_many(&credentials, wait, Remark::TooMany);
-            }
-            match self.draw(reason, verdict, &credentials, &mut tokens).await {
-                Ok(held) => credentials.ticket = Some(held),
-                Err(error) => return self.without_ticket(&error),
-            }
+        if let Some(reason) = self.reason_to_draw(&credentials, &verdict, Asked::ByCode)
+            && let Some(told) = self.draw_into(&mut credentials, reason, verdict, &mut tokens).await?
+        {
+            return Ok(told);
         }
         Ok(self.has_place(&credentials, tokens))
     }

@@ -1,6 +1,6 @@
 //! Who may draw a ticket or go straight through, and how a lost answer draws the same ticket again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -11,13 +11,10 @@ use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::names::ClassId;
 use crate::domain::time::Mono;
 use crate::domain::token::VisitorId;
+use crate::domain::wrong_codes::WrongCodes;
 
 /// How long the same join id draws the same ticket.
 const SAME_TICKET: Duration = Duration::from_secs(60);
-
-/// Wrong codes that one client may type in: one in six seconds on average, ten at once. Guessing one of 2^44 takes for
-/// ever.
-const WRONG_CODES: Limit = Limit::new(Duration::from_secs(6), 10);
 
 /// Join ids remembered at most; beyond that a repeated join draws a second ticket, which costs the line nothing.
 const MOST_REMEMBERED: usize = 500_000;
@@ -47,7 +44,7 @@ pub type Draw = Arc<OnceCell<Ticket>>;
 #[derive(Debug, Default)]
 pub struct Joins {
     per_client: DashMap<ClientPrefix, WorkedOffAt>,
-    codes: DashMap<ClientPrefix, WorkedOffAt>,
+    wrong_codes: Mutex<WrongCodes>,
     by_id: DashMap<String, (Draw, Mono)>,
 }
 
@@ -63,18 +60,9 @@ impl Joins {
         }
     }
 
-    /// Whether this client may try a code, or how long it has to wait.
-    ///
-    /// # Errors
-    /// The time to wait.
-    pub fn may_try_code(&self, client: ClientPrefix, now: Mono) -> Result<(), Duration> {
-        let mut wrong_ones = self.codes.get(&client).map(|state| *state).unwrap_or_default();
-        WRONG_CODES.count(&mut wrong_ones, now)
-    }
-
-    /// Counts a wrong code that somebody typed in.
-    pub fn count_wrong_code(&self, client: ClientPrefix, now: Mono) {
-        let _ = WRONG_CODES.count(&mut self.codes.entry(client).or_default(), now);
+    /// The wrong recovery codes of the last while.
+    pub fn wrong_codes(&self) -> MutexGuard<'_, WrongCodes> {
+        self.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The draw that belongs to a join id: the same one for whoever asks again within a minute.
@@ -94,7 +82,6 @@ impl Joins {
     /// Forgets what no longer matters.
     pub fn sweep(&self, now: Mono) {
         self.per_client.retain(|_, state| state.0 > now);
-        self.codes.retain(|_, state| state.0 > now);
         self.by_id.retain(|_, (_, since)| now.since(*since) <= SAME_TICKET);
     }
 }
