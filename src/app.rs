@@ -29,7 +29,7 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{LiveRoom, NoTicket};
+use crate::room::{ByHand, LiveRoom, NoTicket, ask_login_providers};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
@@ -162,6 +162,8 @@ impl App {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(admin::serve(doors.admin, Arc::new(admin), shortly_after(drain.subscribe())));
         tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
+        tasks.spawn(control.portal.clone().ask_after_health(control.snapshot.subscribe(), control.clock.clone()));
+        tasks.spawn(ask_login_providers(control.snapshot.subscribe(), control.clock.clone()));
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
         tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
@@ -417,6 +419,9 @@ async fn obey(control: Arc<Control>, mut orders: mpsc::Receiver<Command>) {
             Command::SetRoomState { room, state, answer } => {
                 let _ = answer.send(control.set_state(&room, state).await);
             }
+            Command::ByHand { room, wish, answer } => {
+                let _ = answer.send(control.by_hand(&room, wish));
+            }
         }
     }
 }
@@ -604,6 +609,16 @@ impl Control {
         listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));
         ReloadAnswer::Applied
+    }
+
+    /// Freezes a room or thaws it.
+    fn by_hand(&self, name: &RoomName, wish: ByHand) -> RoomStateAnswer {
+        let snapshot = self.snapshot.borrow().clone();
+        let Some(room) = snapshot.rooms.iter().find(|room| room.settings.name == *name) else {
+            return RoomStateAnswer::UnknownRoom;
+        };
+        room.live.by_hand(wish, self.clock.mono());
+        RoomStateAnswer::Applied
     }
 
     /// Puts one room into another state until the next reload.

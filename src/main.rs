@@ -316,7 +316,9 @@ fn list_codes(path: &Path, class: Option<&str>) -> ExitCode {
     let listed = || -> Result<String, Box<dyn std::error::Error>> {
         let mut text = String::from("name\tclass\tidentity\tused\tuses\tstate\n");
         for (class, dir) in codes_of(&config, class)? {
-            for known in codes::list(&dir)?.iter().filter(|known| known.invitation.class == class.as_str()) {
+            let (listed, broken) = codes::list(&dir)?;
+            broken.iter().for_each(|fault| eprintln!("{fault}"));
+            for known in listed.iter().filter(|known| known.invitation.class == class.as_str()) {
                 let invitation = &known.invitation;
                 let state = invitation.usable(known.used, now).map_or_else(Failure::as_str, |()| "good");
                 let (id, identity, uses) = (&invitation.id, &invitation.identity, invitation.uses);

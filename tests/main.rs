@@ -19,6 +19,7 @@ mod own_paths;
 mod page;
 mod path_tricks;
 mod portal_day;
+mod portal_health;
 mod portal_trouble;
 mod program;
 mod proxy;

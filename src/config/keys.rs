@@ -61,7 +61,12 @@ pub(super) const FILE: &[Key] = &[
     Key { name: "class", kind: Kind::Tables(CLASS) },
 ];
 
-const CLASS: &[Key] = &[required("name"), Key { name: "proof", kind: Kind::Variants(PROOF) }, key("max_tickets", "0")];
+const CLASS: &[Key] = &[
+    required("name"),
+    Key { name: "proof", kind: Kind::Variants(PROOF) },
+    key("max_tickets", "0"),
+    key("max_admissions_per_hour", "0"),
+];
 
 const PROOF: &[(&str, &[Key])] = &[
     ("client_certificate", CLIENT_CERTIFICATE),
@@ -78,6 +83,7 @@ const CLIENT_CERTIFICATE: &[Key] = &[
     key("issuer", "{}"),
     key("subject", "{}"),
     key("identity", r#""CN""#),
+    key("forwarded", "false"),
 ];
 
 const JWT: &[Key] = &[
@@ -165,6 +171,13 @@ const PORTAL: &[Key] = &[
     key("request_buffer", r#""64KiB""#),
     key("response_buffer", r#""256KiB""#),
     key("ramp", r#""60s""#),
+    key("health", r#""""#),
+    key("health_interval", r#""5s""#),
+    key("health_timeout", r#""3s""#),
+    key("health_failures", "3"),
+    key("health_successes", "2"),
+    key("max_errors", "50"),
+    key("max_latency", r#""""#),
 ];
 
 const ADMIN: &[Key] =
@@ -203,11 +216,12 @@ const ROOM: &[Key] = &[
     key("bypass", "[]"),
     key("login_callbacks", "[]"),
     key("logout", "[]"),
+    key("login_health", r#""""#),
+    optional("adaptive"),
     table("page", ROOM_PAGE),
     Key { name: "window", kind: Kind::Tables(WINDOW) },
     later("opening"),
     later("closing"),
-    later("adaptive"),
 ];
 
 const WINDOW: &[Key] = &[

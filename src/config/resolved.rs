@@ -10,10 +10,12 @@ use ipnet::IpNet;
 
 use super::class::Class;
 use super::page::{LocalText, Page, RoomPage};
+use crate::domain::adaptive::Adaptive;
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
 use crate::domain::names::{ClassName, RoomId, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
+use crate::domain::portal_health::{Bearable, Thresholds};
 use crate::domain::rate::Rate;
 use crate::domain::schedule::Schedule;
 pub use crate::domain::tls_names::ServedName;
@@ -192,6 +194,32 @@ pub struct Portal {
     pub response_buffer: usize,
     /// From a tenth of the rate to the whole after the portal recovered.
     pub ramp: Duration,
+    /// How it is asked whether it is well.
+    pub probes: Probes,
+    /// What its answers to visitors may be like while it counts as well.
+    pub bearable: Bearable,
+}
+
+/// `portal.health` and what belongs to it; login providers are asked at the same pace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// What is asked for, with its query; `None` means that nobody asks.
+    pub path: Option<String>,
+    /// Between two questions.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Answers in a row that make ill, and well again.
+    pub thresholds: Thresholds,
+}
+
+/// `room.login_health`: where a login provider is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoginHealth {
+    /// Where it is.
+    pub at: PortalUrl,
+    /// What is asked for there, with its query.
+    pub path: String,
 }
 
 /// TLS towards the portal.
@@ -321,6 +349,10 @@ pub struct Room {
     pub login_callbacks: Vec<PathPattern>,
     /// Ends the pass and frees the seat.
     pub logout: Vec<PathPattern>,
+    /// Where the login provider is asked whether it is well.
+    pub login_health: Option<LoginHealth>,
+    /// When fewer enter because the portal is slow.
+    pub adaptive: Option<Adaptive>,
     /// Texts, links and colours of its pages.
     pub page: RoomPage,
 }

@@ -61,12 +61,20 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let bypass = section.list("bypass", value::path_pattern);
     let login_callbacks = section.list("login_callbacks", value::path_pattern);
     let logout = section.list("logout", value::path_pattern);
+    let login_health = section.read("login_health", value::unless_empty(value::login_health));
+    let adaptive = section.optional("adaptive", value::adaptive);
     let page = super::page::room_page(&section.table("page"));
     let windows = super::window::windows(section, time_zone.as_ref(), classes);
 
     if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
         let remedy = "make claim_window shorter or ticket_lifetime longer";
         section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
+    }
+    if let (Some(Some(adaptive)), Some(rate)) = (&adaptive, &admission_rate)
+        && adaptive.floor.per_second() > rate.per_second()
+    {
+        let remedy = "write a floor that is lower than admission_rate";
+        section.fault("adaptive", Wrong::new("the floor is above the room's rate", remedy));
     }
     let name = name?;
     let windows = windows?;
@@ -94,6 +102,8 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         bypass: bypass?,
         login_callbacks: login_callbacks?,
         logout: logout?,
+        login_health: login_health?,
+        adaptive: adaptive?,
         page: page?,
     })
 }

@@ -1,5 +1,6 @@
 //! The rules of the waiting room. Pure: no I/O, no clock, no randomness; `now` is always an argument.
 
+pub mod adaptive;
 pub mod admission;
 pub mod budget;
 pub mod calling;
@@ -28,11 +29,14 @@ pub mod names;
 pub mod negotiation;
 pub mod outlook;
 pub mod paths;
+pub mod portal_health;
 pub mod portal_traits;
 pub mod presence;
 pub mod proof;
 pub mod proxy_protocol;
 pub mod public_proposals;
+pub mod pulse;
+pub mod quota;
 pub mod rate;
 pub mod recent;
 pub mod recovery;

@@ -40,7 +40,7 @@ use crate::domain::client::{ClientPrefix, is_trusted};
 use crate::domain::forwarding;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
-use crate::domain::names::ClassName;
+use crate::domain::names::{ClassId, ClassName};
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
@@ -110,6 +110,8 @@ struct Outcome {
     response: Response<Body>,
     decision: metrics::Decision,
     room: Option<Arc<RoomInForce>>,
+    /// The class of whoever asked a room.
+    class: Option<ClassId>,
     upstream: Option<Duration>,
 }
 
@@ -250,6 +252,7 @@ impl Gateway {
         let proven = (newcomer && route == Route::Gated).then(|| prove(call, headers, None));
         let class = proven.as_ref().map_or(ClassName::citizen().id(), |verdict| verdict.proven.class);
         credentials.proven = proven;
+        let class_shown = if newcomer { class } else { view::class_of(&credentials) };
         let facts = Facts {
             mode: mode(&room.settings),
             route,
@@ -263,10 +266,11 @@ impl Gateway {
             Decision::Wait(wait) => Ok(self.wait(call, &room, wait, &credentials, request)),
         };
         match outcome {
-            Ok(outcome) => Outcome { room: Some(room), ..outcome },
+            Ok(outcome) => Outcome { room: Some(room), class: outcome.class.or(Some(class_shown)), ..outcome },
             Err((refusal, headers)) => {
                 let response = refusal.answer(call, &headers);
-                Outcome { room: Some(room), ..Outcome::of(response, metrics::Decision::Refused) }
+                let outcome = Outcome::of(response, metrics::Decision::Refused);
+                Outcome { room: Some(room), class: Some(class_shown), ..outcome }
             }
         }
     }
@@ -316,7 +320,7 @@ impl Gateway {
         let log = call.snapshot.config.log;
         if log.access {
             let now = self.shared.clock.now();
-            let class = ClassName::citizen();
+            let class = outcome.room.as_ref().zip(outcome.class).map(|(room, class)| room.live.class_name(class));
             self.shared.log.access(
                 log,
                 &Access {
@@ -329,7 +333,7 @@ impl Gateway {
                     status,
                     decision: outcome.decision,
                     room: outcome.room.as_ref().map(|room| &room.settings.name),
-                    class: outcome.room.is_some().then_some(&class),
+                    class: class.as_ref(),
                     bytes: http_body::Body::size_hint(outcome.response.body()).exact(),
                     duration: now.mono.since(call.now.mono),
                     upstream: outcome.upstream,
@@ -353,7 +357,7 @@ impl Gateway {
 
 impl Outcome {
     fn of(response: Response<Body>, decision: metrics::Decision) -> Outcome {
-        Outcome { response, decision, room: None, upstream: None }
+        Outcome { response, decision, room: None, class: None, upstream: None }
     }
 
     fn refused(refusal: &Refusal, call: &Call, request: Request<Incoming>) -> Outcome {

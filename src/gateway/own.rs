@@ -37,7 +37,7 @@ use crate::domain::proof::Failure;
 use crate::domain::recovery::RecoveryCode;
 use crate::domain::schedule::OpenNow;
 use crate::domain::token::Kind;
-use crate::room::{NoTicket, Ticket, View};
+use crate::room::{NoTicket, Novelty, Occasion, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{CodePage, LinePage, NoticePage, Remark, WayOn};
@@ -384,25 +384,39 @@ impl Visit<'_> {
         credentials: &Credentials,
         tokens: &mut Tokens,
     ) -> Result<Held, NoTicket> {
-        let class = class_to_join(self.gateway, self.call, &self.room, &verdict);
-        if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket)
-            && !goes_before(&self.room, class, held.ticket.class)
-        {
-            return Ok(held);
-        }
-        let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
-        // The id of the first join belongs to the first ticket.
-        let id = id.filter(|_| reason == ReasonToDraw::NoTicket);
-        let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
-        drawn(self.gateway, self.call, &self.room, verdict, &ticket).await;
-        if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket) {
+        let live = &self.room.live;
+        let old = credentials.ticket.filter(|_| reason == ReasonToDraw::BetterClass);
+        // Drawn already, but the answer never arrived: no second one, whatever there may be by now.
+        let before = old.and_then(|old| live.joins.drawn_instead_of(&old.ticket, verdict.proven.class));
+        let ticket = match before {
+            Some(ticket) => ticket,
+            None => {
+                let may_draw = class_to_join(self.gateway, self.call, &self.room, &verdict);
+                let class = may_draw.class;
+                if let Some(held) = old.filter(|held| !goes_before(&self.room, class, held.ticket.class)) {
+                    return Ok(held);
+                }
+                let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
+                let occasion = match &old {
+                    Some(old) => Occasion::MoveFrom(&old.ticket),
+                    None => Occasion::Join(id.as_deref()),
+                };
+                let (ticket, novelty) = live.join(class, occasion, self.asks(), self.call.now).await?;
+                if novelty == Novelty::Anew {
+                    drawn(self.call, &self.room, verdict, may_draw, &ticket).await;
+                }
+                ticket
+            }
+        };
+        if let Some(held) = old {
             let standing = self.room.live.standing(&held.ticket, self.asks());
             if matches!(standing, Stands::YourTurn { .. }) {
                 // It was called meanwhile: what is at hand goes before what is to come.
                 self.room.live.leave(&ticket);
                 return Ok(held);
             }
-            self.room.live.leave(&held.ticket);
+            // The old place is left once the new ticket is seen: this answer may be lost.
+            live.joins.moved(&held.ticket, &ticket, self.call.now.mono);
         }
         tokens.ticket(&self.room, self.call, &ticket);
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
@@ -418,7 +432,11 @@ impl Visit<'_> {
         let typed = self.field("code").unwrap_or_default();
         let mut verdict = prove(self.call, &self.message.headers, Some(&typed));
         if let Some(failure) = verdict.refused.take() {
-            return self.code_refused(&credentials, failure);
+            let Some(held) = self.given_before(&credentials, failure, &mut tokens) else {
+                return self.code_refused(&credentials, failure);
+            };
+            credentials.ticket = Some(held);
+            return Ok(self.has_place(&credentials, tokens));
         }
         if let Some(reason) = self.reason_to_draw(&credentials, &verdict, Asked::ByCode)
             && let Some(told) = self.draw_into(&mut credentials, reason, verdict, &mut tokens).await?
@@ -426,6 +444,15 @@ impl Visit<'_> {
             return Ok(told);
         }
         Ok(self.has_place(&credentials, tokens))
+    }
+
+    /// The place that a code which is used up was used for, if whoever asks holds the place that it was exchanged for: the
+    /// answer was lost.
+    fn given_before(&self, credentials: &Credentials, failure: Failure, tokens: &mut Tokens) -> Option<Held> {
+        let held = credentials.ticket.filter(|_| failure == Failure::UsedUp && credentials.inside.is_none())?;
+        let ticket = self.room.live.joins.drawn_instead_of_any(&held.ticket)?;
+        tokens.ticket(&self.room, self.call, &ticket);
+        Some(Held { ticket, issued: self.call.now.unix.seconds(), turn: None })
     }
 
     /// The visitor's place as it was: 422, or 429 after too many attempts.

@@ -155,7 +155,7 @@ fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing)
 }
 
 /// The class of whoever has a place or is inside; the citizens' for everybody else.
-fn class_of(credentials: &Credentials) -> ClassId {
+pub fn class_of(credentials: &Credentials) -> ClassId {
     let of_ticket = credentials.ticket.map(|held| held.ticket.class);
     let of_pass = credentials.inside.as_ref().map(|inside| inside.token.class);
     of_pass.or(of_ticket).unwrap_or_else(|| ClassName::citizen().id())

@@ -120,6 +120,9 @@ impl Credentials {
             }
         }
         if let Some(held) = self.ticket {
+            if let Some(old) = room.live.joins.seen(&held.ticket) {
+                room.live.leave(&old);
+            }
             let standing = room.live.standing(&held.ticket, Asks::Scripted);
             let lost =
                 standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));

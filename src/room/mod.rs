@@ -11,6 +11,7 @@ mod moving;
 mod restore;
 mod seats;
 mod shared;
+mod vitals;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,9 +40,10 @@ use moving::{Counted, SoFar};
 
 pub use gate::{GatePlace, Passed};
 pub use hours::InForce;
-pub use joins::{Joins, Ticket};
+pub use joins::{Joins, Novelty, Occasion, Ticket};
 pub use lanes::NamedLane;
 pub use seats::{Seat, Seats, Shown};
+pub use vitals::{ByHand, ask_login_providers, together};
 
 /// Polls of one ticket: one a second on average, ten at once.
 const POLLS: (Duration, u32) = (Duration::from_secs(1), 10);
@@ -69,6 +71,7 @@ pub struct LiveRoom {
     metrics: Arc<RoomMetrics>,
     lanes: lanes::NamedLanes,
     hours: hours::Kept,
+    vitals: vitals::Vitals,
 }
 
 struct Inner {
@@ -273,22 +276,34 @@ impl LiveRoom {
         self.record(Fact::Ticket { class, number, record: TicketRecord { state, script } });
     }
 
-    /// Draws a ticket; the same one for the same join id.
+    /// Draws a ticket; the same one for the same join id, or for whoever moves from the same place. Says whether it was
+    /// drawn just now.
     ///
     /// # Errors
     /// When the store gives no number.
-    pub async fn join(&self, class: ClassId, join_id: Option<&str>, asks: Asks, now: Now) -> Result<Ticket, NoTicket> {
-        let draw = self.joins.draw(join_id, now.mono);
+    pub async fn join(
+        &self,
+        class: ClassId,
+        occasion: Occasion<'_>,
+        asks: Asks,
+        now: Now,
+    ) -> Result<(Ticket, Novelty), NoTicket> {
+        let draw = match occasion {
+            Occasion::Join(id) => self.joins.draw(id, now.mono),
+            Occasion::MoveFrom(old) => self.joins.draw_instead_of(old, class, now.mono),
+        };
+        let mut novelty = Novelty::Again;
         let ticket = draw
             .get_or_try_init(|| async {
                 let ticket = self.draw(class, Drawn::ToWait(asks)).await?;
                 self.lock().line.join(class, ticket.number, asks, now);
                 self.record_ticket(class, ticket.number, TicketState::Waiting, asks);
                 self.lane_metrics(class).arrivals.inc();
+                novelty = Novelty::Anew;
                 Ok::<_, NoTicket>(ticket)
             })
             .await?;
-        Ok(*ticket)
+        Ok((*ticket, novelty))
     }
 
     /// Draws a number.
@@ -597,13 +612,14 @@ impl LiveRoom {
     fn show_figures(&self, settings: &config::Room, now: Now) {
         let mut inner = self.lock();
         inner.forget_gone();
-        let rate = self.hours.last().rate().per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
         let (nodes, disagreeing) = self.nodes(now.mono);
         self.metrics.nodes.set(signed(nodes));
         self.metrics.nodes_disagreeing.set(signed(disagreeing));
         self.metrics.leads.set(i64::from(self.store.role(&self.name, now.mono) == Role::Leads));
-        self.metrics.admission_rate.set(rate);
+        self.metrics.admission_rate.set(self.rate_in_force());
+        self.metrics.frozen.set(i64::from(self.is_frozen()));
+        self.metrics.login_healthy.set(i64::from(self.login_is_well().unwrap_or(true)));
         self.metrics.set_state(settings.state);
         let seats = self.seats.by_class();
         for lane in self.lanes().iter() {
@@ -632,6 +648,17 @@ impl LiveRoom {
     /// Whether nobody waits, holds a turn or stands at the gate.
     pub fn is_empty(&self) -> bool {
         self.lock().line.lanes().all(|(_, lane)| lane.is_empty())
+    }
+
+    /// Entries per second in force.
+    pub fn rate_in_force(&self) -> f64 {
+        let (_, ramp) = self.still();
+        self.in_force().rate().per_second() * f64::from(ramp) / f64::from(WHOLE)
+    }
+
+    /// Whether nobody enters for another reason than that all seats are taken.
+    fn stands_still(&self) -> bool {
+        self.lock().line.standstill().is_some_and(|standstill| standstill != Standstill::RoomFull)
     }
 
     /// Why nothing moves, and the thousandths of the rate in force.

@@ -65,6 +65,7 @@ impl LiveRoom {
             frozen_ms: AtomicU64::new(u64::try_from(known.frozen.as_millis()).unwrap_or(u64::MAX)),
             lost_from: known.last_durable,
             started: now.unix,
+            vitals: Default::default(),
         };
         // Whoever comes before the first tick finds the room as it is: held, or full.
         live.tick(now, Around { standstill: None, ramp: WHOLE });
