@@ -31,6 +31,7 @@ use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
 use crate::room::{ByHand, LiveRoom, NoTicket, ask_login_providers};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
+use crate::staff::{self, StaffPasses};
 use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
@@ -163,6 +164,7 @@ impl App {
         tasks.spawn(admin::serve(doors.admin, Arc::new(admin), shortly_after(drain.subscribe())));
         tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
         tasks.spawn(control.portal.clone().ask_after_health(control.snapshot.subscribe(), control.clock.clone()));
+        tasks.spawn(staff::look_after(control.shared.staff.clone(), control.snapshot.subscribe()));
         tasks.spawn(ask_login_providers(control.snapshot.subscribe(), control.clock.clone()));
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
@@ -447,6 +449,8 @@ impl Control {
         let previews = watch::Sender::new(Arc::new(previews(&first)));
         let snapshot = watch::Sender::new(Arc::new(first));
         let portal = Portal::new(&config.portal, portal_tls);
+        let staff = Arc::new(StaffPasses::default());
+        staff.look(&config.tokens.pass_dir);
         let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
         let shared = Arc::new(Shared {
             snapshot: snapshot.subscribe(),
@@ -457,6 +461,7 @@ impl Control {
             log,
             draining: AtomicBool::new(false),
             held: HeldTickets::default(),
+            staff,
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
         });
         listen(&snapshot.borrow(), &store, &portal, &clock);

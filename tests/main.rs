@@ -26,6 +26,7 @@ mod proxy;
 mod recovery;
 mod reloads;
 mod restart;
+mod staff;
 mod tls;
 mod tokens;
 mod tomcat;

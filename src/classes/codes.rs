@@ -50,7 +50,7 @@ pub struct Codes {
 
 /// When the directory is worth reading.
 #[derive(Debug, Default)]
-struct Looks {
+pub(crate) struct Looks {
     /// When it was changed last, as far as is known.
     changed: Option<SystemTime>,
     /// So many looks it is read whatever its time says: file systems do not tell changes apart that are close together.
@@ -65,7 +65,7 @@ const READS_AFTER_CHANGE: u32 = 3;
 const LOOKS_WITHOUT_READING: u32 = 60;
 
 impl Looks {
-    fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
+    pub(crate) fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
         if changed != self.changed {
             *self = Looks { changed, reads_left: READS_AFTER_CHANGE, since: 0 };
         }
@@ -307,14 +307,19 @@ fn read_one(path: &Path) -> Result<Known, CodesFault> {
 
 /// Writes a code's file beside its name and then gives it the name, so that nobody ever reads half of it.
 fn write(dir: &Path, invitation: &Invitation) -> Result<(), CodesFault> {
-    let fault = |error| CodesFault::Io(dir.to_owned(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fault)?;
     let path = dir.join(format!("{}.json", invitation.id));
+    let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path, error))?;
+    put(dir, &invitation.id, &text).map_err(|error| CodesFault::Io(dir.to_owned(), error))
+}
+
+/// Writes `ID.json` beside its name and then gives it the name.
+pub(crate) fn put(dir: &Path, id: &str, text: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let path = dir.join(format!("{id}.json"));
     let temporary = path.with_extension("new");
-    let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path.clone(), error))?;
     let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = written.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
-    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all()).map_err(fault)
+    let written = written.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ const PORTAL: &[Key] = &[
 const ADMIN: &[Key] =
     &[key("listen", r#""127.0.0.1:9090""#), key("hosts", "[]"), key("token_file", r#""state/admin-token""#)];
 
-const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#)];
+const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#), key("pass_dir", r#""state/passes""#)];
 
 const STORE: &[Key] = &[
     key("kind", r#""embedded""#),

@@ -240,7 +240,8 @@ fn admin_listen(value: &DeValue<'_>, base: &Path) -> Read<AdminListen> {
 fn tokens(section: &Section<'_>, base: &Path) -> Option<Tokens> {
     let key_dir = section.read("key_dir", value::file_path(base));
     let activate_after = section.read("activate_after", value::duration(DELAY));
-    Some(Tokens { key_dir: key_dir?, activate_after: activate_after? })
+    let pass_dir = section.read("pass_dir", value::file_path(base));
+    Some(Tokens { key_dir: key_dir?, activate_after: activate_after?, pass_dir: pass_dir? })
 }
 
 fn store(section: &Section<'_>, base: &Path) -> Option<Store> {

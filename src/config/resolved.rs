@@ -273,6 +273,8 @@ pub struct Tokens {
     pub key_dir: PathBuf,
     /// A new key signs only when it is this old.
     pub activate_after: Duration,
+    /// Directory of the passes of staff.
+    pub pass_dir: PathBuf,
 }
 
 /// `[store]`

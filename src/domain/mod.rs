@@ -46,6 +46,7 @@ pub mod schedule_check;
 pub mod seat;
 pub mod shares;
 pub mod signed_header;
+pub mod staff;
 pub mod tickets;
 pub mod time;
 pub mod tls_names;

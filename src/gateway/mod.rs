@@ -37,6 +37,7 @@ use crate::config::ClientAddressHeader;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::canary;
 use crate::domain::client::{ClientPrefix, is_trusted};
+use crate::domain::cookie;
 use crate::domain::forwarding;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
@@ -44,6 +45,7 @@ use crate::domain::names::{ClassId, ClassName};
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
+use crate::staff::StaffPasses;
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics};
 
@@ -66,6 +68,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// The tickets of those whom proofs name.
     pub held: HeldTickets,
+    /// The passes of staff.
+    pub staff: Arc<StaffPasses>,
     /// What fresh request ids and random addresses are made of.
     pub ids: Ids,
 }
@@ -235,6 +239,7 @@ impl Gateway {
     async fn to_room(&self, call: &Call, room: Arc<RoomInForce>, route: Route, request: Request<Incoming>) -> Outcome {
         let metrics = &self.shared.metrics;
         let headers = request.headers();
+        let staff = self.staff(call, &room, headers);
         let mut credentials = Credentials::pass(&room, call, headers, metrics);
         let asking = match &credentials.inside {
             Some(_) => call.asking_inside(headers),
@@ -246,6 +251,10 @@ impl Gateway {
         let mut pass = credentials.pass_fact();
         if route == Route::LoginCallback && pass == Pass::None {
             pass = self.pass_elsewhere(call, headers);
+        }
+        if let Some(name) = staff {
+            pass = Pass::Staff;
+            metrics.count_staff(&room.settings.name, &name);
         }
         let place = credentials.place_fact(&room);
         let newcomer = matches!((pass, place), (Pass::None | Pass::JustExpired, Place::None));
@@ -273,6 +282,16 @@ impl Gateway {
                 Outcome { room: Some(room), class: Some(class_shown), ..outcome }
             }
         }
+    }
+
+    /// Whose pass of staff came along, if one did.
+    fn staff(&self, call: &Call, room: &RoomInForce, headers: &HeaderMap) -> Option<String> {
+        let staff = &self.shared.staff;
+        if staff.is_empty() {
+            return None;
+        }
+        let secrets = cookie::staff_secrets(headers, &room.settings.name, call.channel);
+        staff.of(&room.settings.name, secrets.iter(), call.now.unix)
     }
 
     /// What the visitor's passes for other rooms of the host are worth on a login callback: the provider sends the
@@ -404,6 +423,7 @@ fn waiting_decision(wait: Wait) -> metrics::Decision {
 fn admit_decision(admit: Admit) -> metrics::Decision {
     match admit {
         Admit::Pass | Admit::SamePass | Admit::Grace => metrics::Decision::AdmittedPass,
+        Admit::Staff => metrics::Decision::AdmittedStaff,
         Admit::Bypass | Admit::Preflight => metrics::Decision::ForwardedBypass,
         Admit::Observing => metrics::Decision::AdmittedObserve,
         Admit::Turn => metrics::Decision::AdmittedTurn,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    REFERER,
+    REFERER, REFERRER_POLICY,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -28,6 +28,7 @@ use crate::body::Body;
 use crate::classes::Verdict;
 use crate::config::RoomState;
 use crate::domain::client::ClientPrefix;
+use crate::domain::cookie::staff_cookie;
 use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
@@ -132,6 +133,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
             only(call, &[Method::GET, Method::POST])?;
             visit(message)?.line().await
         }
+        "staff" => {
+            only(call, &[Method::GET])?;
+            visit(message)?.staff()
+        }
         "enter" => {
             only(call, &[Method::POST])?;
             visit(message)?.enter()
@@ -163,6 +168,7 @@ fn only(call: &Call, allowed: &[Method]) -> Result<(), Refusal> {
     }
     Err(Refusal::Method(match allowed {
         [only] if *only == Method::POST => "POST",
+        [only] if *only == Method::GET => "GET",
         [_, second] if *second == Method::HEAD => "GET, HEAD",
         _ => "GET, POST",
     }))
@@ -645,6 +651,17 @@ impl Visit<'_> {
     fn enter(self) -> Result<Response<Body>, Refusal> {
         self.must_come_from_here(Unsaid::Refused)?;
         Ok(see_other(self.wanted().as_str()))
+    }
+
+    /// A link with a pass of staff: the browser keeps it, and goes to the wanted page without it in the address.
+    fn staff(self) -> Result<Response<Body>, Refusal> {
+        let secret = self.call.query("pass").unwrap_or_default();
+        let (room, shared) = (&self.room.settings.name, &self.gateway.shared);
+        shared.staff.of(room, [&secret].into_iter(), self.call.now.unix).ok_or(Refusal::NotFound)?;
+        let mut response = see_other(self.wanted().as_str());
+        response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        add_cookies(&mut response, vec![staff_cookie(room, self.call.channel, &secret)]);
+        Ok(response)
     }
 
     /// More time: for the turn, or for the session.

@@ -79,6 +79,8 @@ label! {
         AdmittedStraight = "admitted_straight",
         /// Forwarded: the visitor was called and entered with this request.
         AdmittedTurn = "admitted_turn",
+        /// Forwarded: staff or monitoring, with a pass of their own.
+        AdmittedStaff = "admitted_staff",
         /// Forwarded: the room only observes.
         AdmittedObserve = "admitted_observe",
         /// Forwarded: no room protects the path.
@@ -451,6 +453,7 @@ pub struct Metrics {
     /// Tokens treated as no token, by reason.
     pub token_rejections: Family<IntCounter, TokenRejection>,
     class_proofs: IntCounterVec,
+    staff_requests: IntCounterVec,
     leak_guard: Family<Family<IntCounter, LeakGuardAction>, LeakGuardRule>,
     leak_guard_detector: IntGaugeVec,
     edge_canary: Family<IntGauge, CanaryResult>,
@@ -494,6 +497,12 @@ impl Metrics {
                 "class_proofs_total",
                 "Proofs of a class that were shown, and what they came to.",
                 &["class", "kind", "result"],
+            )?,
+            staff_requests: counters(
+                r,
+                "staff_requests_total",
+                "Requests forwarded with a pass of staff, by the name of the pass.",
+                &["room", "name"],
             )?,
             leak_guard: leak_guard(r)?,
             leak_guard_detector: gauges(
@@ -561,6 +570,11 @@ impl Metrics {
     pub fn count_class_proof(&self, class: &ClassName, kind: Kind, failure: Option<Failure>) {
         let result = failure.map_or("accepted", Failure::as_str);
         self.class_proofs.with_label_values(&[class.as_str(), kind.as_str(), result]).inc();
+    }
+
+    /// Counts a request with a pass of staff. Names are the operator's, not visitors'.
+    pub fn count_staff(&self, room: &RoomName, name: &str) {
+        self.staff_requests.with_label_values(&[room.as_str(), name]).inc();
     }
 
     /// Counts a reload and remembers whether the file was good.
