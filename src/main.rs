@@ -378,9 +378,11 @@ fn create_pass(path: &Path, room: &str, name: String, expires: Option<Date>) -> 
             pass.name, pass.room, pass.id
         );
         let own = &config.server.own_path;
-        let origin = config.server.public_url.as_ref().map(|url| {
-            format!("{}://{}", if url.https { "https" } else { "http" }, url.authority)
-        });
+        let origin = config
+            .server
+            .public_url
+            .as_ref()
+            .map(|url| format!("{}://{}", if url.https { "https" } else { "http" }, url.authority));
         let origin = origin.unwrap_or_default();
         Ok(format!(
             "Waiting-Room-Staff: {secret}\nCookie: anticamera-staff-{room}={secret}\n\

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::app::{Asking, Running, Visitor, identity_of, own, room_of};
 use crate::support::portal::Script;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Somebody inside whose pass has come back.
 async fn insider(running: &Running) -> Visitor {
@@ -274,4 +274,33 @@ async fn whoever_is_inside_can_ask_for_more_time_by_script_and_by_form() {
     // Another site's page cannot keep somebody inside.
     let elsewhere = visitor.request("POST", &own("extend")).header("Sec-Fetch-Site", "cross-site").send().await;
     assert_eq!(elsewhere.status, 403);
+}
+
+#[tokio::test]
+async fn nobody_stays_longer_than_the_limit_and_everybody_is_told_before() {
+    let running = room_of("10/s").with("session_duration = \"20m\"\nsession_limit = \"1h\"").start().await;
+    let visitor = insider(&running).await;
+    let session = async || visitor.poll().send().await.queue()["session"].clone();
+    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let first = session().await;
+    assert_eq!((at(&first["limited_at"]) - at(&first["ends_at"])) / 60, 40, "{first}");
+    assert_eq!(first["ends_soon"], json!(false));
+    for minute in 1..=58 {
+        running.seconds(60).await;
+        let answer = visitor.navigate("/fair/").send().await;
+        assert!(answer.is_the_portals(), "minute {minute}: {answer:?}");
+    }
+    let soon = session().await;
+    assert_eq!((soon["ends_at"].clone(), soon["ends_soon"].clone()), (first["limited_at"].clone(), json!(true)));
+    // More time is more time to be idle, not more than anybody may stay; the page says so as well.
+    visitor.script("POST", &own("extend")).send().await;
+    assert_eq!(session().await["ends_at"], first["limited_at"]);
+    let page = visitor.navigate(&format!("{}&lang=en", own("line"))).send().await.text();
+    assert!(page.contains("Your stay inside ends") && page.contains("/extend?room=fair"), "{page}");
+    assert_eq!(running.lane("admissions_total"), 1.0);
+    running.seconds(180).await;
+    let _ = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
+    assert_eq!(visitor.navigate("/fair/").send().await.status, 503, "the hour is over");
+    assert!(visitor.form("/fair/apply", "field=value").send().await.is_the_portals(), "a form still arrives");
+    assert_eq!(running.metric("active_sessions{class=\"citizen\",room=\"fair\"}"), 0.0);
 }

@@ -20,8 +20,7 @@ fn order(file: &Path, arguments: &[&str]) -> (bool, String, String) {
 
 /// A pass that is good until 2040, and its name in the list.
 fn made(running: &Running, name: &str) -> (String, String) {
-    let (good, out, err) =
-        order(&running.file, &["create", "--room", ROOM, "--name", name, "--expires", "2040-12-31"]);
+    let (good, out, err) = order(&running.file, &["create", "--room", ROOM, "--name", name, "--expires", "2040-12-31"]);
     assert!(good, "{err}");
     let secret = out.lines().find_map(|line| line.strip_prefix("Waiting-Room-Staff: ")).expect("a header").to_owned();
     let (_, listed, _) = order(&running.file, &["list"]);

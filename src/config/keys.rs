@@ -183,7 +183,8 @@ const PORTAL: &[Key] = &[
 const ADMIN: &[Key] =
     &[key("listen", r#""127.0.0.1:9090""#), key("hosts", "[]"), key("token_file", r#""state/admin-token""#)];
 
-const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#), key("pass_dir", r#""state/passes""#)];
+const TOKENS: &[Key] =
+    &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#), key("pass_dir", r#""state/passes""#)];
 
 const STORE: &[Key] = &[
     key("kind", r#""embedded""#),
@@ -204,6 +205,7 @@ const ROOM: &[Key] = &[
     required("admission_rate"),
     key("max_active_sessions", "0"),
     key("session_duration", r#""20m""#),
+    key("session_limit", r#""""#),
     key("claim_window", r#""20m""#),
     key("ticket_lifetime", r#""24h""#),
     key("gate_wait", r#""5s""#),

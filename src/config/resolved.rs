@@ -18,6 +18,7 @@ use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::portal_health::{Bearable, Thresholds};
 use crate::domain::rate::Rate;
 use crate::domain::schedule::Schedule;
+use crate::domain::seat::Stay;
 pub use crate::domain::tls_names::ServedName;
 
 /// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
@@ -321,6 +322,8 @@ pub struct Room {
     pub max_active_sessions: Option<u32>,
     /// Idle time after which a seat ends; slides.
     pub session_duration: Duration,
+    /// Time after which it ends in any case; `None` means never.
+    pub session_limit: Option<Duration>,
     /// How long a called visitor's turn is kept.
     pub claim_window: Duration,
     /// How long a ticket is good without being renewed.
@@ -357,6 +360,13 @@ pub struct Room {
     pub adaptive: Option<Adaptive>,
     /// Texts, links and colours of its pages.
     pub page: RoomPage,
+}
+
+impl Room {
+    /// How long a visitor may stay inside.
+    pub fn stay(&self) -> Stay {
+        Stay { idle: self.session_duration, limit: self.session_limit }
+    }
 }
 
 /// `room.state`

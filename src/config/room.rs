@@ -49,6 +49,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let admission_rate = section.read("admission_rate", value::rate);
     let max_active_sessions = section.read("max_active_sessions", value::whole(0..=10_000_000u32));
     let session_duration = section.read("session_duration", value::duration(LIFE));
+    let session_limit = section.read("session_limit", value::unless_empty(value::duration(LIFE)));
     let claim_window = section.read("claim_window", value::duration(LIFE));
     let ticket_lifetime = section.read("ticket_lifetime", value::duration(LIFE));
     let gate_wait = section.read("gate_wait", value::duration(WAIT));
@@ -66,6 +67,12 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let page = super::page::room_page(&section.table("page"));
     let windows = super::window::windows(section, time_zone.as_ref(), classes);
 
+    if let (Some(Some(limit)), Some(idle)) = (session_limit, session_duration)
+        && limit < idle
+    {
+        let remedy = "make session_limit longer than session_duration";
+        section.fault("session_limit", Wrong::new("a visit would end before anybody could be idle", remedy));
+    }
     if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
         let remedy = "make claim_window shorter or ticket_lifetime longer";
         section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
@@ -87,6 +94,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         admission_rate: admission_rate?,
         max_active_sessions: max_active_sessions.map(|most| (most > 0).then_some(most))?,
         session_duration: session_duration?,
+        session_limit: session_limit?,
         claim_window: claim_window?,
         ticket_lifetime: ticket_lifetime?,
         gate_wait: gate_wait?,

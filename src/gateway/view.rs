@@ -12,8 +12,8 @@ use crate::domain::recovery::Place;
 use crate::domain::tickets::Told;
 use crate::domain::token::VisitorId;
 use crate::domain::wait_estimate::WaitRange;
-use crate::room::{NoTicket, Ticket, View, Why};
-use crate::waiting_room::queue::{QueueState, Standing};
+use crate::room::{NoTicket, Seat, Ticket, View, Why};
+use crate::waiting_room::queue::{QueueState, Session, Standing};
 
 /// When to ask again where the answer is held back until there is news.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -52,7 +52,10 @@ pub fn standing_of(
     };
     let standing = match (credentials.ticket, view) {
         _ if closed => plain(QueueState::Maintenance, LATER),
-        _ if credentials.inside.is_some() => plain(QueueState::Inside, LATER),
+        _ if credentials.inside.is_some() => {
+            let seat = credentials.inside.as_ref().map(|inside| &*inside.seat);
+            Standing { session: seat.map(|seat| session(room, call, seat)), ..plain(QueueState::Inside, LATER) }
+        }
         (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
         _ if credentials.expired => plain(QueueState::Expired, SOON),
         _ => {
@@ -116,11 +119,21 @@ fn of_ticket(
             let refresh = if standing.window.open { SOON } else { LONGEST };
             Standing { refresh: not_after_the_opening(&Standing { refresh, ..standing.clone() }), ..standing }
         }
-        Stands::Entered if room.live.seats.get(&held.ticket.id).is_some() => plain(QueueState::Inside, LATER),
-        Stands::Entered => plain(QueueState::Expired, SOON),
+        Stands::Entered => match room.live.seats.get(&held.ticket.id) {
+            Some(seat) => Standing { session: Some(session(room, call, &seat)), ..plain(QueueState::Inside, LATER) },
+            None => plain(QueueState::Expired, SOON),
+        },
         Stands::Left => plain(QueueState::Left, LATER),
         Stands::Unknown => plain(QueueState::Expired, SOON),
     }
+}
+
+/// When a stay ends, on the wall clock, if the room's clock does not stand still meanwhile.
+fn session(room: &RoomInForce, call: &Call, seat: &Seat) -> Session {
+    let (stay, now) = (room.settings.stay(), room.live.room_seconds(call.now));
+    let ends = seat.ends(&stay);
+    let at = |second: u32| call.now.wall + Duration::from_secs(u64::from(second.saturating_sub(now)));
+    Session { ends_at: at(ends.first()), limited_at: ends.limit.map(at), ends_soon: ends.soon(&stay, now) }
 }
 
 /// When to ask again. In the last stretch at once: the answer is held until there is news, and a visitor who was called

@@ -29,7 +29,7 @@ use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, 
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::recovery::Place;
-use crate::domain::seat::remembered_until;
+use crate::domain::seat::{Stay, remembered_until};
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::WaitRange;
@@ -482,8 +482,8 @@ impl LiveRoom {
     }
 
     /// What a pass is worth that was verified by key.
-    pub fn show_pass(&self, id: &VisitorId, generation: u64, session: Duration, now: u32) -> Shown {
-        self.seats.show(id, generation, session, now, |seat| {
+    pub fn show_pass(&self, id: &VisitorId, generation: u64, stay: &Stay, now: u32) -> Shown {
+        self.seats.show(id, generation, stay, now, |seat| {
             self.record(Fact::Seat { id: id.0, seat: seat.record() });
         })
     }
@@ -597,7 +597,9 @@ impl LiveRoom {
         let settings = self.settings();
         let seconds = self.room_seconds(now);
         if let Some(silent) = self.frees_after(settings.session_duration, now.mono) {
-            for (id, until) in self.seats.sweep(silent, seconds) {
+            let later = silent.saturating_sub(settings.session_duration);
+            let stay = Stay { idle: silent, limit: settings.session_limit.map(|limit| limit + later) };
+            for (id, until) in self.seats.sweep(&stay, seconds) {
                 self.seats.free_silent(&id, seconds, until);
                 self.record(Fact::SeatGone { id: id.0, ended_until: until });
             }

@@ -110,6 +110,7 @@ pub struct PageTexts {
     recovery: String,
     recovery_hint: String,
     enter_by: String,
+    stay_ends: String,
     turn_kept: String,
     longer: String,
     progress: String,
