@@ -7,7 +7,7 @@ use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::classes::{Owner, Peer, Permit, RequestFacts, Verdict};
 use crate::domain::line::{Asks, Standing};
-use crate::domain::names::{ClassId, ClassName};
+use crate::domain::names::ClassId;
 use crate::domain::quota::Stands;
 use crate::room::Ticket;
 
@@ -58,7 +58,7 @@ pub(super) fn class_to_join<'g>(
     call.snapshot.classes.count_over_quota(proven);
     let (room, class) = (room.settings.name.as_str(), room.live.class_name(proven.class));
     tracing::info!(room, class = class.as_str(), %identity, "has all that there may be and waits as a citizen");
-    MayDraw { class: ClassName::citizen().id(), permit: None }
+    MayDraw { class: ClassId::CITIZEN, permit: None }
 }
 
 /// A ticket was drawn on this proof: a code's use is written down, and the ticket counts for whom the proof names.
@@ -85,6 +85,6 @@ pub(super) async fn drawn(call: &Call, room: &RoomInForce, verdict: Verdict, may
 pub(super) fn goes_before(room: &RoomInForce, class: ClassId, other: ClassId) -> bool {
     let classes = &room.settings.classes;
     let place = |class: ClassId| classes.iter().position(|name| name.id() == class).unwrap_or(classes.len());
-    let citizen = ClassName::citizen().id();
+    let citizen = ClassId::CITIZEN;
     class != citizen && place(class) < if other == citizen { usize::MAX } else { place(other) }
 }
