@@ -68,7 +68,12 @@ impl HeldTickets {
         for ticket in over {
             all.of_ticket.remove(&(owner.room, ticket.class, ticket.number));
         }
-        (taken == Taken::Yes).then_some(Permit { held: self, owner, state: State::Open })
+        drop(all);
+        // Not made at all where there is none: dropping one gives it back.
+        match taken {
+            Taken::Yes => Some(Permit { held: self, owner, state: State::Open }),
+            Taken::No => None,
+        }
     }
 
     /// A ticket went in.
