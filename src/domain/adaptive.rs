@@ -92,8 +92,8 @@ impl Throttle {
         if !self.is_lowered {
             return WHOLE;
         }
-        // Rounded up, so that it is never below the floor.
-        ((self.level.exp() * f64::from(WHOLE)).ceil() as u32).clamp(1, WHOLE)
+        // Rounded up, so that it is never below the floor; but not for what arithmetic adds to a whole number.
+        ((self.level.exp() * f64::from(WHOLE) - 1e-6).ceil() as u32).clamp(1, WHOLE)
     }
 }
 
