@@ -244,6 +244,7 @@ async fn whoever_comes_back_from_the_login_provider_is_never_queued() {
     let running = room_of("10/s").with(room).start().await;
     let visitor = insider(&running).await;
     let copy = visitor.copy();
+    running.seconds(1).await;
     // The room is full; the visitor was at the login provider for longer than the session lasts.
     assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
     assert_eq!(from_the_login_provider(&running.visitor()).send().await.status, 503, "nobody who never was inside");
