@@ -82,7 +82,7 @@ async fn a_portal_that_says_that_it_is_ill_gets_nobody_new_until_it_says_otherwi
 
     running.portal.script("/alive", [Script::answer(204, "", "")]);
     until(&running, || running.metric("portal_healthy") == 1.0).await;
-    running.seconds(1).await;
+    running.seconds(3).await;
     assert_eq!(running.board().await["reason"]["code"], json!("ramping_up"));
     assert!((0.9..3.0).contains(&rate(&running)), "{}", rate(&running));
     let board = running.board().await["rate"].as_str().unwrap().to_owned();
@@ -210,7 +210,7 @@ async fn a_login_provider_that_is_down_stops_the_clocks_of_its_room_alone() {
     assert!(running.visitor().navigate("/other/").send().await.is_the_portals(), "the other room goes on");
     provider.script("/idp/alive", [Script::answer(302, "Location: /elsewhere\r\n", "")]);
     until(&running, || login_healthy() == 1.0).await;
-    running.seconds(1).await;
+    running.seconds(3).await;
     assert_eq!(running.board().await["reason"]["code"], json!("ramping_up"));
 }
 
@@ -233,7 +233,7 @@ async fn an_operator_freezes_a_room_and_thaws_it() {
     running.seconds(1).await;
     assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
     assert_eq!(operate(&running, "thaw").await.json(), json!({"room": ROOM, "frozen": false}));
-    running.seconds(1).await;
+    running.seconds(3).await;
     assert_eq!(running.board().await["reason"]["code"], json!("ramping_up"));
     running.seconds(61).await;
     assert_eq!((rate(&running), running.metric(&standstill)), (10.0, 0.0));
