@@ -107,6 +107,8 @@ impl Probed {
 const JUDGED: usize = 10;
 /// Answers it takes to make ill: a few are chance.
 const ENOUGH: u64 = 20;
+/// Answers it takes to stay ill: one tab that goes on asking must not keep everybody out.
+const ENOUGH_TO_STAY: u64 = 10;
 
 /// What answers to visitors may be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +127,7 @@ pub fn judge(recent: &Recent, so_far: Finding, bearable: Bearable) -> Finding {
     let errs = bearable.errors_percent < 100 && answers.errors_percent() > f64::from(bearable.errors_percent) * part.0;
     let p95 = answers.quantile(0.95);
     let is_slow = bearable.latency.is_some_and(|limit| p95.is_some_and(|p95| p95 > limit.mul_f64(part.1)));
-    let enough = if so_far == Finding::Ill { 1 } else { ENOUGH };
+    let enough = if so_far == Finding::Ill { ENOUGH_TO_STAY } else { ENOUGH };
     if (errs || is_slow) && answers.count() >= enough { Finding::Ill } else { Finding::Well }
 }
 
@@ -182,6 +184,15 @@ mod tests {
         assert_eq!(judged(&second(12, 8, fast), Finding::Ill), Finding::Ill);
         assert_eq!(judged(&second(16, 4, fast), Finding::Ill), Finding::Well);
         assert_eq!(judged(&second(0, 0, fast), Finding::Ill), Finding::Well, "nobody is asked any more");
+    }
+
+    #[test]
+    fn one_tab_that_goes_on_meeting_errors_does_not_keep_it_ill() {
+        let fast = Duration::from_millis(50);
+        for errors in 1..ENOUGH_TO_STAY as u32 {
+            assert_eq!(judge(&second(0, errors, fast), Finding::Ill, BEARABLE), Finding::Well, "{errors}");
+        }
+        assert_eq!(judge(&second(0, ENOUGH_TO_STAY as u32, fast), Finding::Ill, BEARABLE), Finding::Ill);
     }
 
     proptest! {

@@ -491,8 +491,9 @@ impl Gateway {
             Err(error) if error.is_an_outage() => Says::Fails,
             Err(_) => return,
         };
-        self.shared.portal.meter().note(upstream, says);
+        // Whoever is not inside a room could stop them all by asking for what fails.
         if let Some((room, _)) = inside {
+            self.shared.portal.meter().note(upstream, says);
             room.live.meter().note(upstream, says);
         }
     }
