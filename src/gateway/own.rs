@@ -417,7 +417,8 @@ impl Visit<'_> {
         if let Some(held) = old {
             let standing = self.room.live.standing(&held.ticket, self.asks());
             if matches!(standing, Stands::YourTurn { .. }) {
-                // It was called meanwhile: what is at hand goes before what is to come.
+                // It was called meanwhile: what is at hand goes before what is to come, which is not given again.
+                live.joins.moved_to(&held.ticket);
                 self.room.live.leave(&ticket);
                 return Ok(held);
             }
@@ -456,7 +457,13 @@ impl Visit<'_> {
     /// answer was lost.
     fn given_before(&self, credentials: &Credentials, failure: Failure, tokens: &mut Tokens) -> Option<Held> {
         let held = credentials.ticket.filter(|_| failure == Failure::UsedUp && credentials.inside.is_none())?;
-        let ticket = self.room.live.joins.drawn_instead_of_any(&held.ticket)?;
+        let live = &self.room.live;
+        // Whose turn it is keeps it, and what was given up meanwhile is no place.
+        let waits = matches!(live.standing(&held.ticket, self.asks()), Stands::Waiting { .. });
+        let ticket = live.joins.drawn_instead_of_any(&held.ticket).filter(|_| waits)?;
+        if !live.standing(&ticket, self.asks()).is_a_place() {
+            return None;
+        }
         tokens.ticket(&self.room, self.call, &ticket);
         Some(Held { ticket, issued: self.call.now.unix.seconds(), turn: None })
     }
