@@ -94,6 +94,26 @@ impl Admissions {
     }
 }
 
+/// What is worth saying when admissions change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// They had stopped and begin again, below the whole rate.
+    BeginAgain,
+    /// They had stopped, or were climbing, and are at the whole rate.
+    WholeRate,
+}
+
+impl News {
+    /// What is new when `now` follows `before`. That they stop is said by whoever stops them.
+    pub fn between(before: Admissions, now: Admissions) -> Option<News> {
+        match (before, now) {
+            (Admissions::Stopped, Admissions::Climbing(_)) => Some(News::BeginAgain),
+            (Admissions::Stopped | Admissions::Climbing(_), Admissions::Go) => Some(News::WholeRate),
+            _ => None,
+        }
+    }
+}
+
 /// Whether a block was the one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tripped {
@@ -336,6 +356,23 @@ mod tests {
         assert_eq!(breaker.admissions(&TERMS, at(900)), Admissions::Climbing(100));
         assert_eq!(breaker.admissions(&TERMS, at(930)), Admissions::Climbing(550));
         assert_eq!(breaker.admissions(&TERMS, at(960)), Admissions::Go);
+    }
+
+    #[test]
+    fn it_is_said_once_that_admissions_begin_again() {
+        let course = [
+            Admissions::Go,
+            Admissions::Stopped,
+            Admissions::Stopped,
+            Admissions::Climbing(100),
+            Admissions::Climbing(550),
+            Admissions::Go,
+            Admissions::Go,
+        ];
+        let news: Vec<News> =
+            course.windows(2).filter_map(|pair| News::between(*pair.first()?, *pair.last()?)).collect();
+        assert_eq!(news, [News::BeginAgain, News::WholeRate]);
+        assert_eq!(News::between(Admissions::Stopped, Admissions::Go), Some(News::WholeRate));
     }
 
     #[test]

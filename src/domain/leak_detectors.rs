@@ -332,8 +332,7 @@ impl SessionRecord {
         if let (Some(leader), Some(bound)) = (contest.leader(), self.bound)
             && leader.identity != bound.identity
         {
-            self.bound =
-                Some(Bound { identity: leader.identity, since: leader.first, before: Some(bound.identity) });
+            self.bound = Some(Bound { identity: leader.identity, since: leader.first, before: Some(bound.identity) });
         }
         contest.begin_anew();
     }
@@ -458,7 +457,8 @@ impl SessionRecord {
 
     /// Decides a contest whose window is closed, if one of the people kept being named. Says whose the session is.
     fn decide(&mut self, bound: Bound, now: Mono) -> Bound {
-        let Some(leader) = self.contest.as_ref().and_then(|contest| contest.leader()).filter(|_| !self.changed_lately(now))
+        let Some(leader) =
+            self.contest.as_ref().and_then(|contest| contest.leader()).filter(|_| !self.changed_lately(now))
         else {
             return bound;
         };
@@ -531,6 +531,34 @@ pub struct SessionCookie<'a> {
     pub id: &'a [u8],
 }
 
+/// The sessions that a request presents, in short, the first few: found for every request, so without memory of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented {
+    keys: [SessionKey; MOST_SESSIONS],
+    count: usize,
+}
+
+impl Presented {
+    /// None.
+    pub const NONE: Presented = Presented { keys: [SessionKey([0; 16]); MOST_SESSIONS], count: 0 };
+
+    /// All of them.
+    pub fn all(&self) -> &[SessionKey] {
+        self.keys.get(..self.count).unwrap_or_default()
+    }
+}
+
+impl FromIterator<SessionKey> for Presented {
+    fn from_iter<I: IntoIterator<Item = SessionKey>>(sessions: I) -> Presented {
+        let mut presented = Presented::NONE;
+        for (place, session) in presented.keys.iter_mut().zip(sessions) {
+            *place = session;
+            presented.count += 1;
+        }
+        presented
+    }
+}
+
 /// The session cookies of these names that a request carries, the first few.
 pub fn presented_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl Iterator<Item = SessionCookie<'a>> {
     let lines = headers.get_all(COOKIE).into_iter();
@@ -564,20 +592,24 @@ pub fn issued_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl 
 
 fn session_cookie<'a>(pair: &'a [u8], names: &'a [String]) -> Option<SessionCookie<'a>> {
     let pair = pair.trim_ascii_start();
-    let begins = |name: &&String| name.as_bytes().first().map(u8::to_ascii_lowercase);
-    let first = pair.first().map(u8::to_ascii_lowercase);
-    if !names.iter().any(|name| begins(&name) == first) {
-        return None;
-    }
-    let at = memchr(b'=', pair)?;
-    let (name, value) = pair.split_at_checked(at)?;
-    let name = name.trim_ascii();
-    let name = names.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
-    let value = value.strip_prefix(b"=")?.trim_ascii();
+    let (name, value) = names.iter().find_map(|name| Some((name, value_of(name, pair)?)))?;
+    let value = value.trim_ascii();
     let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
     let id = if name.eq_ignore_ascii_case("jsessionid") { without_node(value) } else { value };
     let is_none = id.is_empty() || id.eq_ignore_ascii_case(b"deleted") || id.eq_ignore_ascii_case(b"delete");
     (!is_none).then_some(SessionCookie { name, id })
+}
+
+/// The value, if the pair has this name. Most pairs differ in the first letter.
+fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
+    if !pair.first()?.eq_ignore_ascii_case(name.as_bytes().first()?) {
+        return None;
+    }
+    let (start, rest) = pair.split_at_checked(name.len())?;
+    if !start.eq_ignore_ascii_case(name.as_bytes()) {
+        return None;
+    }
+    rest.trim_ascii_start().strip_prefix(b"=")
 }
 
 /// Tomcat appends `.node`, WebLogic `!node`; the id before it is the session.
@@ -805,7 +837,11 @@ mod tests {
         assert_eq!(named(&mut record, ANNA, 1, 12, 12), None, "from a cache behind us, say");
         assert_eq!(found(named(&mut record, BRUNO, 1, 13, 13)), Some((Detector::SessionIdentities, Certainty::Likely)));
         let old = named(&mut record, ANNA, 1, 14, 14);
-        assert_eq!(found(old), Some((Detector::IdentityMismatch, Certainty::Likely)), "reported, but nobody is stopped");
+        assert_eq!(
+            found(old),
+            Some((Detector::IdentityMismatch, Certainty::Likely)),
+            "reported, but nobody is stopped"
+        );
         for second in 15..100 {
             let finding = named(&mut record, BRUNO, 1, second, second);
             assert!(finding.is_none_or(|finding| finding.certainty == Certainty::Likely), "{finding:?}");
@@ -921,7 +957,9 @@ mod tests {
 
     #[test]
     fn only_listed_cookies_are_sessions() {
-        let sent = headers("cookie", &["a=1; JSESSIONID=ABC.node1; ROUTEID=.1", "phpsessid=\"x.y\"; XSRF-TOKEN=t"]);
+        let lines =
+            ["a=1; JSESSIONID=ABC.node1; ROUTEID=.1; JSESSIONIDS=1; PHP=1", "phpsessid = \"x.y\"; XSRF-TOKEN=t"];
+        let sent = headers("cookie", &lines);
         let names = names();
         let ids: Vec<&[u8]> = presented_sessions(&sent, &names).map(|session| session.id).collect();
         assert_eq!(ids, [b"ABC".as_slice(), b"x.y"], "the node is no part of Tomcat's id");
