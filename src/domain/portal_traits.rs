@@ -228,6 +228,11 @@ impl Traits {
         self.add(kind, folder, seen.host, source) || root
     }
 
+    /// Whether the kind of a path itself is known or will be asked about, so that nobody need ask for that.
+    pub fn has(&self, host: &str, path: &str) -> bool {
+        self.knows(&Kind::of(host, path))
+    }
+
     fn knows(&self, kind: &Kind) -> bool {
         self.answers.contains_key(kind) || self.queued.contains(kind)
     }

@@ -209,7 +209,9 @@ impl Exchange<'_> {
             // Nor does an answer that a cache gave to several who waited for it look any different: it is counted.
             return self.note_harmless_hit(hit, LeakGuardAction::Observed);
         }
-        self.leaks.note_kind(&self.seen(status, LookedLike::Hit));
+        if !self.leaks.traits().has(self.origin.host, self.origin.path) {
+            self.leaks.note_kind(&self.seen(status, LookedLike::Hit));
+        }
         let known = self.leaks.traits().of(self.origin.host, self.origin.path);
         let certainty = match known {
             _ if guarded.file.is_some() && is_the_same_for_everybody(self.origin.path) => {
