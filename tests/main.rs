@@ -8,6 +8,8 @@ mod caches;
 mod classes;
 mod cluster;
 mod crash;
+mod deploy;
+mod first_of_april;
 mod hours;
 mod http2;
 mod journeys;
