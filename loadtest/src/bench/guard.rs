@@ -45,7 +45,7 @@ pub struct GuardArguments {
     proxy: PathBuf,
     #[command(flatten)]
     turns: Turns,
-    /// Also count instructions in user space, by Valgrind's callgrind: they are the same each time.
+    /// Also count instructions in the gateway, by Valgrind's callgrind: they are the same each time.
     #[arg(long)]
     instructions: bool,
 }
@@ -81,7 +81,7 @@ pub(super) async fn bench(arguments: GuardArguments) -> Outcome<()> {
         }
         if let [(_, on), (_, off)] = counted.as_slice() {
             println!(
-                "instructions     {on:.0} a request in user space with detectors, {off:.0} without: {:+.0}, {:+.2} %",
+                "instructions     {on:.0} a request in the gateway with detectors, {off:.0} without: {:+.0}, {:+.2} %",
                 on - off,
                 100.0 * (on - off) / off
             );
