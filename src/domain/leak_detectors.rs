@@ -222,11 +222,15 @@ impl Contest {
         self.candidates.iter_mut().flatten().for_each(|candidate| candidate.times = 0);
     }
 
-    /// One more person; the one named least often makes room.
-    fn add(&mut self, identity: IdentityKey, now: Mono) {
+    /// One more person; the one named least often makes room, but never the person of the session.
+    fn add(&mut self, identity: IdentityKey, of_session: IdentityKey, now: Mono) {
         let place = match self.candidates.iter().position(Option::is_none) {
             Some(free) => self.candidates.get_mut(free),
-            None => self.candidates.iter_mut().min_by_key(|place| place.map_or(0, |candidate| candidate.times)),
+            None => {
+                let others = self.candidates.iter_mut();
+                let others = others.filter(|place| place.is_none_or(|candidate| candidate.identity != of_session));
+                others.min_by_key(|place| place.map_or(0, |candidate| candidate.times))
+            }
         };
         if let Some(place) = place {
             *place = Some(Candidate { identity, times: 0, first: now });
@@ -419,6 +423,13 @@ impl SessionRecord {
             return None;
         };
         let bound = self.decide(bound, now);
+        if bound.identity != identity && !self.knows(asked.who, asked.at) {
+            // A stranger has no say in whose session it is.
+            return Some(Finding {
+                other_identity: Some(bound.identity),
+                ..Finding::of(Detector::SessionIdentities, Certainty::Sure)
+            });
+        }
         if let Some(contest) = &mut self.contest
             && contest.candidate(identity).is_some()
         {
@@ -439,14 +450,11 @@ impl SessionRecord {
         let finding = |detector, certainty| {
             Some(Finding { other_identity: Some(bound.identity), ..Finding::of(detector, certainty) })
         };
-        if !self.knows(asked.who, asked.at) {
-            return finding(Detector::SessionIdentities, Certainty::Sure);
-        }
         if asked.effect == Effect::MayLogIn || self.changed_lately(now) {
             match &mut self.contest {
                 None => self.contest = Some(Box::new(Contest::between(bound, identity, now))),
                 Some(contest) => {
-                    contest.add(identity, now);
+                    contest.add(identity, bound.identity, now);
                     contest.name(identity, now, now);
                 }
             }
@@ -921,6 +929,32 @@ mod tests {
         record.present(who(2), Arrival::Inside, Effect::MayLogIn, at(2));
         let finding = named(&mut record, BRUNO, 2, 2, 2);
         assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Sure)));
+    }
+
+    #[test]
+    fn a_stranger_has_no_say_in_a_contested_session() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        log_in(&mut record, BRUNO, 1, 10, 11);
+        read(&mut record, 2, 12);
+        let finding = named(&mut record, BRUNO, 2, 12, 12);
+        assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Sure)));
+    }
+
+    #[test]
+    fn many_names_do_not_push_out_the_person_of_the_session() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        log_in(&mut record, BRUNO, 1, 10, 11);
+        for (second, person) in [(12, 3), (13, 4), (14, 5), (15, 6)] {
+            named(&mut record, IdentityKey([person; 16]), 1, second, second);
+        }
+        for second in 16..100 {
+            let finding = named(&mut record, ANNA, 1, second, second);
+            assert!(finding.is_none_or(|finding| finding.certainty == Certainty::Likely), "{finding:?}");
+        }
     }
 
     #[test]

@@ -189,6 +189,8 @@ pub struct Traits {
     queued: HashSet<Kind>,
     /// Hosts that the configuration names.
     hosts: Vec<HostPattern>,
+    /// The host of which the configuration wanted to know something first.
+    first_host: Option<String>,
     /// Whether a kind could not be taken up: then the nearest above decides.
     is_crowded: bool,
 }
@@ -209,6 +211,7 @@ impl Traits {
 
     /// Asks about what the configuration names.
     pub fn want_configured(&mut self, host: &str, path: &str) {
+        self.first_host.get_or_insert_with(|| name_of(host));
         if let Some((folder, _)) = folder_and_ending(path) {
             self.add(Kind::of(host, path), folder, host, Source::Configuration);
         }
@@ -261,18 +264,19 @@ impl Traits {
     fn has_room_for(&mut self, source: Source) -> bool {
         let count = |counted: Source| {
             self.answers.values().filter(|answer| answer.question.source == counted).count()
-                + self.waiting.iter().filter(|question| question.source == counted).count()
+                + self.unanswered().filter(|question| question.source == counted).count()
         };
         let own = count(source);
         if own >= SHARE {
             return false;
         }
-        if self.answers.len() + self.waiting.len() < MOST {
+        if self.answers.len() + self.unanswered().count() < MOST {
             return true;
         }
         let mut brought: HashMap<ClientSite, Vec<&Answer>> = HashMap::new();
         for answer in self.answers.values() {
-            if let Source::Visitors(site) = answer.question.source {
+            // What is a trait stays: without it, the portal's own answers would be taken for hits.
+            if let (Source::Visitors(site), None) = (answer.question.source, answer.header) {
                 brought.entry(site).or_default().push(answer);
             }
         }
@@ -283,6 +287,11 @@ impl Traits {
         let kind = latest.question.kind.clone();
         self.answers.remove(&kind);
         true
+    }
+
+    /// Kinds that were never answered; of others it may wait for a fresh answer.
+    fn unanswered(&self) -> impl Iterator<Item = &Question> {
+        self.waiting.iter().filter(|question| !self.answers.contains_key(&question.kind))
     }
 
     /// Asks about everything once more: a configuration is new.
@@ -345,11 +354,29 @@ impl Traits {
             let (folder, _) = folder_and_ending(path).filter(|_| kind.has_numbers())?;
             self.answers.get(&Kind { folder: folder.to_owned(), ..kind.clone() })
         };
-        match very_folder().or_else(|| self.answers.get(&kind)) {
+        match very_folder().or_else(|| self.answers.get(&kind)).or_else(|| self.of_configured_host(&kind)) {
             None => Known::NotYet,
             Some(Answer { header: None, .. }) => Known::Nothing,
             Some(Answer { header: Some(header), .. }) => Known::Trait(*header),
         }
+    }
+
+    /// What is known of the kind, or the nearest above, on the host that the configuration names first. Anybody can write
+    /// any `Host`: nobody may choose to be judged by nothing.
+    fn of_configured_host(&self, kind: &Kind) -> Option<&Answer> {
+        let is_known = self.is_named(&kind.host) || self.answers.contains_key(&Kind::root(&kind.host));
+        let host = self.first_host.as_ref().filter(|host| **host != kind.host && !is_known)?;
+        let mut kind = Kind { host: host.clone(), ..kind.clone() };
+        loop {
+            if let Some(answer) = self.answers.get(&kind) {
+                return Some(answer);
+            }
+            kind = kind.above()?;
+        }
+    }
+
+    fn is_named(&self, host: &str) -> bool {
+        self.hosts.iter().any(|named| named.matches(host))
     }
 
     fn nearest(&self, host: &str, path: &str) -> Kind {
@@ -481,6 +508,29 @@ mod tests {
         answer_all(&mut traits, at(0));
         assert_eq!(traits.of("gateway.example", "/gateway/b"), Known::Trait(HitHeader::Age));
         assert_eq!(traits.of(HOST, "/gateway/b"), Known::NotYet);
+    }
+
+    #[test]
+    fn nobody_chooses_a_host_to_be_judged_by_nothing() {
+        let mut traits = traits();
+        assert_eq!(traits.of("made-up.example", "/account"), Known::NotYet);
+        answer_all(&mut traits, at(0));
+        for path in ["/account", "/a/b/c.css", "/a/;x/b"] {
+            assert_eq!(traits.of("made-up.example", path), Known::Nothing, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_reload_forgets_nothing() {
+        let mut traits = traits();
+        for number in 0..MOST - 2 {
+            traits.want(&Seen { site: site((number % 100) as u8), ..seen(&folder(number)) });
+        }
+        answer_all(&mut traits, at(0));
+        let known = traits.len();
+        traits.doubt_all();
+        assert!(traits.want(&Seen { site: site(200), ..seen("/late/a") }));
+        assert_eq!(traits.len(), known);
     }
 
     #[test]
