@@ -488,6 +488,11 @@ fn impossible_values_elsewhere() {
         ("tokens.key_dir = \"\"", "not a path"),
         ("leak_guard.keep_cookies = [\"a b\"]", "not a cookie's name"),
         ("leak_guard.public = [\"/**\"]", "\"/**\" would match every page, such as /account; list only"),
+        // A pattern of stars alone names nothing, however it is written.
+        ("leak_guard.public = [\"/*\"]", "\"/*\" would match every page, such as /account; list only"),
+        ("leak_guard.public = [\"/*/**\"]", "\"/*/**\" would match every page, such as /account/case-1; list only"),
+        ("leak_guard.public = [\"/*/*\"]", "\"/*/*\" would match every page, such as /account/case-1; list only"),
+        ("leak_guard.public = [\"/*/*/**\"]", "\"/*/*/**\" would match every page, such as /account/case-1; list"),
         ("leak_guard.public = [\"/s/a~b\"]", "\"/s/a~b\" matches nothing that may be public, not even \"/s/a~b\""),
         ("leak_guard.public = [\"/s**\"]", "leak_guard.public[1]: \"/s**\": not a path pattern"),
         ("leak_guard.ignore_hit_headers = [\"x cache\"]", "not a header's name"),

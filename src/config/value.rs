@@ -274,8 +274,9 @@ pub(super) fn public_pattern(value: &DeValue<'_>) -> Read<PathPattern> {
     let pattern = path_pattern(value)?;
     let text = pattern.as_str();
     let sample = text.replace("**", "a").replace('*', "a");
-    if text == "/**" || text == "/*" {
-        let what = format!("{} would match every page, such as /account", shown(text));
+    if pattern.names_nothing() {
+        let page = if text.matches('/').count() > 1 { "/account/case-1" } else { "/account" };
+        let what = format!("{} would match every page, such as {page}", shown(text));
         return Err(Wrong::new(what, "list only what is the same for everybody, such as \"/static/**\""));
     }
     if !pattern.matches_public(&sample) {

@@ -20,7 +20,7 @@ use crate::domain::client::ClientPrefix;
 use crate::domain::cookie::presented;
 use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who, effect_of};
-use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers};
+use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers, put_on_armour};
 use crate::domain::line::{Knock, StraightThrough};
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
@@ -394,11 +394,11 @@ impl Gateway {
         if is_whole {
             self.meter(&answer, upstream, journey.inside);
         }
-        let mut is_personal = true;
+        let mut worn = Worn::Whole;
         let mut response = match answer {
             Ok(answer) => {
                 self.count_guard(&answer, guard.rules.mode);
-                is_personal = answer.guarded.verdict != Verdict::Public && guard.rules.mode == Mode::Enforce;
+                worn = worn_by(&answer, journey.route, guard.rules.mode);
                 if let (Some(Command::EndSession), Some((room, ticket))) = (answer.guarded.says.command, journey.inside)
                 {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
@@ -417,9 +417,13 @@ impl Gateway {
         };
         let given = if gives_headers { std::mem::take(&mut tokens.headers) } else { Vec::new() };
         let brings_nothing = given.is_empty() && tokens.cookies.is_empty();
-        if !(is_personal || brings_nothing) {
-            // Nothing of ours rides on what a cache might keep, not even where the guard only observes.
-            personal_headers(response.headers_mut());
+        match worn {
+            _ if brings_nothing => {}
+            // Nothing of ours rides on what a cache might keep: not where the guard only observes, and not on routes that
+            // are spared what stops the careless ones.
+            Worn::Nothing => personal_headers(response.headers_mut()),
+            Worn::Policy => put_on_armour(response.headers_mut()),
+            Worn::Whole => {}
         }
         response.headers_mut().extend(given);
         append_cookies(&mut response, tokens.cookies);
@@ -515,6 +519,26 @@ impl Gateway {
             Verdict::Downgraded(reason) => count(reason, LeakGuardAction::Downgraded),
             Verdict::Fault(reason) => count(reason, LeakGuardAction::Blocked),
         }
+    }
+}
+
+/// What an answer wears against caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worn {
+    /// What the portal gave it.
+    Nothing,
+    /// The personal policy, without some of the armour.
+    Policy,
+    /// The personal policy and the whole armour.
+    Whole,
+}
+
+fn worn_by(answer: &Answer, route: leak_guard::Route, mode: Mode) -> Worn {
+    match (answer.guarded.verdict, route) {
+        _ if mode == Mode::Observe => Worn::Nothing,
+        (Verdict::Public, _) => Worn::Nothing,
+        (_, leak_guard::Route::Personal(personal)) if personal.armour != leak_guard::Armour::WHOLE => Worn::Policy,
+        _ => Worn::Whole,
     }
 }
 
