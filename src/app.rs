@@ -29,7 +29,7 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{LiveRoom, NoTicket};
+use crate::room::{LiveRoom, NoOpening, NoRoom, Occasion};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
@@ -60,7 +60,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// A room's line.
     #[error(transparent)]
-    Room(#[from] NoTicket),
+    Room(#[from] NoRoom),
+    /// A room's opening.
+    #[error("room \"{0}\".opening: {1}")]
+    Opening(RoomName, NoOpening),
     /// The waiting page.
     #[error(transparent)]
     Assets(#[from] BrokenAssets),
@@ -336,7 +339,11 @@ async fn snapshot(
     for settings in &config.rooms {
         let known = old_rooms.iter().find(|room| room.settings.name == settings.name);
         let live = match known {
-            Some(room) => room.live.clone(),
+            Some(room) => {
+                let prepared = room.live.prepare_opening(settings, Occasion::Reload, clock.now()).await;
+                prepared.map_err(|why| StartError::Opening(settings.name.clone(), why))?;
+                room.live.clone()
+            }
             None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
         };
         let room = RoomSource { settings: settings.clone(), live, tenure: Tenure::Configured };
@@ -587,6 +594,9 @@ impl Control {
         let new = snapshot(&config, Some(&old), &keyring, &assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
             Ok(new) => new,
+            Err(StartError::Opening(room, why)) => {
+                return refused(&format!("room \"{room}\".opening"), why.to_string());
+            }
             Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };

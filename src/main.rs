@@ -183,6 +183,7 @@ fn load(path: &std::path::Path) -> Result<Loaded, String> {
     match (tls, faults.iter().all(Option::is_none)) {
         (Ok(tls), true) => {
             let mut warnings = config.warnings();
+            warnings.extend(config.warnings_at(Clock::system().now().wall));
             warnings.extend(tls.warnings().iter().cloned());
             Ok(Loaded { config, warnings })
         }

@@ -70,6 +70,7 @@ impl Pacer {
         let around = self.around(snapshot.config.portal.ramp, now.mono);
         for room in &snapshot.rooms {
             room.live.tick(now, self.around_room(around, room, &snapshot, now));
+            room.live.hold_opening_when_due(&self.clock);
             room.live.let_in(&self.portal, now);
         }
         if tick % SLOW_EVERY == 1 {

@@ -114,6 +114,7 @@
       headline(state.heading, turn && !stopped && queue.text.ahead || state.lead);
     }
     showPlace(place);
+    show('kept', queue.reference);
     show('why', queue.state === 'waiting' && !standsStill(queue));
     show('enter', mayEnter(queue));
     show('extend', turn && !stopped);
@@ -254,7 +255,7 @@
     lane = queue['class'] || lane;
     if (name === 'leave') { leftHere(); return; }
     if (queue.state === 'none' || queue.state === 'expired') { placeGone(name); return; }
-    if (queue.state !== 'maintenance') { mine = isPlace(queue.state) ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
+    if (queue.state !== 'maintenance') { mine = queue.reference ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
     if (/^(join|code|recover)$/.test(name)) { over = leaving = false; joinedAt = Date.now(); }
     if (name === 'status') { rejoined = false; }
     if (/^(your_turn|inside)$/.test(queue.state)) { forgetJoin(); }
@@ -461,8 +462,8 @@
     });
   }
 
-  /* Whoever is asked again soon has fresher news than the board. */
-  function isFarOff(queue) { return queue.state !== 'left' && queue.refresh_seconds > settings.board_seconds; }
+  /* Whoever is asked again soon has fresher news than the board, and only whoever waits has any use for it. */
+  function isFarOff(queue) { return queue.state === 'waiting' && queue.refresh_seconds > settings.board_seconds; }
 
   function showBoard(board) {
     var own = board.lanes && board.lanes[lane];

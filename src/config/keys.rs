@@ -205,10 +205,12 @@ const ROOM: &[Key] = &[
     key("logout", "[]"),
     table("page", ROOM_PAGE),
     Key { name: "window", kind: Kind::Tables(WINDOW) },
-    later("opening"),
+    table("opening", OPENING),
     later("closing"),
     later("adaptive"),
 ];
+
+const OPENING: &[Key] = &[required("at"), key("order", r#""arrival""#), optional("gather_from")];
 
 const WINDOW: &[Key] = &[
     required("from"),

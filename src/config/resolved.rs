@@ -13,6 +13,7 @@ use super::page::{LocalText, Page, RoomPage};
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
 use crate::domain::names::{ClassName, RoomId, RoomName};
+use crate::domain::opening::Plan;
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
 use crate::domain::schedule::Schedule;
@@ -323,6 +324,8 @@ pub struct Room {
     pub logout: Vec<PathPattern>,
     /// Texts, links and colours of its pages.
     pub page: RoomPage,
+    /// When it opens, if it has not always been open.
+    pub opening: Option<Plan>,
 }
 
 /// `room.state`

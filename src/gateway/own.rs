@@ -32,6 +32,7 @@ use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
+use crate::domain::opening::Phase;
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
 use crate::domain::proof::Failure;
 use crate::domain::recovery::RecoveryCode;
@@ -339,6 +340,9 @@ impl Visit<'_> {
 
     fn needs_ticket(&self, credentials: &Credentials) -> bool {
         if credentials.inside.is_some() || self.room.settings.state == RoomState::Closed {
+            return false;
+        }
+        if matches!(self.room.live.phase(), Phase::Announced { .. }) {
             return false;
         }
         let Some(view) = self.look(credentials) else { return true };

@@ -72,6 +72,12 @@ pub struct Figures {
     pub nobody_ahead: String,
     /// `{n}` called visitors stand before this one at the gate.
     pub at_gate: Forms,
+    /// Before the opening: one can join from `{at}` on.
+    pub gather_from: String,
+    /// Before the opening: places are given in the order of arrival.
+    pub by_arrival: String,
+    /// Before the opening: places are drawn by lot.
+    pub by_lot: String,
     /// `{reason}` since `{clock}` of the same day.
     pub reason: String,
     /// `{reason}` since `{clock}` on `{day}` `{month}`.

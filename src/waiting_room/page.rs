@@ -277,6 +277,8 @@ impl LinePage<'_> {
             offer: Offer::to(state),
             join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
             has_place: has_place(standing.state),
+            is_kept: standing.reference.is_some(),
+            opens_in: opens_in(standing, words),
             waits,
             moves: standing.state == QueueState::Waiting && !standing.nobody_enters(),
             says_all: matches!(state, QueueState::BeforeOpening | QueueState::ClosedHours),
@@ -293,6 +295,12 @@ impl LinePage<'_> {
         };
         plain(frame.look(assets), text, assets.render("line.html", &context)?)
     }
+}
+
+/// How long it is until the room opens.
+fn opens_in(standing: &Standing, words: &Words<'_>) -> Option<String> {
+    let at = standing.window.opens_at.filter(|_| standing.state == QueueState::BeforeOpening)?;
+    Some(words.until(at, standing.updated_at))
 }
 
 /// Whoever has a turn is not told to enter while nobody can, or outside their hours.
@@ -695,6 +703,9 @@ struct LineContext<'a> {
     offer: Offer,
     join_label: &'static str,
     has_place: bool,
+    /// Whether there is a ticket, so that the place is kept.
+    is_kept: bool,
+    opens_in: Option<String>,
     waits: bool,
     moves: bool,
     /// Whether the heading is the reason already.

@@ -48,6 +48,19 @@ pub struct Standing {
     pub updated_at: Unix,
     /// What gives the place back on another device.
     pub recovery_code: Option<String>,
+    /// Before the opening: how places will be given.
+    pub gathering: Option<Gathering>,
+}
+
+/// How those who come before the opening get their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathering {
+    /// Nobody can join yet, only from this hour on.
+    From(Unix),
+    /// In the order in which they came.
+    ByArrival,
+    /// By lot.
+    ByLot,
 }
 
 /// The first of these that applies is a visitor's state.
@@ -174,6 +187,7 @@ impl Standing {
             refresh,
             updated_at,
             recovery_code: None,
+            gathering: None,
         }
     }
 
@@ -264,6 +278,9 @@ fn ahead_in_words(standing: &Standing, words: &Words<'_>) -> Option<String> {
     match (standing.state, standing.ahead_at_gate) {
         (QueueState::YourTurn, Some(ahead)) if ahead > 0 => Some(words.ahead_at_gate(ahead)),
         (QueueState::YourTurn, _) => None,
+        (QueueState::BeforeOpening, _) => {
+            standing.gathering.map(|gathering| words.gathering(gathering, standing.updated_at))
+        }
         _ => standing.ahead.map(|ahead| words.ahead(ahead)),
     }
 }
