@@ -7,6 +7,7 @@ pub mod canary;
 pub mod certificate;
 pub mod client;
 pub mod cookie;
+pub mod draw_proof;
 pub mod fiscal_code;
 pub mod forwarding;
 pub mod gate;

@@ -218,6 +218,12 @@ impl LiveRoom {
         ask_again(until.since(now.wall), gathered, part)
     }
 
+    /// The number that a ticket has in the line, as it may be told: none before the opening.
+    pub fn number_to_tell(&self, ticket: &Ticket) -> Option<Number> {
+        let inner = self.lock();
+        (inner.openings.phase == Phase::Open).then(|| inner.key(ticket).number)
+    }
+
     /// Who the holder of a ticket is to a draw, announced or held.
     pub fn gatherer(&self, ticket: &Ticket) -> Option<Gatherer> {
         let inner = self.lock();

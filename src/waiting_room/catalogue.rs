@@ -36,6 +36,10 @@ pub struct Catalogue {
     pub script: ScriptTexts,
     /// The page that answers a form which was not sent.
     pub form: FormTexts,
+    /// The page about a draw.
+    pub draw: DrawTexts,
+    /// The proof of a place.
+    pub receipt: ReceiptTexts,
     /// Pages that only say something.
     pub notices: BTreeMap<Notice, Heading>,
     #[serde(skip)]
@@ -198,6 +202,32 @@ pub struct FormTexts {
     plain: String,
     send_again: String,
     pub(super) turn: String,
+}
+
+/// `[draw]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawTexts {
+    heading: String,
+    pub(super) before: String,
+    pub(super) arrival: String,
+    pub(super) after: String,
+    commitment: String,
+    seed: String,
+    gathered: String,
+    facts: String,
+}
+
+/// `[receipt]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptTexts {
+    heading: String,
+    pub(super) numbered: String,
+    pub(super) unnumbered: String,
+    made: String,
+    keep: String,
+    token: String,
 }
 
 /// `[wait]`

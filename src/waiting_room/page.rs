@@ -51,7 +51,7 @@ pub enum Code {
 }
 
 impl RoomFrame {
-    fn look<'a>(&'a self, assets: &'a Assets) -> &'a Look {
+    pub(super) fn look<'a>(&'a self, assets: &'a Assets) -> &'a Look {
         self.look.as_ref().unwrap_or_else(|| assets.plain_look())
     }
 }
@@ -461,7 +461,7 @@ struct CodeContext<'a> {
     to: &'a str,
 }
 
-fn plain(look: &Look, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
+pub(super) fn plain(look: &Look, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
     Ok(PlainPage { headers: look.headers(catalogue, Scripting::Plain)?, body: html.into() })
 }
 
@@ -507,7 +507,7 @@ impl Links {
 }
 
 #[derive(Serialize)]
-struct FrameContext<'a> {
+pub(super) struct FrameContext<'a> {
     text: &'a Catalogue,
     style: &'a str,
     room: &'a str,
@@ -548,7 +548,7 @@ struct LanguageLink<'a> {
 
 impl<'a> FrameContext<'a> {
     /// `host` names a service that has no name of its own.
-    fn of(
+    pub(super) fn of(
         assets: &'a Assets,
         frame: Option<&'a RoomFrame>,
         host: Option<&str>,

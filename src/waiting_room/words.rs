@@ -98,6 +98,11 @@ impl Words<'_> {
         self.dated(&self.catalogue.figures.reason_dated, &since, words)
     }
 
+    /// "2026-11-03 11:42:10 +01:00": for what is kept, the same in all languages.
+    pub fn dated_clock(&self, at: Unix) -> String {
+        self.zoned(at).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+    }
+
     /// "11:42"
     pub fn clock(&self, at: Unix) -> String {
         clock(&self.zoned(at))
@@ -170,7 +175,7 @@ fn clock(at: &Zoned) -> String {
 }
 
 /// Puts values in the place of `{name}`. Braces inside a value stay what they are.
-fn fill(text: &str, values: &[(&str, &str)]) -> String {
+pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(text.len() + 16);
     let mut rest = text;
     while let Some((before, name, after)) = next_placeholder(rest) {
