@@ -29,7 +29,7 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{LiveRoom, NoOpening, NoRoom, Occasion};
+use crate::room::{LiveRoom, NoRoom, Occasion};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
@@ -61,9 +61,6 @@ pub enum StartError {
     /// A room's line.
     #[error(transparent)]
     Room(#[from] NoRoom),
-    /// A room's opening.
-    #[error("room \"{0}\".opening: {1}")]
-    Opening(RoomName, NoOpening),
     /// The waiting page.
     #[error(transparent)]
     Assets(#[from] BrokenAssets),
@@ -339,11 +336,7 @@ async fn snapshot(
     for settings in &config.rooms {
         let known = old_rooms.iter().find(|room| room.settings.name == settings.name);
         let live = match known {
-            Some(room) => {
-                let prepared = room.live.prepare_opening(settings, Occasion::Reload, clock.now()).await;
-                prepared.map_err(|why| StartError::Opening(settings.name.clone(), why))?;
-                room.live.clone()
-            }
+            Some(room) => room.live.clone(),
             None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
         };
         let room = RoomSource { settings: settings.clone(), live, tenure: Tenure::Configured };
@@ -594,12 +587,16 @@ impl Control {
         let new = snapshot(&config, Some(&old), &keyring, &assets, &self.store, &self.metrics, &self.clock).await;
         let new = match new {
             Ok(new) => new,
-            Err(StartError::Opening(room, why)) => {
-                return refused(&format!("room \"{room}\".opening"), why.to_string());
-            }
             Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };
+        // The last that can fail, because what is written down of openings stays.
+        for room in &new.rooms {
+            let prepared = room.live.prepare_opening(&room.settings, Occasion::Reload, self.clock.now()).await;
+            if let Err(why) = prepared {
+                return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
+            }
+        }
         for room in &new.rooms {
             room.live.reconfigure(room.settings.clone(), self.clock.now());
         }

@@ -2,10 +2,17 @@
 //! Sunday at 18:46:40 in Rome.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anticamera::admin::ReloadAnswer;
 use anticamera::domain::draw_proof::DrawDocument;
+use anticamera::domain::line::{Asks, Conditions, Line, Standstill, Terms};
+use anticamera::domain::names::{ClassName, RoomName};
+use anticamera::domain::opening::{Gathered, Held, Opening, Order};
+use anticamera::domain::places::Places;
+use anticamera::domain::time::{Mono, Now, Unix};
+use anticamera::domain::token::LineIdentity;
 
 use crate::support::app::{ROOM, Running, Setup, Visitor, number_of, own, room_of};
 
@@ -320,4 +327,52 @@ async fn a_receipt_says_what_it_proves_as_a_page_and_as_json() {
     second.hold("ticket", receipt["token"].as_str().unwrap());
     assert_eq!(second.poll().send().await.state(), "none", "a receipt is no ticket");
     assert_eq!(running.visitor().script("GET", &own("receipt")).send().await.status, 404);
+}
+
+/// A million visitors, of whom every tenth leaves before the hour, in the line itself: nothing is made for each of them at
+/// the hour but what the line keeps anyway, and no tick has to do the work of all.
+#[test]
+fn a_million_who_gathered_have_their_places_and_nobody_who_left_is_called() {
+    let (class, count) = (ClassName::citizen().id(), 1_000_000);
+    let now = |tick: u64| Now { mono: Mono(tick * 100_000_000), unix: Unix(tick * 100), wall: Unix(tick * 100) };
+    let terms = Terms {
+        rate: "100/s".parse().unwrap(),
+        claim_window: Duration::from_secs(1200),
+        ticket_lifetime: Duration::from_secs(86_400),
+        gate_wait: Duration::from_secs(5),
+    };
+    let mut line = Line::new(terms, Mono(0));
+    let before = Conditions { standstill: Some(Standstill::BeforeOpening), ..Conditions::FINE };
+    line.tick(now(1), before);
+    for number in 1..=count {
+        line.join(class, number, Asks::Scripted, now(1));
+    }
+    (1..=count).step_by(10).for_each(|number| assert!(line.leave(class, number)));
+    // Hours pass in silence.
+    for tick in 2..20_000 {
+        line.tick(now(tick), before);
+    }
+    assert_eq!(line.lane(class).unwrap().waiting(), count - count / 10, "nobody becomes absent before the hour");
+    let gathered = Gathered { class, after: 0, count };
+    let opening = Opening {
+        number: 1,
+        order: Order::Lottery,
+        at: Unix(1),
+        announced: Unix(1),
+        seed: Some([3; 32]),
+        after: Vec::new(),
+        held: Some(Held { at: Unix(1), lanes: vec![gathered] }),
+    };
+    let places = Arc::new(Places::of(&RoomName::new("fair").unwrap(), LineIdentity(1), &[opening]));
+    line.open(&[gathered], places.clone(), now(20_000));
+    let mut called = Vec::new();
+    for tick in 20_001..20_060 {
+        let ticked = line.tick(now(tick), Conditions::FINE);
+        called.extend(ticked.moved.into_iter().flat_map(|(_, moved)| moved.called));
+    }
+    let had_left = called.iter().filter(|place| places.number(class, **place) % 10 == 1).count();
+    let there = line.lane(class).unwrap().waiting() + (called.len() - had_left) as u64;
+    assert_eq!(there, count - count / 10, "everybody else is there");
+    assert!(called.len() > 100 && called.is_sorted(), "by place: {called:?}");
+    assert!(had_left * 100 < called.len() * 12, "only until those who left are noted: {had_left} of {}", called.len());
 }

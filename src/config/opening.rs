@@ -40,9 +40,10 @@ pub(super) fn opening(room: &Section<'_>, zone: Option<&TimeZone>, sharing: Shar
     }
     let orders = [("arrival", Order::Arrival), ("lottery", Order::Lottery)];
     let order = section.read("order", value::one_of(&orders));
-    let zone = zone?;
-    let at = section.read("at", |value| instant(value, zone));
-    let gather_from = section.optional("gather_from", |value| instant(value, zone));
+    // Whatever the zone is, a fault in the hours is one.
+    let zone = zone.cloned().unwrap_or(TimeZone::UTC);
+    let at = section.read("at", |value| instant(value, &zone));
+    let gather_from = section.optional("gather_from", |value| instant(value, &zone));
     let plan = Plan { at: at?, gather_from: gather_from?.unwrap_or(Unix(0)), order: order? };
     if plan.gather_from > plan.at {
         section.fault("gather_from", Wrong::new("later than at", "let visitors gather before the room opens"));

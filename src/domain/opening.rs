@@ -105,6 +105,16 @@ impl Opening {
         Held { at, lanes: counters.iter().map(gathered).filter(|gathered| gathered.count > 0).collect() }
     }
 
+    /// The same opening when it does not take place: nobody has part in it, and the next plan announces another one.
+    pub fn withdrawn(self, at: Unix) -> Opening {
+        Opening { at: Unix(0), held: Some(Held { at, lanes: Vec::new() }), ..self }
+    }
+
+    /// Whether it was announced, and does not take place.
+    pub fn is_withdrawn(&self) -> bool {
+        self.at == Unix(0)
+    }
+
     /// Whether somebody gathers, as far as the counters tell.
     pub fn gathers(&self, counters: &[(ClassId, Number)]) -> Crowd {
         let came = counters.iter().any(|(class, counter)| *counter > self.after(*class));
@@ -177,6 +187,8 @@ pub enum Step {
     Announce(u32),
     /// The hour of the announced opening is another one.
     Move,
+    /// The announced opening does not take place: whoever joins from now on has no part in it.
+    Withdraw,
 }
 
 /// What of a plan may not change any more.
@@ -200,6 +212,7 @@ pub enum PlanFault {
 pub fn step(plan: Option<&Plan>, last: Option<&Opening>, crowd: Crowd, wall: Unix) -> Result<Step, PlanFault> {
     match (plan, last) {
         (None, Some(Opening { held: None, .. })) if crowd == Crowd::Gathers => Err(PlanFault::Removed),
+        (None, Some(Opening { held: None, .. })) => Ok(Step::Withdraw),
         (None, _) => Ok(Step::Nothing),
         (Some(plan), Some(opening @ Opening { held: None, .. })) => match opening.order == plan.order {
             true if opening.at == plan.at => Ok(Step::Nothing),
@@ -286,7 +299,7 @@ mod tests {
             (Some(arrival), Crowd::Gathers, Err(PlanFault::OrderChanged)),
             (Some(arrival), Crowd::Nobody, Ok(Step::Announce(1))),
             (None, Crowd::Gathers, Err(PlanFault::Removed)),
-            (None, Crowd::Nobody, Ok(Step::Nothing)),
+            (None, Crowd::Nobody, Ok(Step::Withdraw)),
         ] {
             assert_eq!(step(plan, &announced(), crowd), expected, "{plan:?} {crowd:?}");
         }
@@ -298,6 +311,14 @@ mod tests {
         ] {
             assert_eq!(step(plan, &held(), Crowd::Gathers), Ok(expected), "{plan:?}");
         }
+    }
+
+    #[test]
+    fn a_withdrawn_opening_is_announced_anew_even_for_the_same_hour() {
+        let withdrawn = announced().withdrawn(Unix(5));
+        assert!(withdrawn.is_withdrawn());
+        let step = step(Some(&PLAN), Some(&withdrawn), Crowd::Nobody, Unix(9_000_000));
+        assert_eq!(step, Ok(Step::Announce(2)));
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn room(call: &Call, name: &str) -> Result<Arc<RoomInForce>, Refusal> {
 
 /// What anybody may know of the room's opening.
 fn draw(call: &Call, headers: &HeaderMap, room: &RoomInForce) -> Result<Response<Body>, Refusal> {
-    let opening = room.live.last_opening().ok_or(Refusal::NotFound)?;
+    let opening = room.live.last_opening().filter(|opening| !opening.is_withdrawn()).ok_or(Refusal::NotFound)?;
     let words = room.words(call.language(headers));
     let name = |class| room.live.class_name(class).as_str().to_owned();
     let document = draw_document(&room.settings.name, room.live.identity(), &opening, &words, name);

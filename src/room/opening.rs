@@ -126,19 +126,19 @@ impl LiveRoom {
         let counters = self.store.counters(&self.name)?;
         let crowd = last.as_ref().map_or(Crowd::Nobody, |opening| opening.gathers(&counters));
         let step = step(plan.as_ref(), last.as_ref(), crowd, now.wall)?;
-        let (Some(plan), step) = (plan, step) else { return Ok(()) };
-        let opening = match (step, last) {
-            (Step::Nothing, _) => return Ok(()),
-            (Step::TooLate, _) if occasion == Occasion::Reload && self.settings().opening != Some(plan) => {
+        let opening = match (step, last, plan) {
+            (Step::Withdraw, Some(opening), _) => opening.withdrawn(now.wall),
+            (Step::Nothing | Step::Withdraw, ..) | (_, _, None) => return Ok(()),
+            (Step::TooLate, _, Some(plan)) if occasion == Occasion::Reload && self.settings().opening != Some(plan) => {
                 return Err(PlanFault::Past.into());
             }
-            (Step::TooLate, _) => {
+            (Step::TooLate, ..) => {
                 tracing::error!(room = %self.name, "opening.at lies in the past and no such opening was announced: nobody gathers, the room is open");
                 return Ok(());
             }
-            (Step::Move, Some(opening)) => Opening { at: plan.at, ..opening },
-            (Step::Move, None) => return Ok(()),
-            (Step::Announce(number), _) => Opening {
+            (Step::Move, Some(opening), Some(plan)) => Opening { at: plan.at, ..opening },
+            (Step::Move, None, _) => return Ok(()),
+            (Step::Announce(number), _, Some(plan)) => Opening {
                 number,
                 order: plan.order,
                 at: plan.at,
