@@ -608,6 +608,24 @@ fn two_full_lanes_enter_by_their_shares() {
 }
 
 #[test]
+fn two_lanes_at_low_rates_are_told_to_knock_and_enter_by_their_shares() {
+    for (rate, per_second, citizens, seconds) in [("6/min", 0.1, 50, 1800), ("1/s", 1.0, 90, 600)] {
+        let crowd = Crowd { visitors: 1500, ..TYPICAL };
+        let mut day = Day::of_lanes(rate, &[(CLASS, crowd), (OFFICE, crowd)]);
+        day.line.set_shares(&shares(citizens, 100 - citizens, Borrow::Yes));
+        let (from, to) = (120, 120 + seconds);
+        day.run(to * SECOND, fine);
+        let entries = (day.figures.of(CLASS, from..to), day.figures.of(OFFICE, from..to));
+        println!("{rate} in {citizens} to {}: {entries:?} entries in {seconds} s", 100 - citizens);
+        day.figures.hold_the_promises(per_second);
+        let all = (seconds as f64 * per_second) as i64;
+        let due = all * i64::from(citizens) / 100;
+        assert!(entries.0 + entries.1 >= all * 97 / 100, "the rate is reached");
+        assert!(is_due(entries.0, due) && is_due(entries.1, all - due), "{due} citizens are due");
+    }
+}
+
+#[test]
 fn an_idle_share_is_lent_and_comes_back_within_two_seconds() {
     let offices = Crowd { visitors: 3000, arrive_within: 1, ..ALL_ENTER };
     let mut day = Day::of_lanes("50/s", &[(CLASS, ALL_ENTER), (OFFICE, offices)]);

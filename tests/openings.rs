@@ -8,7 +8,7 @@ use std::time::Duration;
 use anticamera::admin::ReloadAnswer;
 use anticamera::domain::draw_proof::DrawDocument;
 use anticamera::domain::line::{Asks, Conditions, Line, Standstill, Terms};
-use anticamera::domain::names::{ClassName, RoomName};
+use anticamera::domain::names::{ClassId, RoomName};
 use anticamera::domain::opening::{Gathered, Held, Opening, Order};
 use anticamera::domain::places::Places;
 use anticamera::domain::time::{Mono, Now, Unix};
@@ -44,7 +44,7 @@ async fn draw(running: &Running) -> DrawDocument {
 }
 
 async fn reference(visitor: &Visitor) -> String {
-    let queue = visitor.poll().send().await.queue();
+    let queue = visitor.poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
     queue["reference"].as_str().unwrap_or_else(|| panic!("no reference: {queue}")).to_owned()
 }
 
@@ -201,17 +201,17 @@ async fn in_the_order_of_arrival_everybody_keeps_the_number_and_whoever_left_is_
 
 #[tokio::test]
 async fn whoever_gathered_and_asks_late_is_not_overtaken() {
-    let running = opening("1/min", "lottery").start().await;
+    let running = opening("1/min", "lottery").with("state = \"hold\"").start().await;
     let visitors = gather(&running, 10).await;
     at_the_hour(&running, TO_THE_HOUR).await;
     let late = running.visitor();
     late.join().await;
     running.seconds(60).await;
-    let ahead = late.poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
-    assert!(ahead["ahead"].as_u64().unwrap() >= 5, "those who gathered are believed to be there: {ahead}");
+    let queue = late.poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
+    assert_eq!(queue["ahead"], 10, "those who gathered are believed to be there: {queue}");
     for visitor in &visitors {
         let queue = visitor.poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
-        assert!(["waiting", "your_turn"].contains(&queue["state"].as_str().unwrap()), "{queue}");
+        assert!(queue["state"] == "held" && queue["ahead"].as_u64().unwrap() < 10, "{queue}");
     }
 }
 
@@ -288,7 +288,7 @@ async fn whoever_is_inside_goes_on_while_others_gather() {
 
 #[tokio::test]
 async fn a_second_opening_of_the_line_has_a_draw_of_its_own() {
-    let running = opening("10/s", "lottery").start().await;
+    let mut running = opening("10/s", "lottery").start().await;
     let first = gather(&running, 4).await;
     let promised = draw(&running).await;
     at_the_hour(&running, TO_THE_HOUR).await;
@@ -301,6 +301,7 @@ async fn a_second_opening_of_the_line_has_a_draw_of_its_own() {
     running.seconds(1).await;
     let queue = first[0].poll().send().await.queue();
     assert_eq!(queue["state"], "before_opening", "{queue}");
+    running.setup = again;
     let running = running.restart().await;
     assert_eq!(draw(&running).await, second);
     let sooner = with_opening("10/s", "at = \"2030-03-17T18:49\"\norder = \"lottery\"");
@@ -333,7 +334,7 @@ async fn a_receipt_says_what_it_proves_as_a_page_and_as_json() {
 /// the hour but what the line keeps anyway, and no tick has to do the work of all.
 #[test]
 fn a_million_who_gathered_have_their_places_and_nobody_who_left_is_called() {
-    let (class, count) = (ClassName::citizen().id(), 1_000_000);
+    let (class, count) = (ClassId::CITIZEN, 1_000_000);
     let now = |tick: u64| Now { mono: Mono(tick * 100_000_000), unix: Unix(tick * 100), wall: Unix(tick * 100) };
     let terms = Terms {
         rate: "100/s".parse().unwrap(),

@@ -299,7 +299,7 @@ fn of_known_code(proof: &Checked) -> Option<Outcome> {
 
 impl Verdict {
     fn citizen() -> Verdict {
-        let proven = Proven { class: ClassName::citizen().id(), kind: None, identity: None };
+        let proven = Proven { class: ClassId::CITIZEN, kind: None, identity: None };
         Verdict { proven, reserved: None, refused: None, quota: Quota::default() }
     }
 }

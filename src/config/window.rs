@@ -222,7 +222,7 @@ mod tests {
 
     use crate::config::{Room, parse};
     use crate::domain::local_time::unix;
-    use crate::domain::names::ClassName;
+    use crate::domain::names::{ClassId, ClassName};
     use crate::domain::schedule::{Access, Borrow};
 
     fn room(windows: &str) -> Result<Room, String> {
@@ -252,7 +252,7 @@ mod tests {
         )
         .unwrap();
         let intermediary = ClassName::new("intermediary").unwrap().id();
-        let citizen = ClassName::citizen().id();
+        let citizen = ClassId::CITIZEN;
         let terms = |at: &str| room.schedule.at(unix(at.parse().unwrap())).0.unwrap().clone();
         let day = terms("2026-04-01T06:00:00Z");
         assert_eq!((day.share(intermediary), day.share(citizen), day.borrow), (100, 0, Borrow::No));
@@ -271,7 +271,7 @@ mod tests {
         let closed =
             "[[room.window]]\nfrom = \"08:00\"\nto = \"18:00\"\ndates = [\"2026-12-23..2026-12-26\"]\nclosed = true";
         let closed = at(&room(&format!("{REST}{closed}")).unwrap());
-        assert_eq!((closed.access, closed.share(ClassName::citizen().id())), (Access::Closed, 0));
+        assert_eq!((closed.access, closed.share(ClassId::CITIZEN)), (Access::Closed, 0));
         assert_eq!(room("").unwrap().schedule.at(unix("2026-12-24T12:00:00Z".parse().unwrap())), (None, None));
     }
 

@@ -60,6 +60,11 @@ impl RoomName {
     }
 }
 
+impl ClassId {
+    /// The number of [`ClassName::citizen`]: nearly every request asks for it.
+    pub const CITIZEN: ClassId = ClassId(0x7d);
+}
+
 impl ClassName {
     /// Checks the text.
     ///
@@ -95,5 +100,15 @@ impl fmt::Display for RoomName {
 impl fmt::Display for ClassName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClassId, ClassName};
+
+    #[test]
+    fn the_citizens_number_is_that_of_their_name() {
+        assert_eq!(ClassName::citizen().id(), ClassId::CITIZEN);
     }
 }

@@ -22,7 +22,7 @@ use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who, effect_of};
 use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers};
 use crate::domain::line::{Knock, StraightThrough};
-use crate::domain::names::{ClassName, RoomName};
+use crate::domain::names::{ClassId, RoomName};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::domain::token::Kind;
@@ -206,8 +206,7 @@ impl Gateway {
         read: Read,
     ) -> Result<Outcome, Refused> {
         let proven = credentials.proven.take();
-        let class =
-            proven.as_ref().map_or(ClassName::citizen().id(), |verdict| class_to_join(self, call, room, verdict));
+        let class = proven.as_ref().map_or(ClassId::CITIZEN, |verdict| class_to_join(self, call, room, verdict));
         let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));

@@ -7,7 +7,7 @@ use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::classes::{Peer, RequestFacts, Verdict};
 use crate::domain::line::Asks;
-use crate::domain::names::{ClassId, ClassName};
+use crate::domain::names::ClassId;
 use crate::room::Ticket;
 
 /// What the request proves. Proofs are looked at when a visitor joins, goes straight through or types in a code; whoever
@@ -37,7 +37,7 @@ pub(super) fn class_to_join(gateway: &Gateway, call: &Call, room: &RoomInForce, 
         return proven.class;
     }
     call.snapshot.classes.count_over_quota(proven);
-    ClassName::citizen().id()
+    ClassId::CITIZEN
 }
 
 /// A ticket was drawn on this proof: a code's use is written down, and the ticket counts for whom the proof names.
@@ -64,6 +64,6 @@ pub(super) async fn drawn(gateway: &Gateway, call: &Call, room: &RoomInForce, ve
 pub(super) fn goes_before(room: &RoomInForce, class: ClassId, other: ClassId) -> bool {
     let classes = &room.settings.classes;
     let place = |class: ClassId| classes.iter().position(|name| name.id() == class).unwrap_or(classes.len());
-    let citizen = ClassName::citizen().id();
+    let citizen = ClassId::CITIZEN;
     class != citizen && place(class) < if other == citizen { usize::MAX } else { place(other) }
 }

@@ -40,7 +40,7 @@ use crate::domain::client::{ClientPrefix, is_trusted};
 use crate::domain::forwarding;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
-use crate::domain::names::ClassName;
+use crate::domain::names::{ClassId, ClassName};
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
@@ -248,7 +248,7 @@ impl Gateway {
         let place = credentials.place_fact(&room);
         let newcomer = matches!((pass, place), (Pass::None | Pass::JustExpired, Place::None));
         let proven = (newcomer && route == Route::Gated).then(|| prove(call, headers, None));
-        let class = proven.as_ref().map_or(ClassName::citizen().id(), |verdict| verdict.proven.class);
+        let class = proven.as_ref().map_or(ClassId::CITIZEN, |verdict| verdict.proven.class);
         credentials.proven = proven;
         let facts = Facts {
             mode: mode(&room.settings),

@@ -7,7 +7,7 @@ use super::snapshot::{RoomInForce, reason_of, window_of};
 use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
 use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
-use crate::domain::names::{ClassId, ClassName};
+use crate::domain::names::ClassId;
 use crate::domain::opening::{Order, Phase};
 use crate::domain::recovery::Place;
 use crate::domain::reference::{self, Gatherer};
@@ -167,7 +167,7 @@ fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing)
 fn class_of(credentials: &Credentials) -> ClassId {
     let of_ticket = credentials.ticket.map(|held| held.ticket.class);
     let of_pass = credentials.inside.as_ref().map(|inside| inside.token.class);
-    of_pass.or(of_ticket).unwrap_or_else(|| ClassName::citizen().id())
+    of_pass.or(of_ticket).unwrap_or(ClassId::CITIZEN)
 }
 
 /// How much of the way is done: the time waited, over that and what is estimated still to come.

@@ -105,7 +105,7 @@ fn hours_at(room: &config::Room, wall: Unix) -> Vec<(ClassId, Hours)> {
 
 fn of_class(hours: &[(ClassId, Hours)], class: ClassId) -> Hours {
     let of = |class: ClassId| hours.iter().find(|(known, _)| *known == class).map(|(_, hours)| *hours);
-    of(class).or_else(|| of(ClassName::citizen().id())).unwrap_or(Hours::ALWAYS)
+    of(class).or_else(|| of(ClassId::CITIZEN)).unwrap_or(Hours::ALWAYS)
 }
 
 fn message<'a>(room: &'a config::Room, window: Option<&WindowTerms>) -> &'a config::LocalText {
@@ -121,7 +121,7 @@ fn shares(room: &config::Room, window: Option<&WindowTerms>) -> Shares {
     let weight = |name: &ClassName| window.map_or(1, |window| window.share(name.id()));
     let weights = room.classes.iter().map(|name| (name.id(), weight(name))).collect();
     let (borrow, floors) = window.map(|window| (window.borrow, window.floors.clone())).unwrap_or_default();
-    Shares::new(weights, ClassName::citizen().id(), borrow, floors)
+    Shares::new(weights, ClassId::CITIZEN, borrow, floors)
 }
 
 fn seats(room: &config::Room, window: Option<&WindowTerms>) -> Option<u32> {

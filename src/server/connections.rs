@@ -179,6 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_ends_when_more_connections_may_be() {
+        let connections = Arc::new(Connections::default());
+        let (few, many) = (limits(10, 80), limits(1000, 80));
+        let room = connections.room();
+        let places: Vec<_> = (0..9).map(|_| connections.take(&few).unwrap()).collect();
+        assert_eq!(*room.borrow(), Room::Crowded);
+        let one_more = connections.take(&many).unwrap();
+        assert_eq!(*room.borrow(), Room::Enough);
+        drop(places);
+        drop(one_more);
+        assert_eq!(*room.borrow(), Room::Enough);
+    }
+
+    #[test]
     fn one_client_has_its_share_only() {
         let connections = Arc::new(Connections::default());
         let limits = limits(100, 80);

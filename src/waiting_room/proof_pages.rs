@@ -188,7 +188,6 @@ mod tests {
 
     use super::*;
     use crate::domain::lottery::SEED_LEN;
-    use crate::domain::names::ClassName;
     use crate::domain::opening::Held;
 
     fn opening(held: Option<Held>, order: Order) -> Opening {
@@ -197,7 +196,7 @@ mod tests {
     }
 
     fn held() -> Option<Held> {
-        let citizens = Gathered { class: ClassName::citizen().id(), after: 0, count: 1234 };
+        let citizens = Gathered { class: ClassId::CITIZEN, after: 0, count: 1234 };
         Some(Held { at: Unix(1_793_701_200_100), lanes: vec![citizens] })
     }
 

@@ -160,23 +160,36 @@ fn two_framings_never_reach_the_portal() {
     }
 }
 
-#[test]
-fn connections_are_limited() {
-    let stage = Stage::with(|setup| setup.limits = "max_connections = 3".to_owned());
+fn three_that_are_served(stage: &Stage) -> Vec<Wire> {
     let mut held: Vec<Wire> = (0..3).map(|_| stage.connect()).collect();
     for wire in &mut held {
         wire.send(HEALTH);
         assert_eq!(wire.reply().status, 200);
     }
+    held
+}
+
+fn one_more_is_refused(stage: &Stage) {
     let mut refused = stage.connect();
     refused.try_send(HEALTH);
     assert!(refused.try_head().is_none_or(|head| head.status == 503), "told, unless a reset was faster");
-    until("operators have connections of their own", || stage.operator("GET", "/readyz").status == 200);
-    held.pop();
+}
+
+fn until_a_place_is_free(stage: &Stage) {
     until("a place is free", || {
         let mut wire = stage.connect();
         wire.try_send(HEALTH) && wire.try_head().is_some_and(|head| head.status == 200)
     });
+}
+
+#[test]
+fn connections_are_limited() {
+    let stage = Stage::with(|setup| setup.limits = "max_connections = 3".to_owned());
+    let mut held = three_that_are_served(&stage);
+    one_more_is_refused(&stage);
+    until("operators have connections of their own", || stage.operator("GET", "/readyz").status == 200);
+    held.pop();
+    until_a_place_is_free(&stage);
     held[0].send(HEALTH);
     assert_eq!(held[0].reply().status, 200, "those who were here stay");
 }
@@ -230,22 +243,13 @@ fn a_body_that_trickles_is_not_waited_for() {
 #[test]
 fn one_client_has_only_its_share_of_connections() {
     let stage = Stage::with(|setup| setup.limits = "max_connections_per_client = 3".to_owned());
-    let mut held: Vec<Wire> = (0..3).map(|_| stage.connect()).collect();
-    for wire in &mut held {
-        wire.send(HEALTH);
-        assert_eq!(wire.reply().status, 200);
-    }
-    let mut refused = stage.connect();
-    refused.try_send(HEALTH);
-    assert!(refused.try_head().is_none_or(|head| head.status == 503));
+    let mut held = three_that_are_served(&stage);
+    one_more_is_refused(&stage);
     let mut neighbour = Wire::connect_from([127, 0, 0, 2].into(), stage.proxy.address);
     neighbour.send(HEALTH);
     assert_eq!(neighbour.reply().status, 200);
     held.pop();
-    until("a place is free", || {
-        let mut wire = stage.connect();
-        wire.try_send(HEALTH) && wire.try_head().is_some_and(|head| head.status == 200)
-    });
+    until_a_place_is_free(&stage);
 }
 
 #[test]
