@@ -1089,7 +1089,7 @@ scene('before the hour the page counts down without a number, and at the hour th
 });
 
 scene('before the gathering there is no place, and the page joins by itself when there is one', { line: 0, settings: MOVING }, async ({ program, context, page }) => {
-  const gather_from = new Date(Date.now() + 6000).toISOString();
+  const gather_from = new Date(Date.now() + 20_000).toISOString();
   await program.change({ opening: { ...opensIn(600), gather_from } });
   await page.goto(WANTED);
   await heading(page, 'Il servizio non è ancora aperto');
@@ -1101,7 +1101,7 @@ scene('before the gathering there is no place, and the page joins by itself when
 });
 
 scene('before the hour the page without script says how long it is, and at the hour the visitor enters', { line: 0, profile: { javaScriptEnabled: false }, settings: MOVING }, async ({ program, page }) => {
-  await program.change({ opening: opensIn(6) });
+  await program.change({ opening: opensIn(20) });
   await page.goto(WANTED);
   await page.locator('#plain button').click();
   await heading(page, 'Il servizio non è ancora aperto');
