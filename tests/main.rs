@@ -8,6 +8,7 @@ mod caches;
 mod classes;
 mod cluster;
 mod crash;
+mod deploy;
 mod first_of_april;
 mod hours;
 mod http2;
