@@ -94,7 +94,10 @@ async fn before_the_gathering_nobody_draws_a_ticket_and_before_the_hour_nobody_e
     let line = visitor.navigate(&own("line")).header("Accept-Language", "en").send().await.text();
     assert!(line.contains("The service has not opened yet") && line.contains("18:48"), "{line}");
     assert!(!line.contains("Your place is kept"), "there is none: {line}");
+    assert!(!line.contains("/join?"), "nor can there be one yet: {line}");
     running.seconds(50).await;
+    let line = visitor.navigate(&own("line")).header("Accept-Language", "en").send().await.text();
+    assert!(line.contains("/join?") && line.contains("Join the line"), "now there can: {line}");
     let joined = visitor.join().await;
     assert!(joined.sets("ticket").is_some(), "{joined:?}");
     let queue = joined.queue();

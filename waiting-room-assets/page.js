@@ -241,6 +241,7 @@
     window.clearTimeout(pollTimer);
     if (Date.now() - wentAt < 30000) { pollTimer = window.setTimeout(poll, 2000); return; }
     if (leaving) { giveUpPlace(); return; }
+    if (latest && latest.state === 'before_opening' && !latest.reference) { join(); return; }
     ask('status', { shown_ahead: shown && shown.ahead, now: +asked || null });
   }
 

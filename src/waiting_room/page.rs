@@ -14,7 +14,7 @@ use super::assets::{Assets, BrokenAssets, Headers, Look, Scripting};
 use super::catalogue::{Catalogue, Direction, Heading, Labels, Notice, ScriptTexts};
 use super::encoding::{Coding, Encoded};
 use super::language::LANGUAGE_COOKIE;
-use super::queue::{QueueState, ReasonCode, Standing, Text};
+use super::queue::{Gathering, QueueState, ReasonCode, Standing, Text};
 use super::words::Words;
 use crate::config::{LocalText, RoomPage};
 use crate::domain::names::RoomName;
@@ -274,8 +274,8 @@ impl LinePage<'_> {
             remark: self.remark.map(|remark| remark.text(text)),
             message: OwnText::of(&standing.message, text),
             figures: &figures,
-            offer: Offer::to(state),
-            join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
+            offer: if may_gather(standing) { Offer::Join } else { Offer::to(state) },
+            join_label: if standing.state == QueueState::None || may_gather(standing) { "join" } else { "join_again" },
             has_place: has_place(standing.state),
             is_kept: standing.reference.is_some(),
             opens_in: opens_in(standing, words),
@@ -295,6 +295,12 @@ impl LinePage<'_> {
         };
         plain(frame.look(assets), text, assets.render("line.html", &context)?)
     }
+}
+
+/// Whether the visitor can draw a ticket before the opening, and has none.
+fn may_gather(standing: &Standing) -> bool {
+    let has_begun = matches!(standing.gathering, Some(Gathering::ByArrival | Gathering::ByLot));
+    standing.state == QueueState::BeforeOpening && standing.reference.is_none() && has_begun
 }
 
 /// How long it is until the room opens.
