@@ -115,6 +115,17 @@ pub fn upgrade_agreed(asked: Upgrade, headers: &HeaderMap) -> bool {
     asked == Upgrade::WebSocket && names_websocket(headers)
 }
 
+/// Whether a request says of its body's framing anything but one plain `chunked`: programs read such heads differently
+/// (RFC 9112 section 6.1).
+pub fn is_oddly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(one), None) => !one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    }
+}
+
 /// Joins the cookies of a request that came over HTTP/2, where each may have a line of its own, into the one line of
 /// HTTP/1.1 (RFC 9113 section 8.2.3).
 pub fn join_cookies(headers: &mut HeaderMap) {

@@ -2,7 +2,7 @@
 //!
 //! Forty bits in Crockford's base 32, which has no I, L, O and U. Usually they are random. Of a visitor who gathers for a
 //! draw they say, and bind us to, what the draw is applied to: the lane and the index there. So that nobody takes an index
-//! for a place, and a slip is noticed, it is mixed (`class | index | check`, times [`MIXED_BY`] modulo 2^40).
+//! for a place, and a slip is noticed, it is mixed (`class | index | check`, times `MIXED_BY` modulo 2^40).
 
 use sha2::{Digest, Sha256};
 

@@ -12,7 +12,7 @@ use crate::config;
 use crate::domain::admission::{Asking, Effect};
 use crate::domain::client::{Client, client_address};
 use crate::domain::cookie::{self, Channel};
-use crate::domain::forwarding::{Scheme, Trust, Visitor};
+use crate::domain::forwarding::{Scheme, Trust, Visitor, is_oddly_framed};
 use crate::domain::negotiation::{Audience, Provenance, audience, is_prefetch, is_preflight, provenance};
 use crate::domain::paths::host_of;
 use crate::domain::time::Now;
@@ -55,7 +55,7 @@ impl Call {
     /// Gathers the circumstances.
     ///
     /// # Errors
-    /// [`Refusal::BadRequest`] when the request has no host, or several (RFC 9112 section 3.2);
+    /// [`Refusal::BadRequest`] when the request has no host, or several (RFC 9112 section 3.2), or an odd framing;
     /// [`Refusal::Misdirected`] when its host is not one that the connection was opened for;
     /// [`Refusal::CookiesTooLarge`] and [`Refusal::HeadTooLarge`] beyond the limits.
     pub fn of<B>(
@@ -88,17 +88,20 @@ impl Call {
             Ok(host) => call(host),
             Err(refusal) => return Err((Box::new(call(HeaderValue::from_static(""))), refusal)),
         };
-        match call.beyond_limits(request) {
+        match call.refused_at_once(request) {
             None => Ok(call),
             Some(refusal) => Err((Box::new(call), refusal)),
         }
     }
 
     /// Why it is refused whatever it asks for.
-    fn beyond_limits<B>(&self, request: &http::Request<B>) -> Option<Refusal> {
+    fn refused_at_once<B>(&self, request: &http::Request<B>) -> Option<Refusal> {
         let (limits, headers) = (&self.snapshot.config.server.limits, request.headers());
         if !self.connection.includes(&self.host_name) {
             return Some(Refusal::Misdirected);
+        }
+        if is_oddly_framed(headers) {
+            return Some(Refusal::BadRequest("transfer-encoding"));
         }
         // Of HTTP/1.1 the connection counts the lines itself.
         if request.version() == Version::HTTP_2 && headers.len() > limits.max_headers {

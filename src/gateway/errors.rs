@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::answers::{add_cookies, plain_page};
@@ -119,6 +119,10 @@ impl Refusal {
         match self {
             Refusal::Method(allowed) => {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            // Where one head is odd, the next may begin elsewhere than it seems. Over HTTP/2 hyper leaves the field out.
+            Refusal::BadRequest(_) => {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
