@@ -590,7 +590,12 @@ impl Control {
             Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };
-        // The last that can fail, because what is written down of openings stays.
+        // All before any: what is written down of openings stays.
+        for room in &new.rooms {
+            if let Err(why) = room.live.check_opening(&room.settings, self.clock.now()) {
+                return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
+            }
+        }
         for room in &new.rooms {
             let prepared = room.live.prepare_opening(&room.settings, Occasion::Reload, self.clock.now()).await;
             if let Err(why) = prepared {

@@ -72,6 +72,9 @@ pub enum NotProven {
     /// The second document is from before the opening.
     #[error("the second file is from before the opening: save {0} again afterwards")]
     NotHeld(&'static str),
+    /// The first document is from after the opening: it promised nothing.
+    #[error("the first file is from after the opening: only one that was saved before it can be a promise")]
+    SavedLate,
     /// Nothing was drawn.
     #[error("places were given in the order of arrival: nothing was drawn")]
     NothingDrawn,
@@ -95,6 +98,9 @@ impl DrawDocument {
     /// # Errors
     /// [`NotProven`].
     pub fn prove(&self, before: &DrawDocument, reference: &str) -> Result<ProvenPlace, NotProven> {
+        if before.held_at.is_some() || before.seed.is_some() || before.lanes.is_some() {
+            return Err(NotProven::SavedLate);
+        }
         self.is_the_same_as(before)?;
         let seed = self.proven_seed()?;
         let gatherer = Gatherer::read(reference).ok_or(NotProven::Reference)?;
@@ -203,6 +209,11 @@ mod tests {
         assert_eq!(arrival.prove(&arrival, &reference(0)), Err(NotProven::NothingDrawn));
         let broken = DrawDocument { seed: Some("zz".to_owned()), ..after() };
         assert_eq!(broken.prove(&before(), &reference(0)), Err(NotProven::Digits("seed")));
+    }
+
+    #[test]
+    fn what_was_saved_after_the_opening_promised_nothing() {
+        assert_eq!(after().prove(&after(), &reference(0)), Err(NotProven::SavedLate));
     }
 
     #[test]

@@ -396,8 +396,14 @@ impl Lane {
 
     /// The opening is held: the places of `range` are given, and everybody is believed to be there.
     pub(super) fn open(&mut self, range: RangeInclusive<Number>, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        self.believe_waiting(*range.start() - 1, told, clock, unix_seconds);
         self.others = self.tickets.believe_present(range, told, clock, unix_seconds).into();
         self.begins_anew();
+    }
+
+    /// Those up to `through` who waited before anybody gathered, and asked as seldom as those, are believed to be there.
+    pub(super) fn believe_waiting(&mut self, through: Number, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        self.tickets.believe_waiting(self.tickets.done_through() + 1..=through, told, clock, unix_seconds);
     }
 
     /// Notes a part of what is known of those who gathered; `place` says where their numbers stand now.

@@ -244,6 +244,11 @@ impl Line {
     pub fn open(&mut self, lanes: &[Gathered], places: Arc<Places>, now: Now) {
         let gathered = lanes.iter().map(|lane| lane.count).sum();
         let (clock, told) = (self.presence.now(), told_at_the_hour(gathered));
+        for (class, lane) in &mut self.lanes {
+            if !lanes.iter().any(|gathered| gathered.class == *class) {
+                lane.believe_waiting(lane.issued(), told, clock, now.unix.seconds());
+            }
+        }
         for Gathered { class, after, count } in lanes {
             self.lane_mut(*class).open(after + 1..=after + count, told, clock, now.unix.seconds());
         }

@@ -352,6 +352,21 @@ impl Tickets {
         others
     }
 
+    /// Whoever of `range` waits is believed to be there from now on, and to have been told this.
+    pub fn believe_waiting(
+        &mut self,
+        range: RangeInclusive<Number>,
+        told: Told,
+        clock: PresenceTime,
+        unix_seconds: u32,
+    ) {
+        for number in range {
+            if self.state(number) == State::Waiting && self.told(number) != Told::Plain {
+                self.hear(number, told, clock, unix_seconds);
+            }
+        }
+    }
+
     /// Moves the ticket to another state.
     pub fn set(&mut self, number: Number, state: State) {
         if let Some(record) = self.record(number).filter(|_| number <= self.issued) {

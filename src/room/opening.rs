@@ -113,6 +113,23 @@ impl LiveRoom {
         self.lock().openings.last().cloned()
     }
 
+    /// Whether a plan may be in force; nothing is written down.
+    ///
+    /// # Errors
+    /// [`NoOpening`]: it may not.
+    pub fn check_opening(&self, room: &config::Room, now: Now) -> Result<(), NoOpening> {
+        let (plan, last) = (room.opening, self.last_opening());
+        if plan.is_none() && last.is_none() {
+            return Ok(());
+        }
+        let counters = self.store.counters(&self.name)?;
+        let crowd = last.as_ref().map_or(Crowd::Nobody, |opening| opening.gathers(&counters));
+        match step(plan.as_ref(), last.as_ref(), crowd, now.wall)? {
+            Step::TooLate if self.settings().opening != plan => Err(PlanFault::Past.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes down what has to be known before a plan is in force.
     ///
     /// # Errors
@@ -171,8 +188,11 @@ impl LiveRoom {
 
     /// Makes the number of those who gathered final and durable, and only then lets the seed have its effect.
     async fn hold_opening(&self, clock: &Clock) -> Result<(), StoreError> {
-        let Some(mut opening) = self.last_opening().filter(|opening| opening.held.is_none()) else { return Ok(()) };
-        let held = opening.held_at(clock.now().wall, &self.store.counters(&self.name)?);
+        let now = clock.now().wall;
+        // The hour may just have been moved.
+        let due = self.last_opening().filter(|opening| opening.held.is_none() && opening.at <= now);
+        let Some(mut opening) = due else { return Ok(()) };
+        let held = opening.held_at(now, &self.store.counters(&self.name)?);
         opening.held = Some(held.clone());
         self.store.note_opening(&self.name, &opening).await?;
         let gathered: u64 = held.lanes.iter().map(|lane| lane.count).sum();
@@ -204,18 +224,27 @@ impl LiveRoom {
     /// from visitor to visitor.
     pub fn asks_again_before_opening(&self, ticket: Option<&Ticket>, anything: u64, now: Now) -> Duration {
         let inner = self.lock();
-        let gathered = inner.line.lanes().map(|(_, lane)| lane.issued()).sum::<u64>();
-        let order = inner.openings.last().map(|opening| opening.order);
+        let last = inner.openings.last();
+        let after = |class| last.map_or(0, |opening| opening.after(class));
+        let gathered: u64 = inner.line.lanes().map(|(class, lane)| lane.issued().saturating_sub(after(class))).sum();
+        let order = last.map(|opening| opening.order);
         let until = match (inner.openings.phase, ticket) {
             (Phase::Announced { gather_from, .. }, None) => gather_from,
             (phase, _) => phase.opens_at().unwrap_or(now.wall),
         };
         let part = match (ticket, order) {
-            (Some(ticket), Some(Order::Arrival)) => ticket.number as f64 / gathered.max(1) as f64,
+            (Some(ticket), Some(Order::Arrival)) => {
+                ticket.number.saturating_sub(after(ticket.class)) as f64 / gathered.max(1) as f64
+            }
             (Some(ticket), _) => scattered(ticket.number),
             (None, _) => scattered(anything),
         };
         ask_again(until.since(now.wall), gathered, part)
+    }
+
+    /// The place of a ticket in its lane, for comparing; it is told to nobody.
+    pub fn place_of(&self, ticket: &Ticket) -> Number {
+        self.lock().key(ticket).number
     }
 
     /// The number that a ticket has in the line, as it may be told: none before the opening.
