@@ -29,8 +29,9 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{LiveRoom, NoRoom, Occasion};
+use crate::room::{ByHand, Cause, LiveRoom, NoRoom, ask_login_providers};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
+use crate::staff::{self, StaffPasses};
 use crate::store::{Operation, Store, StoreError};
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
@@ -162,6 +163,9 @@ impl App {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(admin::serve(doors.admin, Arc::new(admin), shortly_after(drain.subscribe())));
         tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
+        tasks.spawn(control.portal.clone().ask_after_health(control.snapshot.subscribe(), control.clock.clone()));
+        tasks.spawn(staff::look_after(control.shared.staff.clone(), control.snapshot.subscribe()));
+        tasks.spawn(ask_login_providers(control.snapshot.subscribe(), control.clock.clone()));
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
         tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
@@ -417,6 +421,9 @@ async fn obey(control: Arc<Control>, mut orders: mpsc::Receiver<Command>) {
             Command::SetRoomState { room, state, answer } => {
                 let _ = answer.send(control.set_state(&room, state).await);
             }
+            Command::ByHand { room, wish, answer } => {
+                let _ = answer.send(control.by_hand(&room, wish));
+            }
         }
     }
 }
@@ -442,6 +449,8 @@ impl Control {
         let previews = watch::Sender::new(Arc::new(previews(&first)));
         let snapshot = watch::Sender::new(Arc::new(first));
         let portal = Portal::new(&config.portal, portal_tls);
+        let staff = Arc::new(StaffPasses::default());
+        staff.look(&config.tokens.pass_dir);
         let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
         let shared = Arc::new(Shared {
             snapshot: snapshot.subscribe(),
@@ -452,6 +461,7 @@ impl Control {
             log,
             draining: AtomicBool::new(false),
             held: HeldTickets::default(),
+            staff,
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
         });
         listen(&snapshot.borrow(), &store, &portal, &clock);
@@ -597,7 +607,7 @@ impl Control {
             }
         }
         for room in &new.rooms {
-            let prepared = room.live.prepare_opening(&room.settings, Occasion::Reload, self.clock.now()).await;
+            let prepared = room.live.prepare_opening(&room.settings, Cause::Reload, self.clock.now()).await;
             if let Err(why) = prepared {
                 return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
             }
@@ -616,6 +626,16 @@ impl Control {
         listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));
         ReloadAnswer::Applied
+    }
+
+    /// Freezes a room or thaws it.
+    fn by_hand(&self, name: &RoomName, wish: ByHand) -> RoomStateAnswer {
+        let snapshot = self.snapshot.borrow().clone();
+        let Some(room) = snapshot.rooms.iter().find(|room| room.settings.name == *name) else {
+            return RoomStateAnswer::UnknownRoom;
+        };
+        room.live.by_hand(wish, self.clock.mono());
+        RoomStateAnswer::Applied
     }
 
     /// Puts one room into another state until the next reload.

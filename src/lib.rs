@@ -32,6 +32,7 @@ pub mod proxy;
 pub mod room;
 pub mod server;
 pub mod service_manager;
+pub mod staff;
 pub mod store;
 pub mod telemetry;
 pub mod waiting_room;

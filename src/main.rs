@@ -24,6 +24,7 @@ use anticamera::leaks::{Hashes, canary, report};
 use anticamera::proxy::tls::PortalTls;
 use anticamera::server::Tls;
 use anticamera::service_manager;
+use anticamera::staff;
 use anticamera::telemetry::log::Log;
 use anticamera::telemetry::metrics::Metrics;
 use anticamera::waiting_room::assets::Assets;
@@ -79,6 +80,11 @@ enum Order {
     Codes {
         #[command(subcommand)]
         order: CodesOrder,
+    },
+    /// Makes, lists and takes back passes for staff and monitoring. To be run as the program's user.
+    Pass {
+        #[command(subcommand)]
+        order: PassOrder,
     },
     /// Reads the leak guard's audit file.
     Leaks {
@@ -148,6 +154,39 @@ enum ReceiptOrder {
 }
 
 #[derive(Subcommand)]
+enum PassOrder {
+    /// Makes a pass and prints it: only now, because only its hash is kept.
+    Create {
+        /// The configuration file, which names the room and the directory.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// The room that it opens.
+        #[arg(long)]
+        room: String,
+        /// What it is for, or whose it is; counted under this name.
+        #[arg(long)]
+        name: String,
+        /// The last day on which it is good, such as 2026-12-31, by this machine's clock. Left out: in 30 days.
+        #[arg(long)]
+        expires: Option<Date>,
+    },
+    /// Lists passes: room, name, end; never their secrets.
+    List {
+        /// The configuration file.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+    },
+    /// Takes a pass back.
+    Revoke {
+        /// The configuration file.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// The pass's id in the list.
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum CodesOrder {
     /// Makes a code and prints it: only now, because only its hash is kept.
     Create {
@@ -206,6 +245,11 @@ fn main() -> ExitCode {
         }
         Order::Codes { order: CodesOrder::List { config, class } } => list_codes(&config, class.as_deref()),
         Order::Codes { order: CodesOrder::Revoke { config, id } } => revoke_code(&config, &id),
+        Order::Pass { order: PassOrder::Create { config, room, name, expires } } => {
+            create_pass(&config, &room, name, expires)
+        }
+        Order::Pass { order: PassOrder::List { config } } => list_passes(&config),
+        Order::Pass { order: PassOrder::Revoke { config, id } } => revoke_pass(&config, &id),
         Order::Leaks { order: LeaksOrder::Report { config } } => report_leaks(&config),
         Order::Leaks { order: LeaksOrder::Match { config, identities } } => match_leaks(&config, &identities),
         Order::Draw { order: DrawOrder::Verify { before, after, reference } } => {
@@ -402,11 +446,7 @@ fn create_code(path: &Path, class: &str, identity: &str, uses: u32, expires: Opt
         Err(faults) => return faulty(faults),
     };
     let now = Clock::system().now().wall;
-    let last_day = expires.unwrap_or_else(|| {
-        local_time::date_at(&TimeZone::system(), now).saturating_add(SignedDuration::from_hours(90 * 24))
-    });
-    let end = last_day.tomorrow().unwrap_or(last_day);
-    let expires = local_time::beginning(&TimeZone::system(), end, local_time::LocalTime::MIDNIGHT);
+    let (last_day, expires) = end_of(expires, 90, now);
     let created = || -> Result<String, Box<dyn std::error::Error>> {
         if expires <= now || uses == 0 || identity.trim().is_empty() {
             return Err("a code must name somebody, and be good for at least one use from now on".into());
@@ -423,6 +463,80 @@ fn create_code(path: &Path, class: &str, identity: &str, uses: u32, expires: Opt
     printed(created())
 }
 
+/// The last day, that many days from now unless it is named, and its end by this machine's clock.
+fn end_of(last_day: Option<Date>, days: i64, now: Unix) -> (Date, Unix) {
+    let last_day = last_day.unwrap_or_else(|| {
+        local_time::date_at(&TimeZone::system(), now).saturating_add(SignedDuration::from_hours(days * 24))
+    });
+    let end = last_day.tomorrow().unwrap_or(last_day);
+    (last_day, local_time::beginning(&TimeZone::system(), end, local_time::LocalTime::MIDNIGHT))
+}
+
+fn create_pass(path: &Path, room: &str, name: String, expires: Option<Date>) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let now = Clock::system().now().wall;
+    let (last_day, expires) = end_of(expires, 30, now);
+    let created = || -> Result<String, Box<dyn std::error::Error>> {
+        let room = config.rooms.iter().find(|known| known.name.as_str() == room);
+        let room = room.ok_or_else(|| format!("there is no room of that name in {}", path.display()))?;
+        if expires <= now {
+            return Err(format!("{last_day} is past: name a day to come").into());
+        }
+        let wanted = staff::Wanted { room: room.name.clone(), name, expires };
+        let (secret, pass) = staff::create(&config.tokens.pass_dir, wanted, now)?;
+        eprintln!(
+            "a pass for {} through room {}, good until the end of {last_day}, by its id {}; it is shown only now. Send the \
+             header, or the cookie (with __Host- before its name over HTTPS), or open the link once in a browser:",
+            pass.name, pass.room, pass.id
+        );
+        let own = &config.server.own_path;
+        let origin = config
+            .server
+            .public_url
+            .as_ref()
+            .map(|url| format!("{}://{}", if url.https { "https" } else { "http" }, url.authority));
+        let origin = origin.unwrap_or_default();
+        Ok(format!(
+            "Waiting-Room-Staff: {secret}\nCookie: anticamera-staff-{room}={secret}\n\
+             {origin}{own}/staff?room={room}&pass={secret}\n",
+            room = pass.room
+        ))
+    };
+    printed(created())
+}
+
+fn list_passes(path: &Path) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let now = Clock::system().now().wall.0 / 1000;
+    let listed = || -> Result<String, Box<dyn std::error::Error>> {
+        let (passes, broken) = staff::list(&config.tokens.pass_dir)?;
+        broken.iter().for_each(|fault| eprintln!("{fault}"));
+        let mut text = String::from("id\troom\tname\tlast day\tstate\n");
+        for pass in &passes {
+            let last = Unix(pass.expires.saturating_sub(1) * 1000);
+            let (last_day, state) = (local_time::date_at(&TimeZone::system(), last), pass.worth(now).as_str());
+            text.push_str(&format!("{}\t{}\t{}\t{last_day}\t{state}\n", pass.id, pass.room, pass.name));
+        }
+        Ok(text)
+    };
+    printed(listed())
+}
+
+fn revoke_pass(path: &Path, id: &str) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let revoked = staff::revoke(&config.tokens.pass_dir, id);
+    printed(revoked.map(|pass| format!("{} of {}: taken back\n", pass.id, pass.name)).map_err(Into::into))
+}
+
 fn list_codes(path: &Path, class: Option<&str>) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
@@ -432,7 +546,9 @@ fn list_codes(path: &Path, class: Option<&str>) -> ExitCode {
     let listed = || -> Result<String, Box<dyn std::error::Error>> {
         let mut text = String::from("name\tclass\tidentity\tused\tuses\tstate\n");
         for (class, dir) in codes_of(&config, class)? {
-            for known in codes::list(&dir)?.iter().filter(|known| known.invitation.class == class.as_str()) {
+            let (listed, broken) = codes::list(&dir)?;
+            broken.iter().for_each(|fault| eprintln!("{fault}"));
+            for known in listed.iter().filter(|known| known.invitation.class == class.as_str()) {
                 let invitation = &known.invitation;
                 let state = invitation.usable(known.used, now).map_or_else(Failure::as_str, |()| "good");
                 let (id, identity, uses) = (&invitation.id, &invitation.identity, invitation.uses);

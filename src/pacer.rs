@@ -2,26 +2,23 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::admin::{LaneStatus, PortalStatus, RoomStatus, Stage, Standstill as StatusStandstill, Status, StoreState};
 use crate::clock::Clock;
-use crate::domain::budget::{TICK, WHOLE};
+use crate::domain::budget::TICK;
 use crate::domain::leak_breaker::Admissions;
 use crate::domain::line::Standstill;
-use crate::domain::time::{Mono, Now};
+use crate::domain::portal_health::Finding;
+use crate::domain::time::Now;
 use crate::gateway::snapshot::{RoomInForce, Snapshot};
 use crate::leaks::Leaks;
-use crate::proxy::{Health, Portal};
-use crate::room::{Around, NamedLane};
+use crate::proxy::Portal;
+use crate::room::{Around, NamedLane, together};
 use crate::store;
 use crate::telemetry::metrics::Metrics;
 use crate::waiting_room::assets::Assets;
-
-/// A tenth of the rate: where the ramp after an outage begins.
-const RAMP_FROM: u32 = WHOLE / 10;
 
 /// Ticks between two rounds of the slower work.
 const SLOW_EVERY: u64 = 10;
@@ -67,9 +64,8 @@ impl Pacer {
     fn tick(&self, tick: u64) {
         let now = self.clock.now();
         let snapshot = self.snapshot.borrow().clone();
-        let around = self.around(snapshot.config.portal.ramp, now.mono);
         for room in &snapshot.rooms {
-            room.live.tick(now, self.around_room(around, room, &snapshot, now));
+            room.live.tick(now, self.around(room, &snapshot, now));
             room.live.hold_opening_when_due(&self.clock);
             room.live.let_in(&self.portal, now);
         }
@@ -78,18 +74,13 @@ impl Pacer {
         }
     }
 
-    fn around(&self, ramp: Duration, now: Mono) -> Around {
-        let (standstill, ramp) = match self.portal.health() {
-            Health::Unhealthy { .. } => (Some(Standstill::PortalUnhealthy), WHOLE),
-            Health::Healthy { since: None } => (None, WHOLE),
-            Health::Healthy { since: Some(since) } => (None, ramped(now.since(since), ramp)),
-        };
-        Around { standstill, ramp }
-    }
-
-    /// The same with what the leak guard says of the room.
-    fn around_room(&self, around: Around, room: &RoomInForce, snapshot: &Snapshot, now: Now) -> Around {
+    /// What the portal, the login provider, an operator and the leak guard say of a room.
+    fn around(&self, room: &RoomInForce, snapshot: &Snapshot, now: Now) -> Around {
         let (guard, ramp) = (&snapshot.config.leak_guard, snapshot.config.portal.ramp);
+        let [login, by_hand] = room.live.health();
+        let (finding, part) = together(&[self.portal.health(), login, by_hand], ramp, now);
+        let standstill = (finding == Finding::Ill).then_some(Standstill::PortalUnhealthy);
+        let around = Around { standstill, ramp: part.min(room.live.borne()) };
         match self.leaks.admissions(&room.settings.name, guard, ramp, now) {
             Admissions::Go => around,
             Admissions::Stopped => Around { standstill: around.standstill.or(Some(Standstill::LeakGuard)), ..around },
@@ -98,11 +89,13 @@ impl Pacer {
     }
 
     fn look_after(&self, snapshot: &Snapshot, now: Now) {
+        self.portal.judge_answers(snapshot.config.portal.bearable, now.mono);
         for room in &snapshot.rooms {
+            room.live.adapt();
             room.live.sweep(now);
             refresh(room.clone(), snapshot.assets.clone(), now);
         }
-        let healthy = matches!(self.portal.health(), Health::Healthy { .. });
+        let healthy = self.portal.health().is_healthy();
         self.metrics.portal_healthy.set(i64::from(healthy));
         self.metrics.portal_in_flight.set(i64::try_from(self.portal.in_flight()).unwrap_or(i64::MAX));
         self.status.send_replace(Arc::new(self.status(snapshot, now, healthy)));
@@ -137,12 +130,13 @@ fn refresh(room: Arc<RoomInForce>, assets: Arc<Assets>, now: Now) {
 fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
     let settings = &room.settings;
     let in_force = room.live.in_force();
-    let (_, ramp) = room.live.still();
     RoomStatus {
         name: settings.name.clone(),
         state: settings.state,
         message: in_force.message.first().map(str::to_owned),
-        admission_rate: in_force.rate().per_second() * f64::from(ramp) / f64::from(WHOLE),
+        admission_rate: room.live.rate_in_force(),
+        frozen: room.live.is_frozen(),
+        login_healthy: room.live.login_is_well(),
         active_sessions: room.live.seats.count(),
         max_active_sessions: in_force.max_active_sessions,
         lanes: room.live.lanes().iter().map(|lane| lane_status(room, lane, now)).collect(),
@@ -162,27 +156,5 @@ fn lane_status(room: &RoomInForce, lane: &NamedLane, now: Now) -> LaneStatus {
             .live
             .told_to_lane(lane.class, now)
             .map(|still| StatusStandstill { reason: still.why.into(), seconds: now.mono.since(still.since_mono) }),
-    }
-}
-
-/// Thousandths of the rate `since` the portal recovered: from a tenth to the whole.
-fn ramped(since: Duration, ramp: Duration) -> u32 {
-    if since >= ramp {
-        return WHOLE;
-    }
-    let part = since.as_secs_f64() / ramp.as_secs_f64();
-    RAMP_FROM + (f64::from(WHOLE - RAMP_FROM) * part) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_ramps_from_a_tenth_to_the_whole() {
-        let ramp = Duration::from_secs(60);
-        let at = |seconds| ramped(Duration::from_secs(seconds), ramp);
-        assert_eq!((at(0), at(30), at(60), at(600)), (100, 550, 1000, 1000));
-        assert_eq!(ramped(Duration::ZERO, Duration::ZERO), 1000);
     }
 }

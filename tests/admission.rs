@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::app::{Answer, Running, Visitor, identity_of, number_of, own, room_of};
 use serde_json::json;
 
-const MEMBERS: [&str; 17] = [
+const MEMBERS: [&str; 18] = [
     "state",
     "class",
     "reference",
@@ -24,6 +24,7 @@ const MEMBERS: [&str; 17] = [
     "updated_at",
     "text",
     "recovery_code",
+    "session",
 ];
 
 /// Somebody who waits: a line stands.

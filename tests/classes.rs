@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::app::{Asking, PATIENCE, Running, Visitor, own, room_of};
+use crate::support::app::{Asking, PATIENCE, Running, Visitor, number_of, own, room_of};
 
 /// The tests' clock, in seconds.
 const NOW: u64 = 1_900_000_000;
@@ -413,7 +413,7 @@ async fn certificates_count_when_a_trusted_proxy_passes_them_on() {
     let at = |name: &str| dir.path().join(name).display().to_string();
     let proof = format!(
         "[[class.proof]]\nkind = \"client_certificate\"\nca = \"{}\"\ncrl = \"{}\"\nissuer = {{ O = \"Offices\" }}\n\
-         subject = {{ O = \"Patronato\" }}\n",
+         subject = {{ O = \"Patronato\" }}\nforwarded = true\n",
         at("ca.pem"),
         at("crl.pem")
     );
@@ -471,11 +471,12 @@ async fn a_code_moves_a_waiting_visitor_into_its_class() {
     let citizen_ticket = visitor.copy();
     let answer = typing(&visitor, &good.to_lowercase().replace('-', " ")).send().await;
     assert_eq!((answer.status, answer.queue()["class"].as_str()), (200, Some("office")), "{answer:?}");
+    visitor.poll().json(&json!({ "now": 1 })).send().await;
     assert_eq!(citizen_ticket.poll().send().await.state(), "left", "the place among the citizens was given up");
     // Again changes nothing and uses nothing.
     let place = visitor.token("ticket");
     assert_eq!(typing(&visitor, &good).send().await.queue()["class"], "office");
-    assert_eq!((visitor.token("ticket"), codes::list(dir.path()).unwrap()[0].used), (place, 1));
+    assert_eq!((visitor.token("ticket"), codes::list(dir.path()).unwrap().0[0].used), (place, 1));
     // A newcomer, by a plain form.
     let second = running.visitor();
     let answer = second.form(&own("code"), &format!("code={good}&to=%2Ffair%2F")).send().await;
@@ -491,7 +492,7 @@ async fn a_code_moves_a_waiting_visitor_into_its_class() {
     // A link shows the code, and only the visitor's own click uses it.
     let link = running.visitor().navigate(&format!("{}&code={good}&lang=en", own("code"))).send().await;
     assert!(link.status == 200 && link.text().contains(&format!("value=\"{good}\"")), "{link:?}");
-    assert_eq!(codes::list(dir.path()).unwrap()[0].used, 2);
+    assert_eq!(codes::list(dir.path()).unwrap().0[0].used, 2);
     let odd = running.visitor().navigate(&format!("{}&code=%22%3E%3Cb%3E", own("code"))).send().await;
     assert!(!odd.text().contains("<b>"), "{odd:?}");
     codes::revoke(dir.path(), &id).unwrap();
@@ -576,4 +577,129 @@ async fn an_identity_has_no_more_tickets_than_its_quota() {
     assert_eq!(join("office 2").await.0, "office");
     first.script("POST", &own("leave")).send().await;
     assert_eq!(join("office 1").await.0, "office", "a place that was given up is free again");
+}
+
+#[tokio::test]
+async fn parallel_joins_do_not_pass_the_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let ed = Issuing::ed25519("ed");
+    let file = dir.path().join("jwks.json");
+    std::fs::write(&file, key_set(&[&ed])).unwrap();
+    let proof = format!("max_tickets = 3\n{}", jwt_proof(file.to_str().unwrap(), "header = \"authorization\""));
+    let running = room_of("10/s").with("state = \"hold\"").with_more(&class_with(&proof)).start().await;
+    let token = ed.token(&claims());
+    let joins: Vec<_> = (0..40).map(|_| tokio::spawn(class_of(bearing(&running.visitor(), &token)))).collect();
+    let mut offices = 0;
+    for join in joins {
+        offices += usize::from(join.await.unwrap() == "office");
+    }
+    assert_eq!((offices, counted(&running, "jwt", "quota")), (3, 37.0));
+}
+
+#[tokio::test]
+async fn an_identity_enters_no_more_often_within_an_hour_than_its_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let ed = Issuing::ed25519("ed");
+    let file = dir.path().join("jwks.json");
+    std::fs::write(&file, key_set(&[&ed])).unwrap();
+    let proof =
+        format!("max_admissions_per_hour = 2\n{}", jwt_proof(file.to_str().unwrap(), "header = \"authorization\""));
+    let running = room_of("10/s").with_more(&class_with(&proof)).start().await;
+    let enter = async |subject: &str| {
+        let visitor = running.visitor();
+        let claims = claims_but("exp", json!(NOW + 100_000));
+        let claims = {
+            let mut claims = claims;
+            claims["sub"] = json!(subject);
+            claims
+        };
+        let page = visitor.navigate("/fair/").header("Authorization", &format!("Bearer {}", ed.token(&claims)));
+        assert!(page.send().await.is_the_portals());
+        running.seconds(1).await;
+        visitor.join().await.queue()["class"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((enter("office 1").await.as_str(), enter("office 1").await.as_str()), ("office", "office"));
+    assert_eq!(enter("office 1").await, "citizen", "beyond it one goes like everybody else");
+    assert_eq!(enter("office 2").await, "office");
+    assert_eq!(counted(&running, "jwt", "quota"), 1.0);
+    running.clock.advance(Duration::from_secs(3600));
+    running.seconds(1).await;
+    assert_eq!(enter("office 1").await, "office", "an hour later it begins anew");
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_move_into_a_better_class_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, _) = code(dir.path(), 1);
+    let proof = format!("[[class.proof]]\nkind = \"invitation_code\"\ndir = \"{}\"", dir.path().display());
+    let running = room_of("10/s").with("state = \"hold\"").with_more(&class_with(&proof)).start().await;
+    let visitor = running.visitor();
+    assert_eq!(class_of(joining(&visitor)).await, "citizen");
+    // The answer to the copy's request is the one that is lost.
+    let lost = visitor.copy();
+    assert_eq!(typing(&lost, &good).send().await.queue()["class"], "office");
+    let polled = visitor.poll().json(&json!({ "now": 1 })).send().await;
+    assert_eq!((polled.state().as_str(), polled.queue()["class"].as_str()), ("held", Some("citizen")), "the old place");
+    // The code is used up, but it was this visitor who used it.
+    let again = typing(&visitor, &good).send().await;
+    assert_eq!((again.status, again.queue()["class"].as_str()), (200, Some("office")), "{again:?}");
+    assert_eq!(number_of(&visitor.token("ticket").unwrap()), number_of(&lost.token("ticket").unwrap()), "one place");
+    let arrivals = running.metric("arrivals_total{class=\"office\",room=\"fair\"}");
+    assert_eq!((arrivals, codes::list(dir.path()).unwrap().0[0].used), (1.0, 1));
+    let stranger = running.visitor();
+    joining(&stranger).send().await;
+    assert_eq!(typing(&stranger, &good).send().await.status, 422, "nobody else gets it");
+}
+
+#[tokio::test]
+async fn two_classes_with_one_gateway_key_both_look_at_a_header() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.key");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef").unwrap();
+    let header = format!("[[class.proof]]\nkind = \"signed_header\"\nkey_file = \"{}\"", file.display());
+    let near = "[[class.proof]]\nkind = \"network\"\nranges = [\"127.0.0.2/32\"]";
+    let classes = format!("[[class]]\nname = \"near\"\n{header}\n{near}\n[[class]]\nname = \"far\"\n{header}");
+    let running = room_of("10/s").with_more(&classes).start().await;
+    let key = GatewayKey::new(b"0123456789abcdef0123456789abcdef").unwrap();
+    let (host, join) = (running.address.to_string(), own("join"));
+    let for_join = Signed { method: "POST", host: &host, target: &join };
+    let shows = |nonce: &str, from| {
+        let signed = key.sign(for_join, NOW, nonce, "office 123");
+        class_of(joining(&running.visitor().from(from)).header("Waiting-Room-Proof", &signed))
+    };
+    let office = Ipv4Addr::new(127, 0, 0, 2);
+    assert_eq!(shows("nonce-001", Ipv4Addr::LOCALHOST).await, "far", "no replay of what it has shown itself");
+    assert_eq!(shows("nonce-001", Ipv4Addr::LOCALHOST).await, "citizen", "but the next request is one");
+    assert_eq!(shows("nonce-002", office).await, "near");
+    assert_eq!(shows("nonce-002", Ipv4Addr::LOCALHOST).await, "citizen", "in whatever class");
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_how_keys_are_fetched_keeps_them() {
+    let issuing = Issuing::ed25519("ed");
+    let served = Arc::new(Mutex::new(Some(key_set(&[&issuing]))));
+    let address = key_server(served.clone()).await;
+    let proof = |refresh: &str| jwt_proof(&address, &format!("header = \"authorization\"\nrefresh = \"{refresh}\""));
+    let running = start(&proof("10m")).await;
+    let is_office = || {
+        let asking = bearing(&running.visitor(), &issuing.token(&claims()));
+        async move { class_of(asking).await == "office" }
+    };
+    until("the keys are fetched", is_office).await;
+    *served.lock().unwrap() = None;
+    let setup = room_of("10/s").with_more(&class_with(&proof("5m")));
+    assert_eq!(running.reload(&setup).await, anticamera::admin::ReloadAnswer::Applied);
+    assert!(is_office().await, "the address does not answer, and nothing was forgotten");
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_client_certificate_counts_only_where_the_operator_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority("Offices");
+    std::fs::write(dir.path().join("ca.pem"), &ours.pem).unwrap();
+    let ca = dir.path().join("ca.pem").display().to_string();
+    let running = start(&format!("[[class.proof]]\nkind = \"client_certificate\"\nca = \"{ca}\"")).await;
+    let good = certificate(&ours, "Patronato", 12, 2040);
+    let asking = joining(&running.visitor().from(PROXY)).header("Client-Cert", &good);
+    assert_eq!(shown(&running, asking, "client_certificate", "untrusted").await, "citizen");
 }

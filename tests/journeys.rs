@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::app::{Running, Visitor, identity_of, own, room_of};
+use crate::support::app::{Asking, Running, Visitor, identity_of, own, room_of};
 use crate::support::portal::Script;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Somebody inside whose pass has come back.
 async fn insider(running: &Running) -> Visitor {
@@ -228,4 +228,80 @@ async fn a_turn_that_is_not_used_lapses_and_the_ticket_keeps_its_number() {
     assert_eq!(again.state(), "your_turn", "whoever comes back is called again");
     assert_eq!(running.lane("arrivals_total"), 1.0);
     assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+}
+
+/// What a login provider's page makes a browser send: a form from another site.
+fn from_the_login_provider(visitor: &Visitor) -> Asking {
+    let form = visitor.request("POST", "/fair/acs").header("Sec-Fetch-Site", "cross-site");
+    let form = form.header("Sec-Fetch-Mode", "navigate").header("Sec-Fetch-Dest", "document");
+    let form = form.header("Origin", "https://login.example").header("Accept", "text/html,*/*;q=0.8");
+    form.header("Content-Type", "application/x-www-form-urlencoded").body("SAMLResponse=x")
+}
+
+#[tokio::test]
+async fn whoever_comes_back_from_the_login_provider_is_never_queued() {
+    let room = "session_duration = \"20m\"\nlogin_callbacks = [\"/fair/acs\"]\nmax_active_sessions = 1";
+    let running = room_of("10/s").with(room).start().await;
+    let visitor = insider(&running).await;
+    let copy = visitor.copy();
+    running.seconds(1).await;
+    // The room is full; the visitor was at the login provider for longer than the session lasts.
+    assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
+    assert_eq!(from_the_login_provider(&running.visitor()).send().await.status, 503, "nobody who never was inside");
+    assert!(from_the_login_provider(&visitor).send().await.is_the_portals());
+    running.seconds(20 * 60 + 60).await;
+    assert!(from_the_login_provider(&copy).send().await.is_the_portals(), "recently inside");
+    let seen = running.portal.seen();
+    let callbacks: Vec<_> = seen.iter().filter(|seen| seen.target == "/fair/acs").collect();
+    assert_eq!(callbacks.len(), 2);
+    assert!(callbacks.iter().all(|seen| seen.method == "POST" && seen.length == 14));
+}
+
+#[tokio::test]
+async fn whoever_is_inside_can_ask_for_more_time_by_script_and_by_form() {
+    let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
+    let visitor = insider(&running).await;
+    for _ in 0..3 {
+        running.seconds(19 * 60).await;
+        let more = visitor.script("POST", &own("extend")).send().await;
+        assert_eq!((more.status, more.state().as_str()), (200, "inside"));
+        running.seconds(19 * 60).await;
+        let by_form = visitor.form(&own("extend"), "to=%2Ffair%2F").send().await;
+        assert_eq!(by_form.status, 303);
+    }
+    running.seconds(19 * 60).await;
+    assert!(visitor.navigate("/fair/").send().await.is_the_portals());
+    assert_eq!(running.lane("admissions_total"), 1.0, "never thrown out");
+    // Another site's page cannot keep somebody inside.
+    let elsewhere = visitor.request("POST", &own("extend")).header("Sec-Fetch-Site", "cross-site").send().await;
+    assert_eq!(elsewhere.status, 403);
+}
+
+#[tokio::test]
+async fn nobody_stays_longer_than_the_limit_and_everybody_is_told_before() {
+    let running = room_of("10/s").with("session_duration = \"20m\"\nsession_limit = \"1h\"").start().await;
+    let visitor = insider(&running).await;
+    let session = async || visitor.poll().send().await.queue()["session"].clone();
+    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let first = session().await;
+    assert_eq!((at(&first["limited_at"]) - at(&first["ends_at"])) / 60, 40, "{first}");
+    assert_eq!(first["ends_soon"], json!(false));
+    for minute in 1..=58 {
+        running.seconds(60).await;
+        let answer = visitor.navigate("/fair/").send().await;
+        assert!(answer.is_the_portals(), "minute {minute}: {answer:?}");
+    }
+    let soon = session().await;
+    assert_eq!((soon["ends_at"].clone(), soon["ends_soon"].clone()), (first["limited_at"].clone(), json!(true)));
+    // More time is more time to be idle, not more than anybody may stay; the page says so as well.
+    visitor.script("POST", &own("extend")).send().await;
+    assert_eq!(session().await["ends_at"], first["limited_at"]);
+    let page = visitor.navigate(&format!("{}&lang=en", own("line"))).send().await.text();
+    assert!(page.contains("Your stay inside ends") && page.contains("/extend?room=fair"), "{page}");
+    assert_eq!(running.lane("admissions_total"), 1.0);
+    running.seconds(180).await;
+    let _ = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
+    assert_eq!(visitor.navigate("/fair/").send().await.status, 503, "the hour is over");
+    assert!(visitor.form("/fair/apply", "field=value").send().await.is_the_portals(), "a form still arrives");
+    assert_eq!(running.metric("active_sessions{class=\"citizen\",room=\"fair\"}"), 0.0);
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::support::app::{Answer, PATIENCE, ROOM, Running, Visitor, room_of};
-use super::support::portal::{Script, Step};
+use super::support::portal::{Script, Step, gate};
 
 /// A program in front of a portal, with these lines in its leak guard.
 async fn guarded_by(lines: &str) -> Running {
@@ -34,9 +34,11 @@ fn counted(running: &Running, rule: &str, action: &str) -> f64 {
 
 /// Somebody from this address who has been let in.
 async fn insider(running: &Running, last: u8) -> Visitor {
-    let visitor = running.visitor().from(Ipv4Addr::new(127, 0, 0, last));
+    let visitor = running.visitor().from(Ipv4Addr::new(127, 0, last, 1));
     let answer = visitor.navigate("/fair/").send().await;
     assert_eq!(answer.status, 200, "{answer:?}");
+    // The host is one of which nothing was known.
+    calibrated(running).await;
     visitor
 }
 
@@ -124,6 +126,8 @@ async fn another_persons_page_is_stopped_and_the_header_never_leaves() {
     running.seconds(1).await;
     let own = get(&visitor, "/fair/me").await;
     assert_eq!((own.status, own.header("waiting-room-identity")), (200, None));
+    running.seconds(1).await;
+    get(&visitor, "/fair/me").await;
     says(&running, "/fair/me", "Waiting-Room-Identity: VRDLGI80A01F205X\r\n");
     running.seconds(1).await;
     let other = get(&visitor, "/fair/me").await;
@@ -171,7 +175,18 @@ async fn a_logins_own_answer_that_still_names_the_person_before_gets_nobody_bloc
     assert_eq!(get(&visitor, "/fair/me").await.status, 200);
     assert_eq!(counted(&running, "session_identities", "alarmed"), 1.0);
     running.seconds(1).await;
+    assert_eq!(get(&visitor, "/fair/me").await.status, 200);
     says(&running, "/fair/me", "Waiting-Room-Identity: ANNA\r\n");
+    running.seconds(1).await;
+    assert_eq!(get(&visitor, "/fair/me").await.status, 200, "nobody is stopped in a login's window");
+    assert_eq!(counted(&running, "identity_mismatch", "alarmed"), 1.0);
+    says(&running, "/fair/me", "Waiting-Room-Identity: BRUNO\r\n");
+    for _ in 0..3 {
+        running.seconds(30).await;
+        assert_eq!(get(&visitor, "/fair/me").await.status, 200);
+    }
+    says(&running, "/fair/me", "Waiting-Room-Identity: ANNA\r\n");
+    running.seconds(1).await;
     assert_eq!(get(&visitor, "/fair/me").await.status, 502, "one login changes the person once");
 }
 
@@ -247,6 +262,40 @@ async fn answers_of_a_cache_are_stopped() {
 }
 
 #[tokio::test]
+async fn an_age_that_the_answer_took_to_come_is_counted_and_stops_nobody() {
+    let running = guarded().await;
+    let visitor = insider(&running, 1).await;
+    let (open, gate) = gate();
+    let head = Step::Send(b"HTTP/1.1 200 OK\r\nAge: 2\r\nContent-Length: 6\r\n\r\na page".to_vec());
+    running.portal.script("/fair/slow", [Script::new([gate, head])]);
+    let before = running.portal.seen().len();
+    let asking = visitor.navigate("/fair/slow").begin();
+    running.portal.arrived(before + 1).await;
+    running.advance(Duration::from_secs(2)).await;
+    open.send(true).unwrap();
+    let (answer, _) = running.until(asking, PATIENCE).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(counted(&running, "cache_hit", "observed"), 1.0);
+    assert_eq!(counted(&running, "cache_hit", "blocked"), 0.0);
+}
+
+#[tokio::test]
+async fn a_folder_that_a_visitor_makes_up_is_not_asked_about() {
+    let running = guarded().await;
+    let visitor = insider(&running, 1).await;
+    let kinds =
+        async || running.operate("GET", "/admin/v1/leak-guard").await.json()["calibration"]["kinds"].as_u64().unwrap();
+    let before = kinds().await;
+    for (folder, status, more) in [("made", 404, 0), ("up", 404, 0), ("real", 200, 1)] {
+        let path = format!("/fair/{folder}/page");
+        running.portal.script(&path, [Script::answer(status, "", "a page")]);
+        get(&visitor, &path).await;
+        calibrated(&running).await;
+        assert_eq!(kinds().await, before + more, "{folder}");
+    }
+}
+
+#[tokio::test]
 async fn a_trait_of_the_portal_is_reported_and_never_blocks() {
     let portal = super::support::portal::FakePortal::start().await;
     portal.has_traits("Age: 7\r\n");
@@ -305,7 +354,7 @@ async fn a_trait_of_one_folder_is_one_of_that_folder_only() {
     assert_eq!(get(&visitor, "/fair/gateway/a").await.status, 200);
     assert_eq!(get(&visitor, "/fair/a").await.status, 502);
     let report = running.operate("GET", "/admin/v1/leak-guard").await.json();
-    let place = serde_json::json!([{"folder": "/fair/gateway", "ending": "", "header": "age"}]);
+    let place = serde_json::json!([{"host": "127.0.0.1", "folder": "/fair/gateway", "ending": "", "header": "age"}]);
     assert_eq!(report["calibration"]["traits"], place, "{report}");
     assert_eq!(running.metric("leak_guard_detector{detector=\"cache_hit\",mode=\"block\"}"), 1.0);
 }
@@ -382,10 +431,11 @@ async fn reading_the_report_changes_nothing() {
 async fn blocks_outside_the_gate_count_as_well() {
     for (path, lines) in [("/fair/health", "bypass = [\"/fair/health\"]"), ("/other", "")] {
         let running = room_of("1000/s").with(lines).start().await;
+        get(&running.visitor(), path).await;
         calibrated(&running).await;
         says(&running, path, "X-Cache: HIT\r\n");
         for last in 1..4 {
-            let visitor = running.visitor().from(Ipv4Addr::new(127, 0, 0, last));
+            let visitor = running.visitor().from(Ipv4Addr::new(127, 0, last, 1));
             assert_eq!(get(&visitor, path).await.status, 502, "{path}");
         }
         running.seconds(1).await;
@@ -447,8 +497,10 @@ async fn the_audit_file_names_nobody_and_finds_those_concerned() {
     says(&running, "/fair/me", "Waiting-Room-Identity: RSSMRA85T10A562S\r\n");
     let visitor = insider(&running, 1).await;
     get(&visitor, "/fair/login").await;
-    running.seconds(1).await;
-    get(&visitor, "/fair/me").await;
+    for _ in 0..2 {
+        running.seconds(1).await;
+        get(&visitor, "/fair/me").await;
+    }
     says(&running, "/fair/me", "Waiting-Room-Identity: VRDLGI80A01F205X\r\n");
     running.seconds(1).await;
     assert_eq!(get(&visitor, "/fair/me").await.status, 502);
@@ -522,7 +574,8 @@ async fn rules_of_a_route_hold_although_a_cookie_of_ours_rides_along() {
     let visitor = running.visitor();
     let entered = get(&visitor, "/fair/api/1").await;
     assert!(entered.sets("pass").is_some(), "{entered:?}");
-    assert_eq!((entered.header("etag"), entered.header("vary"), entered.is_personal()), (Some("\"7\""), None, true));
+    assert_eq!((entered.header("etag"), entered.is_personal()), (Some("\"7\""), true));
+    assert_eq!(get(&visitor, "/fair/api/1").await.header("vary"), None);
     // The pass is renewed.
     running.seconds(6 * 60).await;
     let posted = visitor.form("/fair/wizard/2", "a=1").send().await;
@@ -551,6 +604,24 @@ async fn armour_is_taken_off_piece_by_piece() {
         (None, Some("*"), Some("no"))
     );
     assert_eq!((worker.header("vary"), worker.is_personal()), (None, true));
+}
+
+#[tokio::test]
+async fn no_cookie_of_ours_rides_without_armour() {
+    let lines = "[leak_guard.armour]\nage = false\nx_accel_buffering = false\nvary_except = [\"/fair/worker/**\"]";
+    let running = guarded_by(lines).await;
+    let visitor = running.visitor();
+    let armour = |answer: &Answer| {
+        ["vary", "age", "x-accel-buffering"].map(|name| answer.header(name).map(str::to_owned).unwrap_or_default())
+    };
+    let entered = get(&visitor, "/fair/worker/page").await;
+    assert!(entered.sets("pass").is_some(), "{entered:?}");
+    assert_eq!(armour(&entered), ["*", "0", "no"]);
+    assert_eq!(armour(&get(&visitor, "/fair/worker/page").await), ["", "", ""]);
+    running.seconds(6 * 60).await;
+    let renewed = get(&visitor, "/fair/worker/page").await;
+    assert!(renewed.sets("pass").is_some(), "{renewed:?}");
+    assert_eq!(armour(&renewed), ["*", "0", "no"]);
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ async fn at_the_hour(running: &Running, seconds: u64) {
     running.seconds(seconds).await;
     for _ in 0..200 {
         if running.board().await["lanes"]["citizen"]["now_serving"].is_u64() {
+            // The first tick after it calls.
+            running.seconds(1).await;
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

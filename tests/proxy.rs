@@ -13,6 +13,7 @@ use anticamera::config::{self, PortalUrl};
 use anticamera::domain::forwarding::{Scheme, Trust, Visitor};
 use anticamera::domain::kept::KeptHeaders;
 use anticamera::domain::leak_guard::{Command, Personal, PortalSays, RangeRule, Route, Rules, Verdict};
+use anticamera::domain::portal_health::{Bearable, Thresholds};
 use anticamera::domain::time::Unix;
 use anticamera::proxy::{self, Context, Health, Pace, Portal, ProxyError, Received, Worker};
 use http::{HeaderValue, Request, Response};
@@ -60,6 +61,13 @@ fn setup(portals: &[SocketAddr]) -> Setup {
         request_buffer: 64 * 1024,
         response_buffer: 256 * 1024,
         ramp: PATIENCE,
+        probes: config::Probes {
+            path: None,
+            interval: PATIENCE,
+            timeout: PATIENCE,
+            thresholds: Thresholds { failures: 3, successes: 2 },
+        },
+        bearable: Bearable { errors_percent: 100, latency: None },
     };
     let route = |path: &str| match path {
         path if path.starts_with("/static/") => Route::Public,

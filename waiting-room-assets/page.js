@@ -185,7 +185,7 @@
   /* ---- asking ---- */
 
   function ownAddress(name) {
-    return settings.own_path + '/' + name + '?' + ['room=' + settings.room, 'lang=' + settings.language].join('&');
+    return settings.own_path + '/' + name + '?room=' + settings.room + '&lang=' + settings.language;
   }
 
   function request(method, address, body, done) {
@@ -268,11 +268,11 @@
 
   /* Too many questions, or no place can be given just now: the server says why and when to ask again. */
   function refused(name, answer, xhr) {
-    var wait = parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30;
-    if (answer && answer.queue && isPlace(answer.queue.state)) { mine = 'place'; render(answer.queue); }
-    else if (answer && answer.queue && answer.queue.text.reason) { noPlaceYet(answer.queue); }
+    var queue = answer && answer.queue;
+    if (queue && isPlace(queue.state)) { mine = 'place'; render(queue); }
+    else if (queue && queue.text.reason) { noPlaceYet(queue); }
     else { trouble(settings.too_many); }
-    retry(name, wait);
+    retry(name, parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30);
   }
 
   function noPlaceYet(queue) {
@@ -510,7 +510,7 @@
   function random() {
     var numbers = [];
     var i;
-    if (window.crypto && window.crypto.getRandomValues && window.Uint8Array) {
+    if (window.crypto && window.crypto.getRandomValues) {
       numbers = window.crypto.getRandomValues(new Uint8Array(16));
     } else {
       for (i = 0; i < 16; i += 1) { numbers.push(Math.floor(Math.random() * 256)); }

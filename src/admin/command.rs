@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::config::RoomState;
 use crate::domain::names::RoomName;
+use crate::room::ByHand;
 
 /// A wish of an operator, on its way to the control plane. Whoever takes it answers through the sender inside; one
 /// that is dropped unanswered is reported to the operator as "shutting down".
@@ -12,6 +13,15 @@ use crate::domain::names::RoomName;
 pub enum Command {
     /// Read the configuration file again.
     Reload(oneshot::Sender<ReloadAnswer>),
+    /// Freeze a room, or thaw it, until the program ends.
+    ByHand {
+        /// The room.
+        room: RoomName,
+        /// What is wanted.
+        wish: ByHand,
+        /// Where the answer goes.
+        answer: oneshot::Sender<RoomStateAnswer>,
+    },
     /// Put a room into another state until the next reload or restart.
     SetRoomState {
         /// The room.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{Admin, Command, LeakReports, ReloadAnswer, RoomStateAnswer, guard};
 use crate::config::RoomState;
 use crate::domain::names::RoomName;
+use crate::room::ByHand;
 use crate::telemetry::metrics;
 use crate::waiting_room::assets::BrokenAssets;
 
@@ -37,6 +38,7 @@ enum Route {
     Status,
     Reload,
     RoomState(RoomName),
+    ByHand(RoomName, ByHand),
     LeakGuard,
     LeakGuardReset,
     Preview(RoomName),
@@ -139,6 +141,7 @@ where
         Route::Reload => reload(admin).await,
         Route::Preview(room) => preview(admin, &room, &head.uri),
         Route::RoomState(room) => set_room_state(admin, room, wanted_state(body).await?).await,
+        Route::ByHand(room, wish) => by_hand(admin, room, wish).await,
         Route::LeakGuard => show_leaks(admin),
         Route::LeakGuardReset => reset_leak_guard(admin),
     }
@@ -155,8 +158,14 @@ fn route(path: &str) -> Option<Route> {
         ["admin", "v1", "leak-guard", "reset"] => Some(Route::LeakGuardReset),
         ["admin", "v1", "rooms", room, "preview"] => RoomName::new(room).ok().map(Route::Preview),
         ["admin", "v1", "rooms", room, "state"] => RoomName::new(room).ok().map(Route::RoomState),
+        ["admin", "v1", "rooms", room, "freeze"] => by_hand_of(room, ByHand::Freeze),
+        ["admin", "v1", "rooms", room, "thaw"] => by_hand_of(room, ByHand::Thaw),
         _ => None,
     }
+}
+
+fn by_hand_of(room: &str, wish: ByHand) -> Option<Route> {
+    RoomName::new(room).ok().map(|room| Route::ByHand(room, wish))
 }
 
 fn check_method(route: &Route, method: &Method) -> Result<(), Refused> {
@@ -164,14 +173,14 @@ fn check_method(route: &Route, method: &Method) -> Result<(), Refused> {
         Route::Metrics | Route::Alive | Route::Ready | Route::Status | Route::LeakGuard | Route::Preview(_) => {
             (&[Method::GET, Method::HEAD], "GET, HEAD")
         }
-        Route::Reload | Route::RoomState(_) | Route::LeakGuardReset => (&[Method::POST], "POST"),
+        Route::Reload | Route::RoomState(_) | Route::ByHand(..) | Route::LeakGuardReset => (&[Method::POST], "POST"),
     };
     if allowed.contains(method) { Ok(()) } else { Err(Refused::Method(shown)) }
 }
 
 /// Changes need the token; reading does not, nor does a reload, which only makes the operator's own file count.
 fn needs_token(route: &Route) -> bool {
-    matches!(route, Route::RoomState(_) | Route::LeakGuardReset)
+    matches!(route, Route::RoomState(_) | Route::ByHand(..) | Route::LeakGuardReset)
 }
 
 fn check_token(admin: &Admin, head: &http::request::Parts) -> Result<(), Refused> {
@@ -275,6 +284,18 @@ async fn set_room_state(admin: &Admin, room: RoomName, state: RoomState) -> Resu
             let state = metrics::room_state_text(state);
             tracing::info!(room = %name, state, "an operator changed the state of a room");
             Ok(json_answer(StatusCode::OK, &json!({"room": name.as_str(), "state": state})))
+        }
+        RoomStateAnswer::UnknownRoom => Err(Refused::UnknownRoom),
+    }
+}
+
+/// The portal is not well, whatever it answers: nobody new, and the clocks of those inside stand still; or that is over.
+async fn by_hand(admin: &Admin, room: RoomName, wish: ByHand) -> Result<Answer, Refused> {
+    let name = room.clone();
+    match ask(admin, |answer| Command::ByHand { room, wish, answer }).await? {
+        RoomStateAnswer::Applied => {
+            tracing::info!(room = %name, ?wish, "an operator froze a room, or thawed it");
+            Ok(json_answer(StatusCode::OK, &json!({"room": name.as_str(), "frozen": wish == ByHand::Freeze})))
         }
         RoomStateAnswer::UnknownRoom => Err(Refused::UnknownRoom),
     }

@@ -77,6 +77,10 @@ pub struct RoomStatus {
     pub message: Option<String>,
     /// Entries per second in force.
     pub admission_rate: f64,
+    /// Whether an operator froze it.
+    pub frozen: bool,
+    /// Whether the login provider answers; unless nobody asks it.
+    pub login_healthy: Option<bool>,
     /// Seats taken.
     pub active_sessions: u64,
     /// Seats there are, unless there is no limit.
@@ -173,6 +177,8 @@ pub(super) mod tests {
             state: RoomState::Open,
             message: None,
             admission_rate: 0.1,
+            frozen: false,
+            login_healthy: None,
             active_sessions: 5,
             max_active_sessions: Some(10),
             lanes: vec![lane],
@@ -197,6 +203,7 @@ pub(super) mod tests {
             "portal": {"healthy": false, "in_flight": 3},
             "rooms": [{
                 "name": "bonus-600", "state": "open", "message": null, "admission_rate": 0.1,
+                "frozen": false, "login_healthy": null,
                 "active_sessions": 5, "max_active_sessions": 10,
                 "lanes": [{
                     "class": "citizen", "tickets": 653452, "now_serving": 12, "waiting": 7, "called": 3, "at_gate": 2,

@@ -13,7 +13,7 @@ use rustls::{CertificateError, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use super::{ClassFault, Peer, RequestFacts, read};
-use crate::config::CertificateProof;
+use crate::config::{CertificateFrom, CertificateProof};
 use crate::domain::certificate::{Attribute, CLIENT_CERT, Shown, has_all, in_headers, only};
 use crate::domain::proof::{Failure, Outcome};
 use crate::domain::time::Now;
@@ -49,11 +49,16 @@ impl Certificates {
         }
     }
 
-    /// A certificate shown to us, or to a trusted proxy; what others write in the proxy's headers is nothing.
+    /// A certificate shown to us, or to a trusted proxy where the operator says that those remove what clients write; what
+    /// others write in the proxy's headers is nothing.
     pub(super) fn check(&self, facts: &RequestFacts<'_>, now: Now) -> Outcome {
         let shown = match (facts.peer, facts.certificates) {
             // What a proxy shows us is its own.
-            (Peer::Trusted, _) => in_headers(facts.headers),
+            (Peer::Trusted, _) if self.settings.taken == CertificateFrom::ConnectionOrProxy => {
+                in_headers(facts.headers)
+            }
+            (Peer::Trusted, _) if facts.headers.contains_key(&CLIENT_CERT) => Err(Failure::Untrusted),
+            (Peer::Trusted, _) => Ok(None),
             (Peer::Stranger, [client, chain @ ..]) => Ok(Some(Shown {
                 client: Cow::Borrowed(client),
                 chain: chain.iter().map(|issuer| Cow::Borrowed(issuer.as_ref())).collect(),

@@ -50,7 +50,7 @@ pub struct Codes {
 
 /// When the directory is worth reading.
 #[derive(Debug, Default)]
-struct Looks {
+pub(crate) struct Looks {
     /// When it was changed last, as far as is known.
     changed: Option<SystemTime>,
     /// So many looks it is read whatever its time says: file systems do not tell changes apart that are close together.
@@ -65,7 +65,7 @@ const READS_AFTER_CHANGE: u32 = 3;
 const LOOKS_WITHOUT_READING: u32 = 60;
 
 impl Looks {
-    fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
+    pub(crate) fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
         if changed != self.changed {
             *self = Looks { changed, reads_left: READS_AFTER_CHANGE, since: 0 };
         }
@@ -118,7 +118,9 @@ impl Codes {
     /// # Errors
     /// [`CodesFault`]
     pub fn open(dir: &Path) -> Result<Codes, CodesFault> {
-        Ok(Codes { dir: dir.to_owned(), known: Mutex::new(read_all(dir)?), looks: Mutex::default() })
+        let read = read_all(dir)?;
+        report(&read.broken);
+        Ok(Codes { dir: dir.to_owned(), known: Mutex::new(read.known), looks: Mutex::default() })
     }
 
     /// Where they are.
@@ -126,14 +128,16 @@ impl Codes {
         &self.dir
     }
 
-    /// Takes over what was written since; on a fault the old ones stay.
+    /// Takes over what was written since. When the directory cannot be read the old ones stay; a broken file is reported,
+    /// and its code is good for nothing until it is mended.
     pub fn read_again(&self) {
         let changed = fs::metadata(&self.dir).and_then(|facts| facts.modified()).ok();
         if !self.looks.lock().unwrap_or_else(PoisonError::into_inner).is_due(changed) {
             return;
         }
         match read_all(&self.dir) {
-            Ok(read) => {
+            Ok(Read { known: read, broken }) => {
+                report(&broken);
                 let mut known = self.lock();
                 let used =
                     |id: &str| known.iter().find(|known| known.invitation.id == id).map_or(0, |known| known.used);
@@ -201,12 +205,18 @@ impl Drop for Reservation {
     }
 }
 
+fn report(broken: &[CodesFault]) {
+    for error in broken {
+        tracing::error!(%error, "an invitation code cannot be read and is good for nothing; the others are");
+    }
+}
+
 /// Makes a code. It is returned once; only its hash is kept.
 ///
 /// # Errors
 /// [`CodesFault`]
 pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation), CodesFault> {
-    if read_all(dir)?.len() >= MOST {
+    if read_all(dir)?.known.len() >= MOST {
         return Err(CodesFault::TooMany(dir.to_owned()));
     }
     let code = Code::of(entropy::bytes::<RANDOM_BYTES>()?);
@@ -226,17 +236,17 @@ pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation
     Ok((code, invitation))
 }
 
-/// All codes of a directory, the oldest first.
+/// All codes of a directory, the oldest first, and the files that are none.
 ///
 /// # Errors
 /// [`CodesFault`]
-pub fn list(dir: &Path) -> Result<Vec<Known>, CodesFault> {
-    let mut known = read_all(dir)?;
+pub fn list(dir: &Path) -> Result<(Vec<Known>, Vec<CodesFault>), CodesFault> {
+    let Read { mut known, broken } = read_all(dir)?;
     known.sort_by(|one, other| {
         let key = |known: &Known| (known.invitation.created, known.invitation.id.clone());
         key(one).cmp(&key(other))
     });
-    Ok(known)
+    Ok((known, broken))
 }
 
 /// Takes a code back.
@@ -244,51 +254,72 @@ pub fn list(dir: &Path) -> Result<Vec<Known>, CodesFault> {
 /// # Errors
 /// [`CodesFault`]
 pub fn revoke(dir: &Path, id: &str) -> Result<Invitation, CodesFault> {
-    let known = read_all(dir)?.into_iter().find(|known| known.invitation.id == id);
+    let known = read_all(dir)?.known.into_iter().find(|known| known.invitation.id == id);
     let known = known.ok_or_else(|| CodesFault::Unknown(id.to_owned()))?;
     let revoked = Invitation { revoked: true, ..known.invitation };
     write(dir, &revoked)?;
     Ok(revoked)
 }
 
-fn read_all(dir: &Path) -> Result<Vec<Known>, CodesFault> {
+/// What a directory holds, and the files that say nothing.
+#[derive(Debug, Default)]
+struct Read {
+    known: Vec<Known>,
+    broken: Vec<CodesFault>,
+}
+
+/// Reads every file. One that cannot be read, or says something else, keeps nobody from hearing of the others.
+fn read_all(dir: &Path) -> Result<Read, CodesFault> {
     let fault = |path: &Path| {
         let path = path.to_owned();
         move |error| CodesFault::Io(path, error)
     };
     let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::default()),
         entries => entries.map_err(fault(dir))?,
     };
-    let mut known = Vec::new();
+    let mut read = Read::default();
     for entry in entries {
         let path = entry.map_err(fault(dir))?.path();
-        if path.extension().is_none_or(|ending| ending != "json") || known.len() >= MOST {
+        if path.extension().is_none_or(|ending| ending != "json") || read.known.len() >= MOST {
             continue;
         }
-        let text = fs::read(&path).map_err(fault(&path))?;
-        let invitation: Invitation =
-            serde_json::from_slice(&text).map_err(|error| CodesFault::Content(path.clone(), error))?;
-        let uses = match fs::read(path.with_extension("uses")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            uses => uses.map_err(fault(&path))?,
-        };
-        let lines = uses.iter().filter(|byte| **byte == b'\n').count();
-        known.push(Known { invitation, used: u32::try_from(lines).unwrap_or(u32::MAX) });
+        match read_one(&path) {
+            Ok(known) => read.known.push(known),
+            Err(fault) => read.broken.push(fault),
+        }
     }
-    Ok(known)
+    Ok(read)
+}
+
+fn read_one(path: &Path) -> Result<Known, CodesFault> {
+    let fault = |error| CodesFault::Io(path.to_owned(), error);
+    let text = fs::read(path).map_err(fault)?;
+    let invitation: Invitation =
+        serde_json::from_slice(&text).map_err(|error| CodesFault::Content(path.to_owned(), error))?;
+    let uses = match fs::read(path.with_extension("uses")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        uses => uses.map_err(fault)?,
+    };
+    let lines = uses.iter().filter(|byte| **byte == b'\n').count();
+    Ok(Known { invitation, used: u32::try_from(lines).unwrap_or(u32::MAX) })
 }
 
 /// Writes a code's file beside its name and then gives it the name, so that nobody ever reads half of it.
 fn write(dir: &Path, invitation: &Invitation) -> Result<(), CodesFault> {
-    let fault = |error| CodesFault::Io(dir.to_owned(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fault)?;
     let path = dir.join(format!("{}.json", invitation.id));
+    let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path, error))?;
+    put(dir, &invitation.id, &text).map_err(|error| CodesFault::Io(dir.to_owned(), error))
+}
+
+/// Writes `ID.json` beside its name and then gives it the name.
+pub(crate) fn put(dir: &Path, id: &str, text: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let path = dir.join(format!("{id}.json"));
     let temporary = path.with_extension("new");
-    let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path.clone(), error))?;
     let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = written.and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
-    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all()).map_err(fault)
+    let written = written.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]
@@ -323,7 +354,7 @@ mod tests {
         second.confirm(now(1001));
         let again = Arc::new(Codes::open(&dir).unwrap());
         assert_eq!(reserve(&again).unwrap_err(), Failure::UsedUp);
-        assert_eq!(list(&dir).unwrap()[0].used, 2);
+        assert_eq!(list(&dir).unwrap().0[0].used, 2);
         let files = fs::read_to_string(dir.join(format!("{}.json", invitation.id))).unwrap();
         assert!(!files.contains(&typed) && !files.contains(&typed.replace('-', "")));
     }
@@ -349,6 +380,27 @@ mod tests {
         assert!(matches!(revoke(&dir, "ffff"), Err(CodesFault::Unknown(_))));
         fs::write(dir.join("broken.json"), "{").unwrap();
         codes.read_again();
-        assert_eq!(failure(&office, &typed, 0), Failure::Revoked, "the old ones stay in force");
+        assert_eq!(failure(&office, &typed, 0), Failure::Revoked);
+    }
+
+    #[test]
+    fn a_broken_file_does_not_freeze_the_revocations_of_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("codes");
+        let office = ClassName::new("office").unwrap();
+        let (first, revoked) = create(&dir, wanted(5), Unix(0)).unwrap();
+        let (second, broken) = create(&dir, wanted(5), Unix(0)).unwrap();
+        let codes = Arc::new(Codes::open(&dir).unwrap());
+        let tried = |code: &Code| codes.reserve(&code.to_string(), &office, now(0)).map(drop);
+        assert!(tried(&first).is_ok() && tried(&second).is_ok());
+        fs::write(dir.join(format!("{}.json", broken.id)), "{").unwrap();
+        revoke(&dir, &revoked.id).expect("the broken one keeps nobody from taking another back");
+        codes.read_again();
+        assert_eq!(tried(&first), Err(Failure::Revoked));
+        assert_eq!(tried(&second), Err(Failure::UnknownCode), "what it may have said is not known");
+        let (known, faults) = list(&dir).unwrap();
+        assert_eq!((known.len(), faults.len()), (1, 1));
+        // A start finds the others too.
+        assert!(Arc::new(Codes::open(&dir).unwrap()).reserve(&first.to_string(), &office, now(0)).is_err());
     }
 }

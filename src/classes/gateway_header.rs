@@ -21,6 +21,16 @@ pub(super) struct GatewayHeader {
     shown: Arc<Mutex<Shown>>,
 }
 
+/// The headers of one request that were believed and noted as shown: by which memory, and what they said.
+#[derive(Debug, Default)]
+pub(super) struct Noted(Vec<(Arc<Mutex<Shown>>, String)>);
+
+impl Noted {
+    fn has(&self, memory: &Arc<Mutex<Shown>>, text: &str) -> bool {
+        self.0.iter().any(|(noted, said)| Arc::ptr_eq(noted, memory) && said == text)
+    }
+}
+
 impl GatewayHeader {
     pub(super) fn load(settings: &SignedHeaderProof, shown: Option<Arc<Mutex<Shown>>>) -> Result<Self, ClassFault> {
         let text = Zeroizing::new(read("class.proof.key_file", &settings.key_file)?);
@@ -42,8 +52,9 @@ impl GatewayHeader {
         (self.settings.key_file == settings.key_file).then(|| self.shown.clone())
     }
 
-    /// Believed from whomever it comes: who can sign is the gateway.
-    pub(super) fn check(&self, facts: &RequestFacts<'_>, now: Now) -> Outcome {
+    /// Believed from whomever it comes: who can sign is the gateway. What this very request has shown to another class of
+    /// the same key is no replay.
+    pub(super) fn check(&self, facts: &RequestFacts<'_>, noted: &mut Noted, now: Now) -> Outcome {
         let mut lines = facts.headers.get_all(&self.settings.header).iter();
         let Some(line) = lines.next() else { return Outcome::Absent };
         let Some(text) = line.to_str().ok().filter(|_| lines.next().is_none()) else {
@@ -52,8 +63,13 @@ impl GatewayHeader {
         let signed = Signed { method: facts.method, host: facts.host, target: facts.target };
         let window = self.settings.window;
         let believed = self.key.verify(text, signed, window, now.unix).and_then(|genuine| {
+            if noted.has(&self.shown, text) {
+                return Ok(genuine.identity);
+            }
             let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            shown.note(&genuine, window, now.unix).map(|()| genuine.identity)
+            shown.note(&genuine, window, now.unix)?;
+            noted.0.push((self.shown.clone(), text.to_owned()));
+            Ok(genuine.identity)
         });
         believed.map_or_else(Outcome::Failed, |identity| Outcome::Holds(Some(identity)))
     }

@@ -90,6 +90,22 @@ impl Keys {
         })
     }
 
+    /// The same keys, to be refreshed as these settings say.
+    pub(super) fn at_the_pace_of(&self, settings: &JwtProof) -> Keys {
+        Keys {
+            source: self.source.clone(),
+            refresh: settings.refresh,
+            outage: settings.outage,
+            held: RwLock::new(self.held()),
+            wanted: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether these keys come from there.
+    pub(super) fn come_from(&self, source: &KeySource) -> bool {
+        self.source == *source
+    }
+
     /// Whether these keys are what the settings ask for.
     pub(super) fn are_of(&self, settings: &JwtProof) -> bool {
         (&self.source, self.refresh, self.outage) == (&settings.keys, settings.refresh, settings.outage)

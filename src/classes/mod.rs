@@ -23,13 +23,14 @@ use tokio::sync::watch;
 
 use self::certificate::Certificates;
 use self::codes::{Codes, CodesFault, Reservation};
-use self::gateway_header::GatewayHeader;
-pub use self::held::HeldTickets;
+use self::gateway_header::{GatewayHeader, Noted};
+pub use self::held::{HeldTickets, Owner, Permit};
 use self::token::Tokens;
-use crate::config::{self, Proof, Quota};
+use crate::config::{self, Proof};
 use crate::domain::client::ClientPrefix;
 use crate::domain::names::{ClassId, ClassName};
 use crate::domain::proof::{Checked, Failure, Identity, IdentityHash, Kind, Outcome, Proven, Strength, weigh};
+use crate::domain::quota::Quota;
 use crate::domain::time::Now;
 use crate::domain::wrong_codes::WrongCodes;
 use crate::gateway::snapshot::Snapshot;
@@ -186,10 +187,11 @@ impl Classes {
         }
         let mut code = facts.code.map(|_| Outcome::Failed(Failure::UnknownCode));
         let mut winner = None;
+        let mut noted = Noted::default();
         for class in &self.classes {
             let mut reserved = None;
             let mut checked: Vec<Checked> =
-                class.proofs.iter().map(|proof| proof.check(class, facts, now, &mut reserved)).collect();
+                class.proofs.iter().map(|proof| proof.check(class, facts, now, (&mut reserved, &mut noted))).collect();
             let proven = weigh(&mut checked);
             self.count(class, &checked);
             code = checked.iter().find_map(of_known_code).or(code);
@@ -342,7 +344,7 @@ impl ProofInForce {
         class: &ClassInForce,
         facts: &RequestFacts<'_>,
         now: Now,
-        reserved: &mut Option<Reservation>,
+        (reserved, noted): (&mut Option<Reservation>, &mut Noted),
     ) -> Checked {
         let (kind, outcome) = match self {
             ProofInForce::Network(network) => {
@@ -352,7 +354,7 @@ impl ProofInForce {
             }
             ProofInForce::Certificate(certificates) => (Kind::ClientCertificate, certificates.check(facts, now)),
             ProofInForce::Token(tokens) => (Kind::Jwt, tokens.check(facts.headers, now)),
-            ProofInForce::Header(header) => (Kind::SignedHeader, header.check(facts, now)),
+            ProofInForce::Header(header) => (Kind::SignedHeader, header.check(facts, noted, now)),
             ProofInForce::Codes(codes) => {
                 let outcome = match facts.code.map(|code| codes.reserve(code, &class.name, now)) {
                     None => Outcome::Absent,

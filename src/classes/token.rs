@@ -35,15 +35,17 @@ pub(super) struct Tokens {
 impl Tokens {
     pub(super) fn load(settings: &JwtProof, known: Option<Arc<Keys>>) -> Result<Tokens, ClassFault> {
         let keys = match known {
-            Some(keys) => keys,
+            Some(keys) if keys.are_of(settings) => keys,
+            // The same keys at another pace: what was fetched stays good.
+            Some(keys) => Arc::new(keys.at_the_pace_of(settings)),
             None => Arc::new(Keys::open(settings)?),
         };
         Ok(Tokens { settings: settings.clone(), keys })
     }
 
-    /// The keys, if they are what other settings ask for too.
+    /// The keys, if other settings want them from the same place.
     pub(super) fn keys_of(&self, settings: &JwtProof) -> Option<Arc<Keys>> {
-        self.keys.are_of(settings).then(|| self.keys.clone())
+        self.keys.come_from(&settings.keys).then(|| self.keys.clone())
     }
 
     pub(super) async fn refresh(&self, now: Now) {

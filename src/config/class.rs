@@ -13,6 +13,7 @@ use crate::domain::certificate::{ATTRIBUTES, Attribute, attribute_oid};
 use crate::domain::jwt_claims::Expected;
 use crate::domain::names::ClassName;
 use crate::domain::proof::{Kind, Strength};
+use crate::domain::quota::Quota;
 
 /// `[[class]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +24,6 @@ pub struct Class {
     pub proofs: Vec<Proof>,
     /// What one identity may have.
     pub quota: Quota,
-}
-
-/// What one identity of a class may have; `None` means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quota {
-    /// Tickets at once.
-    pub tickets: Option<u32>,
 }
 
 /// `[[class.proof]]`
@@ -69,6 +63,17 @@ pub struct CertificateProof {
     pub subject: Vec<Attribute>,
     /// The object identifier of the subject's attribute that says whose it is.
     pub identity: String,
+    /// From whom it is taken.
+    pub taken: CertificateFrom,
+}
+
+/// From whom a certificate is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFrom {
+    /// From whoever opens a connection to us.
+    Connection,
+    /// From them, and as `Client-Cert` (RFC 9440) from trusted proxies.
+    ConnectionOrProxy,
 }
 
 /// A JSON web token.
@@ -185,6 +190,7 @@ fn class(section: &Section<'_>, name: Option<ClassName>, base: &Path) -> Option<
     let all_known = sections.len() == section.length("proof");
     let proofs: Vec<Option<Proof>> = sections.iter().map(|(kind, section)| proof(kind, section, base)).collect();
     let tickets = section.read("max_tickets", value::whole(0..=1_000_000u32));
+    let admissions = section.read("max_admissions_per_hour", value::whole(0..=1_000_000u32));
     let proofs: Vec<Proof> = proofs.into_iter().collect::<Option<_>>()?;
     let weak =
         |proof: &Proof| matches!(proof, Proof::Network(network) if network.strength == Strength::OnlyWithAnother);
@@ -203,7 +209,8 @@ fn class(section: &Section<'_>, name: Option<ClassName>, base: &Path) -> Option<
         section.fault("proof", Wrong::new(what, remedy));
         return None;
     }
-    let quota = Quota { tickets: tickets.map(|most| (most > 0).then_some(most))? };
+    let limit = |most: u32| (most > 0).then_some(most);
+    let quota = Quota { tickets: limit(tickets?), admissions: limit(admissions?) };
     Some(Class { name: name?, proofs, quota })
 }
 
@@ -236,7 +243,10 @@ fn certificate(section: &Section<'_>, base: &Path) -> Option<CertificateProof> {
         let remedy = attribute_remedy();
         value::parsed(value, &remedy, |text| attribute_oid(text).ok_or("not an attribute"))
     });
-    Some(CertificateProof { ca: ca?, crl: crl?, issuer: issuer?, subject: subject?, identity: identity? })
+    let taken = value::one_of_flags(CertificateFrom::ConnectionOrProxy, CertificateFrom::Connection);
+    let taken = section.read("forwarded", taken);
+    let (issuer, subject, identity) = (issuer?, subject?, identity?);
+    Some(CertificateProof { ca: ca?, crl: crl?, issuer, subject, identity, taken: taken? })
 }
 
 fn attribute_remedy() -> String {
@@ -379,6 +389,7 @@ mod tests {
             issuer: Vec::new(),
             subject: vec![Attribute { oid: "2.5.4.10".into(), value: "X".into() }],
             identity: "2.5.4.3".into(),
+            taken: CertificateFrom::Connection,
         };
         assert_eq!(certificate, Proof::Certificate(expected));
         let jwt =

@@ -61,7 +61,12 @@ pub(super) const FILE: &[Key] = &[
     Key { name: "class", kind: Kind::Tables(CLASS) },
 ];
 
-const CLASS: &[Key] = &[required("name"), Key { name: "proof", kind: Kind::Variants(PROOF) }, key("max_tickets", "0")];
+const CLASS: &[Key] = &[
+    required("name"),
+    Key { name: "proof", kind: Kind::Variants(PROOF) },
+    key("max_tickets", "0"),
+    key("max_admissions_per_hour", "0"),
+];
 
 const PROOF: &[(&str, &[Key])] = &[
     ("client_certificate", CLIENT_CERTIFICATE),
@@ -78,6 +83,7 @@ const CLIENT_CERTIFICATE: &[Key] = &[
     key("issuer", "{}"),
     key("subject", "{}"),
     key("identity", r#""CN""#),
+    key("forwarded", "false"),
 ];
 
 const JWT: &[Key] = &[
@@ -165,12 +171,20 @@ const PORTAL: &[Key] = &[
     key("request_buffer", r#""64KiB""#),
     key("response_buffer", r#""256KiB""#),
     key("ramp", r#""60s""#),
+    key("health", r#""""#),
+    key("health_interval", r#""5s""#),
+    key("health_timeout", r#""3s""#),
+    key("health_failures", "3"),
+    key("health_successes", "2"),
+    key("max_errors", "50"),
+    key("max_latency", r#""""#),
 ];
 
 const ADMIN: &[Key] =
     &[key("listen", r#""127.0.0.1:9090""#), key("hosts", "[]"), key("token_file", r#""state/admin-token""#)];
 
-const TOKENS: &[Key] = &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#)];
+const TOKENS: &[Key] =
+    &[key("key_dir", r#""state/keys""#), key("activate_after", r#""5m""#), key("pass_dir", r#""state/passes""#)];
 
 const STORE: &[Key] = &[
     key("kind", r#""embedded""#),
@@ -191,6 +205,7 @@ const ROOM: &[Key] = &[
     required("admission_rate"),
     key("max_active_sessions", "0"),
     key("session_duration", r#""20m""#),
+    key("session_limit", r#""""#),
     key("claim_window", r#""20m""#),
     key("ticket_lifetime", r#""24h""#),
     key("gate_wait", r#""5s""#),
@@ -203,11 +218,12 @@ const ROOM: &[Key] = &[
     key("bypass", "[]"),
     key("login_callbacks", "[]"),
     key("logout", "[]"),
+    key("login_health", r#""""#),
+    optional("adaptive"),
     table("page", ROOM_PAGE),
     Key { name: "window", kind: Kind::Tables(WINDOW) },
     table("opening", OPENING),
     later("closing"),
-    later("adaptive"),
 ];
 
 const OPENING: &[Key] = &[required("at"), key("order", r#""arrival""#), optional("gather_from")];

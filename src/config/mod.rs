@@ -30,16 +30,16 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use class::{
-    Algorithm, CertificateProof, Class, CodeProof, JwtProof, KeySource, NetworkProof, Proof, Quota, SignedHeaderProof,
-    TokenPlace,
+    Algorithm, CertificateFrom, CertificateProof, Class, CodeProof, JwtProof, KeySource, NetworkProof, Proof,
+    SignedHeaderProof, TokenPlace,
 };
 pub use fault::{Fault, Faults, Place};
 pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
     Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, ClientAuth, Config,
-    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, Portal, PortalTls, PortalUrl, PublicUrl,
-    Room, RoomState, ServedName, Server, SharedStore, Store, TlsEntry, Tokens, Wears,
+    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, LoginHealth, Portal, PortalTls, PortalUrl,
+    Probes, PublicUrl, Room, RoomState, ServedName, Server, SharedStore, Store, TlsEntry, Tokens, Wears,
 };
 pub use warning::Warning;
 

@@ -12,11 +12,13 @@ use super::fault::Wrong;
 use super::guard;
 use super::opening::Sharing;
 use super::resolved::{
-    Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Server, SharedStore, Store, Tokens,
+    Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Probes, Server, SharedStore,
+    Store, Tokens,
 };
 use super::room;
 use super::section::Section;
 use super::value::{self, DELAY, LIFE, Read, WAIT};
+use crate::domain::portal_health::{Bearable, Thresholds};
 
 /// Reads the whole file. `None` when anything is wrong; the section's findings say what.
 pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
@@ -167,6 +169,9 @@ fn portal(section: &Section<'_>, base: &Path) -> Option<Portal> {
     let request_buffer = section.read("request_buffer", value::size(0..=64 * 1024 * 1024));
     let response_buffer = section.read("response_buffer", value::size(0..=64 * 1024 * 1024));
     let ramp = section.read("ramp", value::duration(WAIT));
+    let probes = probes(section);
+    let errors_percent = section.read("max_errors", value::whole(0..=100u8));
+    let latency = section.read("max_latency", value::unless_empty(value::duration(WAIT)));
     Some(Portal {
         urls: urls?,
         tls: tls?,
@@ -180,7 +185,20 @@ fn portal(section: &Section<'_>, base: &Path) -> Option<Portal> {
         request_buffer: request_buffer?,
         response_buffer: response_buffer?,
         ramp: ramp?,
+        probes: probes?,
+        bearable: Bearable { errors_percent: errors_percent?, latency: latency? },
     })
+}
+
+/// How the portal, and the login providers, are asked whether they are well.
+fn probes(section: &Section<'_>) -> Option<Probes> {
+    let path = section.read("health", value::unless_empty(value::same_origin_path));
+    let interval = section.read("health_interval", value::duration(WAIT));
+    let timeout = section.read("health_timeout", value::duration(WAIT));
+    let failures = section.read("health_failures", value::whole(1..=100u32));
+    let successes = section.read("health_successes", value::whole(1..=100u32));
+    let thresholds = Thresholds { failures: failures?, successes: successes? };
+    Some(Probes { path: path?, interval: interval?, timeout: timeout?, thresholds })
 }
 
 /// `url` or `urls`: one of them, not both.
@@ -223,7 +241,8 @@ fn admin_listen(value: &DeValue<'_>, base: &Path) -> Read<AdminListen> {
 fn tokens(section: &Section<'_>, base: &Path) -> Option<Tokens> {
     let key_dir = section.read("key_dir", value::file_path(base));
     let activate_after = section.read("activate_after", value::duration(DELAY));
-    Some(Tokens { key_dir: key_dir?, activate_after: activate_after? })
+    let pass_dir = section.read("pass_dir", value::file_path(base));
+    Some(Tokens { key_dir: key_dir?, activate_after: activate_after?, pass_dir: pass_dir? })
 }
 
 fn store(section: &Section<'_>, base: &Path) -> Option<Store> {

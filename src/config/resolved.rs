@@ -10,13 +10,16 @@ use ipnet::IpNet;
 
 use super::class::Class;
 use super::page::{LocalText, Page, RoomPage};
+use crate::domain::adaptive::Adaptive;
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
 use crate::domain::names::{ClassName, RoomId, RoomName};
 use crate::domain::opening::Plan;
 use crate::domain::paths::{HostPattern, PathPattern};
+use crate::domain::portal_health::{Bearable, Thresholds};
 use crate::domain::rate::Rate;
 use crate::domain::schedule::Schedule;
+use crate::domain::seat::Stay;
 pub use crate::domain::tls_names::ServedName;
 
 /// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
@@ -193,6 +196,32 @@ pub struct Portal {
     pub response_buffer: usize,
     /// From a tenth of the rate to the whole after the portal recovered.
     pub ramp: Duration,
+    /// How it is asked whether it is well.
+    pub probes: Probes,
+    /// What its answers to visitors may be like while it counts as well.
+    pub bearable: Bearable,
+}
+
+/// `portal.health` and what belongs to it; login providers are asked at the same pace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// What is asked for, with its query; `None` means that nobody asks.
+    pub path: Option<String>,
+    /// Between two questions.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Answers in a row that make ill, and well again.
+    pub thresholds: Thresholds,
+}
+
+/// `room.login_health`: where a login provider is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoginHealth {
+    /// Where it is.
+    pub at: PortalUrl,
+    /// What is asked for there, with its query.
+    pub path: String,
 }
 
 /// TLS towards the portal.
@@ -246,6 +275,8 @@ pub struct Tokens {
     pub key_dir: PathBuf,
     /// A new key signs only when it is this old.
     pub activate_after: Duration,
+    /// Directory of the passes of staff.
+    pub pass_dir: PathBuf,
 }
 
 /// `[store]`
@@ -292,6 +323,8 @@ pub struct Room {
     pub max_active_sessions: Option<u32>,
     /// Idle time after which a seat ends; slides.
     pub session_duration: Duration,
+    /// Time after which it ends in any case; `None` means never.
+    pub session_limit: Option<Duration>,
     /// How long a called visitor's turn is kept.
     pub claim_window: Duration,
     /// How long a ticket is good without being renewed.
@@ -322,10 +355,21 @@ pub struct Room {
     pub login_callbacks: Vec<PathPattern>,
     /// Ends the pass and frees the seat.
     pub logout: Vec<PathPattern>,
+    /// Where the login provider is asked whether it is well.
+    pub login_health: Option<LoginHealth>,
+    /// When fewer enter because the portal is slow.
+    pub adaptive: Option<Adaptive>,
     /// Texts, links and colours of its pages.
     pub page: RoomPage,
     /// When it opens, if it has not always been open.
     pub opening: Option<Plan>,
+}
+
+impl Room {
+    /// How long a visitor may stay inside.
+    pub fn stay(&self) -> Stay {
+        Stay { idle: self.session_duration, limit: self.session_limit }
+    }
 }
 
 /// `room.state`

@@ -50,6 +50,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let admission_rate = section.read("admission_rate", value::rate);
     let max_active_sessions = section.read("max_active_sessions", value::whole(0..=10_000_000u32));
     let session_duration = section.read("session_duration", value::duration(LIFE));
+    let session_limit = section.read("session_limit", value::unless_empty(value::duration(LIFE)));
     let claim_window = section.read("claim_window", value::duration(LIFE));
     let ticket_lifetime = section.read("ticket_lifetime", value::duration(LIFE));
     let gate_wait = section.read("gate_wait", value::duration(WAIT));
@@ -62,13 +63,27 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let bypass = section.list("bypass", value::path_pattern);
     let login_callbacks = section.list("login_callbacks", value::path_pattern);
     let logout = section.list("logout", value::path_pattern);
+    let login_health = section.read("login_health", value::unless_empty(value::login_health));
+    let adaptive = section.optional("adaptive", value::adaptive);
     let page = super::page::room_page(&section.table("page"));
     let windows = super::window::windows(section, time_zone.as_ref(), classes);
     let opening = super::opening::opening(section, time_zone.as_ref(), shared);
 
+    if let (Some(Some(limit)), Some(idle)) = (session_limit, session_duration)
+        && limit < idle
+    {
+        let remedy = "make session_limit longer than session_duration";
+        section.fault("session_limit", Wrong::new("a visit would end before anybody could be idle", remedy));
+    }
     if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
         let remedy = "make claim_window shorter or ticket_lifetime longer";
         section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
+    }
+    if let (Some(Some(adaptive)), Some(rate)) = (&adaptive, &admission_rate)
+        && adaptive.floor.per_second() > rate.per_second()
+    {
+        let remedy = "write a floor that is lower than admission_rate";
+        section.fault("adaptive", Wrong::new("the floor is above the room's rate", remedy));
     }
     let name = name?;
     let windows = windows?;
@@ -81,6 +96,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         admission_rate: admission_rate?,
         max_active_sessions: max_active_sessions.map(|most| (most > 0).then_some(most))?,
         session_duration: session_duration?,
+        session_limit: session_limit?,
         claim_window: claim_window?,
         ticket_lifetime: ticket_lifetime?,
         gate_wait: gate_wait?,
@@ -96,6 +112,8 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         bypass: bypass?,
         login_callbacks: login_callbacks?,
         logout: logout?,
+        login_health: login_health?,
+        adaptive: adaptive?,
         page: page?,
         opening: opening?,
     })

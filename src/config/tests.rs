@@ -289,13 +289,28 @@ fn every_key_of_a_later_version_is_refused_by_its_own_name() {
         on_store_loss = "share"
         [[room]]
         [room.closing]
-        [room.adaptive]
     "#;
     let refused: Vec<String> =
         faults(text).into_iter().filter(|fault| fault.contains("not supported by this version")).collect();
-    for key in ["store.on_store_loss", ".closing", ".adaptive"] {
+    for key in ["store.on_store_loss", ".closing"] {
         assert!(refused.iter().any(|fault| fault.contains(&format!("{key}: "))), "{key} is missing in {refused:#?}");
     }
+}
+
+#[test]
+fn a_ticket_that_does_not_outlast_the_closed_hours_is_warned_of() {
+    let weekdays = "[[room.window]]\nfrom = \"08:00\"\nto = \"18:00\"\ndays = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]\n\
+                    [[room.window]]\nfrom = \"00:00\"\nto = \"24:00\"\nclosed = true\n";
+    let warned = |lines: &str| {
+        let config = good(&format!("{SMALLEST}{lines}\n{weekdays}"));
+        let warnings = config.warnings();
+        let found = warnings.iter().find(|warning| warning.key.ends_with("ticket_lifetime"));
+        found.map(|warning| warning.text.clone())
+    };
+    let text = warned("").expect("a weekend is longer than 24h");
+    assert!(text.contains("62h"), "from Friday 18:00 to Monday 08:00: {text}");
+    assert_eq!(warned("ticket_lifetime = \"62h\""), None);
+    assert_eq!(good(SMALLEST).warnings().iter().filter(|warning| warning.key.ends_with("ticket_lifetime")).count(), 0);
 }
 
 /// A file with these `[[server.tls]]`, which have what every one needs unless they say it themselves.
@@ -473,6 +488,11 @@ fn impossible_values_elsewhere() {
         ("tokens.key_dir = \"\"", "not a path"),
         ("leak_guard.keep_cookies = [\"a b\"]", "not a cookie's name"),
         ("leak_guard.public = [\"/**\"]", "\"/**\" would match every page, such as /account; list only"),
+        // A pattern of stars alone names nothing, however it is written.
+        ("leak_guard.public = [\"/*\"]", "\"/*\" would match every page, such as /account; list only"),
+        ("leak_guard.public = [\"/*/**\"]", "\"/*/**\" would match every page, such as /account/case-1; list only"),
+        ("leak_guard.public = [\"/*/*\"]", "\"/*/*\" would match every page, such as /account/case-1; list only"),
+        ("leak_guard.public = [\"/*/*/**\"]", "\"/*/*/**\" would match every page, such as /account/case-1; list"),
         ("leak_guard.public = [\"/s/a~b\"]", "\"/s/a~b\" matches nothing that may be public, not even \"/s/a~b\""),
         ("leak_guard.public = [\"/s**\"]", "leak_guard.public[1]: \"/s**\": not a path pattern"),
         ("leak_guard.ignore_hit_headers = [\"x cache\"]", "not a header's name"),

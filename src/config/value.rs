@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
-use super::resolved::{PortalUrl, PublicUrl, ServedName};
+use super::resolved::{LoginHealth, PortalUrl, PublicUrl, ServedName};
+use crate::domain::adaptive::Adaptive;
 use crate::domain::names::{ClassName, RoomName};
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::rate::Rate;
@@ -273,8 +274,9 @@ pub(super) fn public_pattern(value: &DeValue<'_>) -> Read<PathPattern> {
     let pattern = path_pattern(value)?;
     let text = pattern.as_str();
     let sample = text.replace("**", "a").replace('*', "a");
-    if text == "/**" || text == "/*" {
-        let what = format!("{} would match every page, such as /account", shown(text));
+    if pattern.names_nothing() {
+        let page = if text.matches('/').count() > 1 { "/account/case-1" } else { "/account" };
+        let what = format!("{} would match every page, such as {page}", shown(text));
         return Err(Wrong::new(what, "list only what is the same for everybody, such as \"/static/**\""));
     }
     if !pattern.matches_public(&sample) {
@@ -396,6 +398,35 @@ pub(super) fn portal_url(value: &DeValue<'_>) -> Read<PortalUrl> {
     let origin = parsed(value, remedy, |text| Origin::parse(text).ok_or("not an address of a portal"))?;
     let port = origin.port.unwrap_or(if origin.https { 443 } else { 80 });
     Ok(PortalUrl { https: origin.https, host: origin.host, port, authority: origin.authority })
+}
+
+/// An address of a login provider: scheme, host and, for the question, a path.
+pub(super) fn login_health(value: &DeValue<'_>) -> Read<LoginHealth> {
+    let remedy = "write an address such as \"https://login.example/health\"";
+    parsed(value, remedy, |text| {
+        let uri: http::Uri = text.parse().map_err(|_| "not an address")?;
+        let origin = text.split_once("://").and_then(|(scheme, rest)| {
+            let authority = rest.split(['/', '?', '#']).next()?;
+            Origin::parse(&format!("{scheme}://{authority}"))
+        });
+        let origin = origin.ok_or("not an address over http or https")?;
+        let port = origin.port.unwrap_or(if origin.https { 443 } else { 80 });
+        let at = PortalUrl { https: origin.https, host: origin.host, port, authority: origin.authority };
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok::<_, &str>(LoginHealth { at, path })
+    })
+}
+
+/// `{ floor = "20/s", target_p95 = "800ms" }`
+pub(super) fn adaptive(value: &DeValue<'_>) -> Read<Adaptive> {
+    let remedy = "write { floor = \"20/s\", target_p95 = \"800ms\" }";
+    let wrong = |what: String| Wrong::new(what, remedy);
+    let table = value.as_table().ok_or_else(|| wrong(format!("expected a table, found {}", kind(value))))?;
+    if let Some(unknown) = table.keys().find(|key| !["floor", "target_p95"].contains(&key.get_ref().as_ref())) {
+        return Err(wrong(format!("unknown key {}", shown(unknown.get_ref()))));
+    }
+    let member = |name: &str| table.get(name).ok_or_else(|| wrong(format!("{name} is missing")));
+    Ok(Adaptive { floor: rate(member("floor")?.get_ref())?, target: duration(WAIT)(member("target_p95")?.get_ref())? })
 }
 
 /// `scheme://host[:port]`, taken apart.

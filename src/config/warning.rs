@@ -107,6 +107,7 @@ fn of_room(room: &Room) -> Vec<Warning> {
     let mut warnings = unmatchable(&room.bypass, PathPattern::matches_raw, &key_of(room, "bypass"));
     warnings.extend(too_few_seats(room));
     warnings.extend(short_session(room));
+    warnings.extend(short_ticket(room));
     warnings
 }
 
@@ -143,6 +144,18 @@ fn entries_within(room: &Room, span: Duration) -> u128 {
 fn short_session(room: &Room) -> Option<Warning> {
     let text = "less than a minute: who reads a page for that long loses the seat; visitors need 10m or more";
     (room.session_duration < Duration::from_mins(1)).then(|| of(room, "session_duration", text))
+}
+
+/// Whoever waits for their hours with the page closed must have a ticket when they begin.
+fn short_ticket(room: &Room) -> Option<Warning> {
+    let closures = room.classes.iter().map(|class| (class, room.schedule.longest_closure(class.id())));
+    let (class, closed) = closures.max_by_key(|(_, closed)| *closed)?;
+    let hours = closed.as_secs().div_ceil(3600);
+    let text = format!(
+        "visitors of class {class} wait up to {hours}h for their hours, and a ticket is forgotten before if the page is \
+         closed meanwhile; write \"{hours}h\" or more"
+    );
+    (closed > room.ticket_lifetime).then(|| of(room, "ticket_lifetime", text))
 }
 
 /// The name of an earlier room that takes every request this one could get.

@@ -32,6 +32,8 @@ pub enum Pass {
     None,
     /// It is good.
     Good,
+    /// It is one of staff: waits for nothing.
+    Staff,
     /// It expired or ended within the grace period.
     JustExpired,
 }
@@ -104,6 +106,8 @@ pub enum Decision {
 pub enum Admit {
     /// The visitor is inside.
     Pass,
+    /// Staff or monitoring, who take no seat.
+    Staff,
     /// The visitor was inside until a moment ago: no form is swallowed, no login lost.
     Grace,
     /// Never gated.
@@ -144,6 +148,9 @@ pub fn decide(facts: &Facts) -> Decision {
     if asking.preflight {
         return Decision::Admit(Admit::Preflight);
     }
+    if facts.pass == Pass::Staff {
+        return Decision::Admit(Admit::Staff);
+    }
     if facts.mode == Mode::Closed {
         return Decision::Wait(Wait::Maintenance);
     }
@@ -152,7 +159,7 @@ pub fn decide(facts: &Facts) -> Decision {
         Pass::JustExpired if facts.route == Route::LoginCallback || asking.effect == Effect::Unsafe => {
             return Decision::Admit(Admit::Grace);
         }
-        Pass::JustExpired | Pass::None => {}
+        Pass::Staff | Pass::JustExpired | Pass::None => {}
     }
     if facts.mode == Mode::Observing {
         return Decision::Admit(Admit::Observing);
@@ -275,6 +282,14 @@ mod tests {
         let closed = Facts { mode: Mode::Closed, pass: Pass::Good, ..NEWCOMER };
         assert_eq!(decide(&closed), Decision::Wait(Wait::Maintenance));
         assert_eq!(decide(&Facts { route: Route::Bypass, ..closed }), Decision::Admit(Admit::Bypass));
+    }
+
+    #[test]
+    fn staff_gets_in_whatever_the_room_is_like() {
+        for mode in [Mode::Working, Mode::Observing, Mode::Closed] {
+            let facts = Facts { mode, pass: Pass::Staff, ..NEWCOMER };
+            assert_eq!(decide(&facts), Decision::Admit(Admit::Staff));
+        }
     }
 
     #[test]

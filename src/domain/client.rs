@@ -191,6 +191,11 @@ impl ClientPrefix {
         ClientPrefix(network(address.to_canonical(), 32, 56))
     }
 
+    /// The site it is in.
+    pub fn site(self) -> ClientSite {
+        ClientSite(network(self.0, 24, 48))
+    }
+
     /// Whether it is one of IPv4.
     pub fn is_ipv4(self) -> bool {
         self.0.is_ipv4()
@@ -206,6 +211,18 @@ impl ClientPrefix {
 impl std::fmt::Display for ClientPrefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Whose addresses may all be in one hand: a /24 of IPv4, or the /48 that one customer gets of IPv6 (RFC 6177). Wider than
+/// a [`ClientPrefix`], for what nobody should be able to do alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientSite(IpAddr);
+
+impl ClientSite {
+    /// Whether it is one of IPv4.
+    pub fn is_ipv4(self) -> bool {
+        self.0.is_ipv4()
     }
 }
 
@@ -370,6 +387,10 @@ mod tests {
         assert_ne!(prefix("192.0.2.1"), prefix("192.0.2.2"));
         assert_eq!(prefix("2001:db8:0:1::1"), prefix("2001:db8:0:ff::2"));
         assert_ne!(prefix("2001:db8:0:1::1"), prefix("2001:db8:0:100::1"));
+        assert_eq!(prefix("192.0.2.1").site(), prefix("192.0.2.200").site());
+        assert_ne!(prefix("192.0.2.1").site(), prefix("192.0.3.1").site());
+        assert_eq!(prefix("2001:db8:0:1::1").site(), prefix("2001:db8:0:ff00::1").site());
+        assert_ne!(prefix("2001:db8:0:1::1").site(), prefix("2001:db8:1:1::1").site());
     }
 
     #[test]

@@ -33,6 +33,7 @@ const HOST_PREFIX: &str = "__Host-";
 static TICKET: HeaderName = HeaderName::from_static("waiting-room-ticket");
 static TURN: HeaderName = HeaderName::from_static("waiting-room-turn");
 static PASS: HeaderName = HeaderName::from_static("waiting-room-pass");
+static STAFF: HeaderName = HeaderName::from_static("waiting-room-staff");
 
 /// The header that carries a kind of token for apps without cookies. Receipts are not carried so.
 pub fn header_of(kind: Kind) -> Option<&'static HeaderName> {
@@ -183,7 +184,29 @@ pub fn is_own_name(name: &[u8]) -> bool {
             without_prefix(name, PREFIX.as_bytes()).and_then(|rest| without_prefix(rest, kind.as_str().as_bytes()));
         rest.is_some_and(|rest| rest.starts_with(b"-"))
     };
-    Kind::ALL.into_iter().any(of_kind)
+    let is_staff = without_prefix(name, PREFIX.as_bytes()).and_then(|rest| without_prefix(rest, b"staff"));
+    Kind::ALL.into_iter().any(of_kind) || is_staff.is_some_and(|rest| rest.starts_with(b"-"))
+}
+
+/// The name of the cookie with a pass of staff.
+fn staff_name(room: &RoomName, channel: Channel) -> String {
+    let host_prefix = if channel == Channel::Secure { HOST_PREFIX } else { "" };
+    format!("{host_prefix}{PREFIX}staff-{room}")
+}
+
+/// The secrets of passes of staff that came along, in the header or the room's cookie.
+pub fn staff_secrets(headers: &HeaderMap, room: &RoomName, channel: Channel) -> Vec<Vec<u8>> {
+    let name = staff_name(room, channel);
+    let in_headers = headers.get_all(&STAFF).iter().map(|line| line.as_bytes().to_vec());
+    let pairs = headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes())).map(name_and_value);
+    let in_cookies = pairs.filter(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value.to_vec());
+    in_headers.chain(in_cookies).take(MAX_TRIED).collect()
+}
+
+/// The `Set-Cookie` value that keeps a pass of staff until the browser is closed.
+pub fn staff_cookie(room: &RoomName, channel: Channel, secret: &str) -> HeaderValue {
+    let secure = if channel == Channel::Secure { "; Secure" } else { "" };
+    set_cookie(format!("{}={secret}; Path=/; HttpOnly{secure}; SameSite=Lax", staff_name(room, channel)))
 }
 
 /// Takes every cookie of ours out of a request, of any room and kind, before the portal sees it. Other cookies stay byte

@@ -506,49 +506,75 @@ fn is_forged(name: &str, trust: Trust) -> bool {
     overrides || name.starts_with("waiting-room-") || (trust == Trust::Nobody && is_statement_of_a_proxy(name))
 }
 
-/// Whether a header says who asks: a certificate, or a user whom a proxy in front of us signed in.
-pub fn names_a_person(name: &str) -> bool {
-    const PREFIXES: [&str; 6] =
-        ["client-cert", "x-client-cert", "ssl-client-", "x-tls-client-", "x-amzn-mtls-", "x-auth-request-"];
-    matches!(name, "remote-user" | "x-remote-user" | "x-client-dn" | "x-client-verify")
-        || name.starts_with("x-ssl-")
-        || name.starts_with("x-arr-clientcert")
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// Whether a header says who asks: a certificate, or a user whom a proxy in front of us signed in. The names are those that
+/// gateways write (oauth2-proxy, Envoy, Traefik, the large clouds, `WebSEAL`, `SiteMinder`, Oracle's, Grafana's).
+fn names_a_person(name: &str) -> bool {
+    const OF_X: [&str; 15] = [
+        "x-client-cert",
+        "x-tls-client-",
+        "x-amzn-mtls-",
+        "x-amzn-oidc-",
+        "x-auth-request-",
+        "x-authenticated-",
+        "x-arr-clientcert",
+        "x-ssl-",
+        "x-forwarded-user",
+        "x-forwarded-email",
+        "x-forwarded-groups",
+        "x-forwarded-preferred-username",
+        "x-goog-authenticated-user-",
+        "x-ms-client-principal",
+        "x-webauth-",
+    ];
+    // By the first letter: every header of every request is asked about.
+    match name.as_bytes().first() {
+        Some(b'c') => name.starts_with("client-cert") || name.starts_with("cf-access-"),
+        Some(b'i') => matches!(name, "iv-user" | "iv-user-l" | "iv-groups" | "iv-creds"),
+        Some(b'o') => matches!(name, "oam-remote-user" | "oidc-claim-sub"),
+        Some(b'r') => name == "remote-user",
+        Some(b's') => name.starts_with("ssl-client-") || matches!(name, "sm-user" | "sm-userdn"),
+        Some(b'x') => {
+            matches!(
+                name,
+                "x-remote-user"
+                    | "x-client-dn"
+                    | "x-client-verify"
+                    | "x-forwarded-access-token"
+                    | "x-forwarded-client-cert"
+                    | "x-forwarded-tls-client-cert"
+                    | "x-forwarded-tls-client-cert-info"
+                    | "x-goog-iap-jwt-assertion"
+            ) || OF_X.iter().any(|prefix| name.starts_with(prefix))
+        }
+        _ => false,
+    }
+}
+
+/// The same where `_` stands for `-`, as CGI, WSGI and many frameworks read it.
+pub fn names_a_person_in_any_spelling(name: &str) -> bool {
+    names_a_person(name) || (name.contains('_') && names_a_person(&name.replace('_', "-")))
 }
 
 /// Statements that only a proxy in front of us can make.
 fn is_statement_of_a_proxy(name: &str) -> bool {
-    const PREFIXES: [&str; 9] = [
-        "client-cert",
-        "x-client-cert",
-        "x-ssl-",
-        "ssl-client-",
-        "x-tls-client-",
-        "x-amzn-mtls-",
-        "x-arr-",
-        "x-auth-request-",
-        "x-forwarded-",
-    ];
     matches!(
         name,
         "cf-connecting-ip"
             | "fastly-client-ip"
             | "forwarded"
             | "front-end-https"
-            | "remote-user"
             | "true-client-ip"
-            | "x-client-dn"
             | "x-client-ip"
-            | "x-client-verify"
             | "x-cluster-client-ip"
             | "x-original-forwarded-for"
             | "x-original-remote-addr"
             | "x-real-ip"
             | "x-remote-addr"
             | "x-remote-ip"
-            | "x-remote-user"
             | "x-url-scheme"
-    ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    ) || name.starts_with("x-forwarded-")
+        || name.starts_with("x-arr-")
+        || names_a_person(name)
 }
 
 fn is_framing(name: &str) -> bool {

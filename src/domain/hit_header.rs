@@ -59,10 +59,29 @@ pub fn hit_in(name: &str, value: &HeaderValue) -> Option<HitHeader> {
     value.to_str().is_ok_and(says).then_some(header)
 }
 
-/// A header that says that a cache answered, apart from those whose names (in lower case) are ignored.
-pub fn hit_header(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
+/// What an answer says about caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// Nothing.
+    Nothing,
+    /// That one answered.
+    Hit(HitHeader),
+    /// That it is no older than the request was under way: that can be said of what was made for it, too.
+    Unclear,
+}
+
+/// What the head of an answer that was under way for so long says about caches, apart from headers whose names (in lower
+/// case) are ignored.
+pub fn says_of_caches(headers: &HeaderMap, ignored: &[String], under_way: Duration) -> Says {
     let is_read = |name: &HeaderName| !ignored.iter().any(|ignored| ignored == name.as_str());
-    headers.iter().filter(|(name, _)| is_read(name)).find_map(|(name, value)| hit_in(name.as_str(), value))
+    let found = headers.iter().filter(|(name, _)| is_read(name));
+    let found = found.filter_map(|(name, value)| Some((hit_in(name.as_str(), value)?, value)));
+    found.fold(Says::Nothing, |said, (hit, value)| match (said, hit) {
+        (Says::Hit(marker), _) if marker != HitHeader::Age => said,
+        (Says::Hit(_), HitHeader::Age) => said,
+        (_, HitHeader::Age) if may_be_fresh(seconds_of_age(value), under_way) => Says::Unclear,
+        _ => Says::Hit(hit),
+    })
 }
 
 /// Seconds, as `Age` has them; more than anybody can count when there are too many digits.
@@ -128,7 +147,24 @@ mod tests {
     fn found(name: &str, value: &str) -> Option<HitHeader> {
         let mut headers = HeaderMap::new();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
-        hit_header(&headers, &[])
+        hit_in_all(&headers, &[])
+    }
+
+    fn hit_in_all(headers: &HeaderMap, ignored: &[String]) -> Option<HitHeader> {
+        match says_of_caches(headers, ignored, Duration::ZERO) {
+            Says::Hit(hit) => Some(hit),
+            Says::Nothing | Says::Unclear => None,
+        }
+    }
+
+    #[test]
+    fn what_took_its_time_says_nothing_clear_by_its_age() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AGE, HeaderValue::from_static("2"));
+        let after = |headers: &HeaderMap, seconds| says_of_caches(headers, &[], Duration::from_secs(seconds));
+        assert_eq!((after(&headers, 0), after(&headers, 2)), (Says::Hit(HitHeader::Age), Says::Unclear));
+        headers.insert("x-cache", HeaderValue::from_static("HIT"));
+        assert_eq!(after(&headers, 2), Says::Hit(HitHeader::XCache));
     }
 
     #[test]
@@ -193,9 +229,9 @@ mod tests {
     fn ignored_headers_say_nothing() {
         let mut headers = HeaderMap::new();
         headers.insert(AGE, HeaderValue::from_static("7"));
-        assert_eq!(hit_header(&headers, &["age".to_owned()]), None);
+        assert_eq!(hit_in_all(&headers, &["age".to_owned()]), None);
         headers.insert("x-cache", HeaderValue::from_static("HIT"));
-        assert_eq!(hit_header(&headers, &["age".to_owned()]), Some(HitHeader::XCache));
+        assert_eq!(hit_in_all(&headers, &["age".to_owned()]), Some(HitHeader::XCache));
     }
 
     proptest! {
@@ -205,7 +241,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                 headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
             }
-            let _ = hit_header(&headers, &[]);
+            let _ = hit_in_all(&headers, &[]);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! When blocked answers stop the admissions of a room: a portal (or a cache behind us) that hands out other people's
 //! pages should not be sent more people.
 //!
-//! One visitor counts once however much happens to them, and several visitors must come from several client prefixes, so
-//! that nobody can close a room alone.
+//! One visitor counts once however much happens to them, and several visitors must come from several networks ([sites]
+//! that may be in one hand), so that nobody can close a room alone, or keep it closed.
+//!
+//! [sites]: ClientSite
 
 use std::time::Duration;
 
 use super::budget::WHOLE;
-use super::client::ClientPrefix;
+use super::client::ClientSite;
 use super::leak_detectors::Who;
 use super::time::Mono;
 
@@ -19,7 +21,7 @@ const MOST: usize = 1024;
 pub struct Terms {
     /// Visitors concerned.
     pub visitors: usize,
-    /// Client prefixes they come from.
+    /// Networks they come from.
     pub networks: usize,
     /// Within this time.
     pub within: Duration,
@@ -32,6 +34,7 @@ pub struct Terms {
 /// The breaker of one room.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
+    /// Lately; while admissions are stopped, since then.
     concerned: Vec<Concerned>,
     state: State,
 }
@@ -46,9 +49,13 @@ impl Concerned {
     /// Whether a block that concerns `who` concerns the same visitor: by the pass, or, without one, by the network.
     fn is(&self, who: Who) -> bool {
         match (self.who.visitor, who.visitor) {
-            (None, None) => self.who.network == who.network,
+            (None, None) => self.site() == who.network.site(),
             (one, other) => one == other,
         }
+    }
+
+    fn site(&self) -> ClientSite {
+        self.who.network.site()
     }
 }
 
@@ -87,6 +94,26 @@ impl Admissions {
     }
 }
 
+/// What is worth saying when admissions change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// They had stopped and begin again, below the whole rate.
+    BeginAgain,
+    /// They had stopped, or were climbing, and are at the whole rate.
+    WholeRate,
+}
+
+impl News {
+    /// What is new when `now` follows `before`. That they stop is said by whoever stops them.
+    pub fn between(before: Admissions, now: Admissions) -> Option<News> {
+        match (before, now) {
+            (Admissions::Stopped, Admissions::Climbing(_)) => Some(News::BeginAgain),
+            (Admissions::Stopped | Admissions::Climbing(_), Admissions::Go) => Some(News::WholeRate),
+            _ => None,
+        }
+    }
+}
+
 /// Whether a block was the one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tripped {
@@ -105,19 +132,30 @@ impl Breaker {
             self.state = State::Reopened { since: last_block + terms.quiet };
             self.concerned.clear();
         }
-        self.concerned.retain(|concerned| now.since(concerned.at) < terms.within && !concerned.is(who));
-        if self.concerned.len() < MOST {
-            self.concerned.push(Concerned { who, at: now });
-        }
         if let State::Open { last_block } = &mut self.state {
-            *last_block = now;
+            // Nobody's second block keeps admissions stopped, nor does one with a second pass.
+            if !self.concerned.iter().any(|concerned| concerned.is(who) || concerned.site() == who.network.site()) {
+                *last_block = now;
+            }
+            self.remember(who, now);
             return Tripped::No;
         }
+        self.concerned.retain(|concerned| now.since(concerned.at) < terms.within);
+        self.remember(who, now);
         if self.visitors() < terms.visitors || self.networks() < terms.networks {
             return Tripped::No;
         }
         self.state = State::Open { last_block: now };
         Tripped::Now
+    }
+
+    /// The latest comes last; beyond the bound the one not seen for longest is forgotten.
+    fn remember(&mut self, who: Who, now: Mono) {
+        self.concerned.retain(|concerned| !concerned.is(who));
+        if self.concerned.len() >= MOST {
+            self.concerned.remove(0);
+        }
+        self.concerned.push(Concerned { who, at: now });
     }
 
     /// Visitors concerned: passes, and networks of those who had none.
@@ -151,7 +189,7 @@ impl Breaker {
 /// Client networks of these. A browser with addresses of both families uses now one, now the other: the families are
 /// not added up.
 fn networks<'a>(concerned: impl Iterator<Item = &'a Concerned>) -> usize {
-    let mut networks: Vec<ClientPrefix> = concerned.map(|concerned| concerned.who.network).collect();
+    let mut networks: Vec<ClientSite> = concerned.map(Concerned::site).collect();
     networks.sort_unstable();
     networks.dedup();
     let of_ipv4 = networks.iter().filter(|network| network.is_ipv4()).count();
@@ -166,6 +204,7 @@ fn climbed(since: Duration, ramp: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::ClientPrefix;
     use super::super::leak_detectors::VisitorKey;
     use super::*;
 
@@ -178,7 +217,7 @@ mod tests {
     };
 
     fn network(last: u8) -> ClientPrefix {
-        ClientPrefix::of([192, 0, 2, last].into())
+        ClientPrefix::of([192, 0, last, 1].into())
     }
 
     fn at(seconds: u64) -> Mono {
@@ -234,13 +273,43 @@ mod tests {
     }
 
     #[test]
+    fn the_networks_of_one_site_are_one() {
+        for site in ["2001:db8:1:{}00::1", "192.0.2.{}"] {
+            let mut breaker = Breaker::default();
+            for number in 1..9 {
+                let address = site.replace("{}", &number.to_string());
+                assert_eq!(breaker.note_block(from(Some(number), &address), &TERMS, at(1)), Tripped::No, "{address}");
+                assert_eq!(breaker.note_block(from(None, &address), &TERMS, at(1)), Tripped::No, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_keeps_a_room_closed_alone() {
+        let mut breaker = Breaker::default();
+        (1..4).for_each(|visitor| {
+            block(&mut breaker, visitor, visitor, 0);
+        });
+        for second in (0..600).step_by(30) {
+            // One of them, and somebody who takes a new pass each time.
+            block(&mut breaker, 1, 1, second);
+            block(&mut breaker, 4 + (second / 30) as u8, 2, second);
+        }
+        assert_eq!(breaker.admissions(&TERMS, at(599)), Admissions::Stopped);
+        assert_eq!(breaker.admissions(&TERMS, at(600)), Admissions::Climbing(100));
+        for second in (600..1300).step_by(30) {
+            assert_eq!(block(&mut breaker, (second / 30) as u8, 1, second), Tripped::No);
+        }
+    }
+
+    #[test]
     fn visitors_without_a_pass_count_by_their_network() {
         let mut breaker = Breaker::default();
         for last in 1..3 {
-            assert_eq!(breaker.note_block(from(None, &format!("192.0.2.{last}")), &TERMS, at(1)), Tripped::No);
+            assert_eq!(breaker.note_block(from(None, &format!("192.0.{last}.1")), &TERMS, at(1)), Tripped::No);
         }
-        assert_eq!(breaker.note_block(from(None, "192.0.2.1"), &TERMS, at(2)), Tripped::No, "one of them again");
-        assert_eq!(breaker.note_block(from(None, "192.0.2.3"), &TERMS, at(3)), Tripped::Now);
+        assert_eq!(breaker.note_block(from(None, "192.0.2.9"), &TERMS, at(2)), Tripped::No, "one of them again");
+        assert_eq!(breaker.note_block(from(None, "192.0.3.3"), &TERMS, at(3)), Tripped::Now);
     }
 
     #[test]
@@ -287,6 +356,23 @@ mod tests {
         assert_eq!(breaker.admissions(&TERMS, at(900)), Admissions::Climbing(100));
         assert_eq!(breaker.admissions(&TERMS, at(930)), Admissions::Climbing(550));
         assert_eq!(breaker.admissions(&TERMS, at(960)), Admissions::Go);
+    }
+
+    #[test]
+    fn it_is_said_once_that_admissions_begin_again() {
+        let course = [
+            Admissions::Go,
+            Admissions::Stopped,
+            Admissions::Stopped,
+            Admissions::Climbing(100),
+            Admissions::Climbing(550),
+            Admissions::Go,
+            Admissions::Go,
+        ];
+        let news: Vec<News> =
+            course.windows(2).filter_map(|pair| News::between(*pair.first()?, *pair.last()?)).collect();
+        assert_eq!(news, [News::BeginAgain, News::WholeRate]);
+        assert_eq!(News::between(Admissions::Stopped, Admissions::Go), Some(News::WholeRate));
     }
 
     #[test]

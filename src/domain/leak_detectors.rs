@@ -19,6 +19,12 @@ pub const LATELY: Duration = Duration::from_secs(60);
 /// Visitors remembered per session.
 const PRESENTERS: usize = 3;
 
+/// People who may be named in a login's window without anybody having to be stopped.
+const CANDIDATES: usize = 3;
+
+/// Answers by which one of them must lead when the window is closed; and answers that, without a rival, end it early.
+const KEEPS_BEING_NAMED: u8 = 2;
+
 /// Sessions of one identity that are told apart; so many at once are worth a report.
 pub const MANY_SESSIONS: usize = 10;
 
@@ -146,13 +152,15 @@ impl Finding {
 }
 
 /// What is remembered of one session of the portal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRecord {
     issued: Option<Seen>,
     presented: [Option<Seen>; PRESENTERS],
     bound: Option<Bound>,
     /// Whether somebody may have logged in or out with this session lately.
     may_change: Option<MayChange>,
+    /// Several people have been named in a login's window: whose the session is has not been decided.
+    contest: Option<Box<Contest>>,
 }
 
 /// A request with which somebody may have logged in or out.
@@ -160,6 +168,90 @@ pub struct SessionRecord {
 struct MayChange {
     since: Mono,
     answered: Option<Mono>,
+    /// Pages asked for afterwards that named the person of the session.
+    confirmed: u8,
+}
+
+impl MayChange {
+    fn begun(since: Mono, answered: Option<Mono>) -> MayChange {
+        MayChange { since, answered, confirmed: 0 }
+    }
+}
+
+/// The people named in a login's window. A name may be the new person's or a mistake, and so may the one that is missing:
+/// all of them stay candidates until the window is closed and one of them keeps being named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Contest {
+    candidates: [Option<Candidate>; CANDIDATES],
+    /// Who was named last.
+    last: IdentityKey,
+    /// Since when the last one has been named.
+    last_since: Mono,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Candidate {
+    identity: IdentityKey,
+    times: u8,
+    first: Mono,
+}
+
+impl Contest {
+    /// The person of the session, and the first who is named besides.
+    fn between(bound: Bound, rival: IdentityKey, now: Mono) -> Contest {
+        let before = Candidate { identity: bound.identity, times: 0, first: bound.since };
+        let rival = Candidate { identity: rival, times: 1, first: now };
+        Contest { candidates: [Some(before), Some(rival), None], last: rival.identity, last_since: now }
+    }
+
+    fn candidate(&mut self, identity: IdentityKey) -> Option<&mut Candidate> {
+        self.candidates.iter_mut().flatten().find(|candidate| candidate.identity == identity)
+    }
+
+    /// Who has been named at least so many times more often than everybody else.
+    fn leader(&self) -> Option<Candidate> {
+        let all = || self.candidates.iter().flatten();
+        let leader = all().max_by_key(|candidate| candidate.times)?;
+        let others = all().filter(|candidate| candidate.identity != leader.identity);
+        let next = others.map(|candidate| candidate.times).max().unwrap_or(0);
+        (leader.times >= next.saturating_add(KEEPS_BEING_NAMED)).then_some(*leader)
+    }
+
+    /// Another login begins: what was counted before it says nothing about who it is.
+    fn begin_anew(&mut self) {
+        self.candidates.iter_mut().flatten().for_each(|candidate| candidate.times = 0);
+    }
+
+    /// One more person; the one named least often makes room, but never the person of the session.
+    fn add(&mut self, identity: IdentityKey, of_session: IdentityKey, now: Mono) {
+        let place = match self.candidates.iter().position(Option::is_none) {
+            Some(free) => self.candidates.get_mut(free),
+            None => {
+                let others = self.candidates.iter_mut();
+                let others = others.filter(|place| place.is_none_or(|candidate| candidate.identity != of_session));
+                others.min_by_key(|place| place.map_or(0, |candidate| candidate.times))
+            }
+        };
+        if let Some(place) = place {
+            *place = Some(Candidate { identity, times: 0, first: now });
+        }
+    }
+
+    /// A candidate is named. Says whether that contradicts what was named before.
+    fn name(&mut self, identity: IdentityKey, asked_at: Mono, now: Mono) -> bool {
+        if identity != self.last && asked_at < self.last_since {
+            // Asked before the other one was named: another tab of the same browser.
+            return false;
+        }
+        if let Some(candidate) = self.candidate(identity) {
+            candidate.times = candidate.times.saturating_add(1);
+        }
+        let is_contradiction = identity != self.last;
+        if is_contradiction {
+            (self.last, self.last_since) = (identity, now);
+        }
+        is_contradiction
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,10 +323,22 @@ impl SessionRecord {
     pub fn present(&mut self, who: Who, arrival: Arrival, effect: Effect, now: Mono) -> Option<Finding> {
         let finding = self.stranger(who, arrival, now);
         if effect == Effect::MayLogIn {
-            self.may_change = Some(MayChange { since: now, answered: None });
+            self.begin_window(MayChange::begun(now, None));
         }
         self.remember_presenter(who, now);
         finding
+    }
+
+    /// From here on somebody else may be named. Whoever has led so far is the person of the session until then.
+    fn begin_window(&mut self, change: MayChange) {
+        self.may_change = Some(change);
+        let Some(contest) = &mut self.contest else { return };
+        if let (Some(leader), Some(bound)) = (contest.leader(), self.bound)
+            && leader.identity != bound.identity
+        {
+            self.bound = Some(Bound { identity: leader.identity, since: leader.first, before: Some(bound.identity) });
+        }
+        contest.begin_anew();
     }
 
     /// A visitor whom the session was not issued to, and who has not presented it before.
@@ -294,7 +398,7 @@ impl SessionRecord {
     /// An answer issues the session, to a request that did not carry it.
     pub fn issue(&mut self, who: Who, now: Mono) -> Option<Finding> {
         // Portals renew the session when somebody logs in, and may name the person before once more.
-        self.may_change = Some(MayChange { since: now, answered: Some(now) });
+        self.begin_window(MayChange::begun(now, Some(now)));
         let before = self.issued.replace(Seen { who, first: now, at: now });
         let before = before.filter(|before| !before.who.may_be(who))?;
         // What was issued first counts on; the second was a mistake.
@@ -318,6 +422,23 @@ impl SessionRecord {
             self.note_login_over(asked, shows);
             return None;
         };
+        let bound = self.decide(bound, now);
+        if bound.identity != identity && !self.knows(asked.who, asked.at) {
+            // A stranger has no say in whose session it is.
+            return Some(Finding {
+                other_identity: Some(bound.identity),
+                ..Finding::of(Detector::SessionIdentities, Certainty::Sure)
+            });
+        }
+        if let Some(contest) = &mut self.contest
+            && contest.candidate(identity).is_some()
+        {
+            let other = contest.last;
+            return contest.name(identity, asked.at, now).then(|| Finding {
+                other_identity: Some(other),
+                ..Finding::of(Detector::IdentityMismatch, Certainty::Likely)
+            });
+        }
         if bound.identity == identity {
             self.note_login_over(asked, shows);
             return None;
@@ -329,24 +450,45 @@ impl SessionRecord {
         let finding = |detector, certainty| {
             Some(Finding { other_identity: Some(bound.identity), ..Finding::of(detector, certainty) })
         };
-        if !self.knows(asked.who, asked.at) {
-            return finding(Detector::SessionIdentities, Certainty::Sure);
-        }
         if asked.effect == Effect::MayLogIn || self.changed_lately(now) {
-            self.bound = Some(Bound { identity, since: now, before: Some(bound.identity) });
-            self.may_change = None;
+            match &mut self.contest {
+                None => self.contest = Some(Box::new(Contest::between(bound, identity, now))),
+                Some(contest) => {
+                    contest.add(identity, bound.identity, now);
+                    contest.name(identity, now, now);
+                }
+            }
             return finding(Detector::SessionIdentities, Certainty::Likely);
         }
         finding(Detector::IdentityMismatch, Certainty::Sure)
     }
 
-    /// A page that was asked for after a login was answered names the person of the session: whoever that is, nobody else
-    /// logged in.
+    /// Decides a contest whose window is closed, if one of the people kept being named. Says whose the session is.
+    fn decide(&mut self, bound: Bound, now: Mono) -> Bound {
+        let Some(leader) =
+            self.contest.as_ref().and_then(|contest| contest.leader()).filter(|_| !self.changed_lately(now))
+        else {
+            return bound;
+        };
+        self.contest = None;
+        if leader.identity == bound.identity {
+            return bound;
+        }
+        let bound = Bound { identity: leader.identity, since: leader.first, before: Some(bound.identity) };
+        self.bound = Some(bound);
+        bound
+    }
+
+    /// Pages that were asked for after a login was answered name the person of the session: whoever that is, nobody else
+    /// logged in. One of them alone may come from a cache.
     fn note_login_over(&mut self, asked: &Asked, shows: Shows) {
-        let answered = self.may_change.and_then(|change| change.answered);
-        let came_after = answered.is_some_and(|answered| asked.at > answered);
+        let Some(change) = &mut self.may_change else { return };
+        let came_after = change.answered.is_some_and(|answered| asked.at > answered);
         if came_after && asked.effect == Effect::Reads && shows == Shows::Page {
-            self.may_change = None;
+            change.confirmed = change.confirmed.saturating_add(1);
+            if change.confirmed >= KEEPS_BEING_NAMED {
+                self.may_change = None;
+            }
         }
     }
 
@@ -397,6 +539,34 @@ pub struct SessionCookie<'a> {
     pub id: &'a [u8],
 }
 
+/// The sessions that a request presents, in short, the first few: found for every request, so without memory of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented {
+    keys: [SessionKey; MOST_SESSIONS],
+    count: usize,
+}
+
+impl Presented {
+    /// None.
+    pub const NONE: Presented = Presented { keys: [SessionKey([0; 16]); MOST_SESSIONS], count: 0 };
+
+    /// All of them.
+    pub fn all(&self) -> &[SessionKey] {
+        self.keys.get(..self.count).unwrap_or_default()
+    }
+}
+
+impl FromIterator<SessionKey> for Presented {
+    fn from_iter<I: IntoIterator<Item = SessionKey>>(sessions: I) -> Presented {
+        let mut presented = Presented::NONE;
+        for (place, session) in presented.keys.iter_mut().zip(sessions) {
+            *place = session;
+            presented.count += 1;
+        }
+        presented
+    }
+}
+
 /// The session cookies of these names that a request carries, the first few.
 pub fn presented_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl Iterator<Item = SessionCookie<'a>> {
     let lines = headers.get_all(COOKIE).into_iter();
@@ -430,20 +600,24 @@ pub fn issued_sessions<'a>(headers: &'a HeaderMap, names: &'a [String]) -> impl 
 
 fn session_cookie<'a>(pair: &'a [u8], names: &'a [String]) -> Option<SessionCookie<'a>> {
     let pair = pair.trim_ascii_start();
-    let begins = |name: &&String| name.as_bytes().first().map(u8::to_ascii_lowercase);
-    let first = pair.first().map(u8::to_ascii_lowercase);
-    if !names.iter().any(|name| begins(&name) == first) {
-        return None;
-    }
-    let at = memchr(b'=', pair)?;
-    let (name, value) = pair.split_at_checked(at)?;
-    let name = name.trim_ascii();
-    let name = names.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
-    let value = value.strip_prefix(b"=")?.trim_ascii();
+    let (name, value) = names.iter().find_map(|name| Some((name, value_of(name, pair)?)))?;
+    let value = value.trim_ascii();
     let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
     let id = if name.eq_ignore_ascii_case("jsessionid") { without_node(value) } else { value };
     let is_none = id.is_empty() || id.eq_ignore_ascii_case(b"deleted") || id.eq_ignore_ascii_case(b"delete");
     (!is_none).then_some(SessionCookie { name, id })
+}
+
+/// The value, if the pair has this name. Most pairs differ in the first letter.
+fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
+    if !pair.first()?.eq_ignore_ascii_case(name.as_bytes().first()?) {
+        return None;
+    }
+    let (start, rest) = pair.split_at_checked(name.len())?;
+    if !start.eq_ignore_ascii_case(name.as_bytes()) {
+        return None;
+    }
+    rest.trim_ascii_start().strip_prefix(b"=")
 }
 
 /// Tomcat appends `.node`, WebLogic `!node`; the id before it is the session.
@@ -588,12 +762,13 @@ mod tests {
         let finding = named(&mut record, BRUNO, 1, 11, 12);
         assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Likely)));
         assert_eq!(named(&mut record, ANNA, 1, 9, 13), None, "a late answer to another tab");
-        assert_eq!(named(&mut record, BRUNO, 1, 14, 14), None, "the session is his now");
+        assert_eq!(named(&mut record, BRUNO, 1, 14, 14), None, "he keeps being named");
         assert_eq!(
-            found(named(&mut record, ANNA, 1, 15, 15)),
+            found(named(&mut record, ANNA, 1, 80, 80)),
             Some((Detector::IdentityMismatch, Certainty::Sure)),
             "one login changes the person once"
         );
+        assert_eq!(named(&mut record, BRUNO, 1, 81, 81), None, "the session is his now");
     }
 
     #[test]
@@ -618,7 +793,7 @@ mod tests {
         let after = named(&mut renewed, BRUNO, 1, 13, 13);
         assert_eq!(found(after), Some((Detector::SessionIdentities, Certainty::Likely)));
         assert_eq!(named(&mut renewed, BRUNO, 1, 14, 14), None);
-        assert_eq!(found(named(&mut renewed, ANNA, 1, 15, 15)), Some((Detector::IdentityMismatch, Certainty::Sure)));
+        assert_eq!(found(named(&mut renewed, ANNA, 1, 75, 75)), Some((Detector::IdentityMismatch, Certainty::Sure)));
     }
 
     #[test]
@@ -633,14 +808,68 @@ mod tests {
     }
 
     #[test]
-    fn a_page_after_a_login_that_names_the_same_person_ends_the_doubt() {
+    fn pages_after_a_login_that_name_the_same_person_end_the_doubt() {
         let mut record = SessionRecord::default();
         record.issue(who(1), at(0));
         named(&mut record, ANNA, 1, 1, 1);
         assert_eq!(log_in(&mut record, ANNA, 1, 10, 12), None);
         assert_eq!(named(&mut record, ANNA, 1, 11, 13), None, "asked before the login was answered: says nothing");
-        assert_eq!(named(&mut record, ANNA, 1, 14, 14), None, "it was no login");
+        assert_eq!(named(&mut record, ANNA, 1, 14, 14), None);
+        assert_eq!(named(&mut record, ANNA, 1, 15, 15), None, "it was no login");
         assert_eq!(found(named(&mut record, BRUNO, 1, 20, 20)), Some((Detector::IdentityMismatch, Certainty::Sure)));
+    }
+
+    #[test]
+    fn a_wrong_name_in_a_logins_window_does_not_get_the_rightful_person_blocked() {
+        let contradiction = Some((Detector::IdentityMismatch, Certainty::Likely));
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        // She sends a form, and a page of somebody else comes.
+        let finding = log_in(&mut record, BRUNO, 1, 10, 11);
+        assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Likely)));
+        assert_eq!(found(named(&mut record, ANNA, 1, 12, 12)), contradiction);
+        for second in 13..100 {
+            assert_eq!(named(&mut record, ANNA, 1, second, second), None);
+        }
+        assert_eq!(found(named(&mut record, BRUNO, 1, 100, 100)), Some((Detector::IdentityMismatch, Certainty::Sure)));
+        assert_eq!(named(&mut record, ANNA, 1, 101, 101), None, "the session stayed hers");
+    }
+
+    #[test]
+    fn a_page_of_the_person_before_does_not_get_the_new_person_blocked() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        assert_eq!(log_in(&mut record, ANNA, 1, 10, 11), None);
+        assert_eq!(named(&mut record, ANNA, 1, 12, 12), None, "from a cache behind us, say");
+        assert_eq!(found(named(&mut record, BRUNO, 1, 13, 13)), Some((Detector::SessionIdentities, Certainty::Likely)));
+        let old = named(&mut record, ANNA, 1, 14, 14);
+        assert_eq!(
+            found(old),
+            Some((Detector::IdentityMismatch, Certainty::Likely)),
+            "reported, but nobody is stopped"
+        );
+        for second in 15..100 {
+            let finding = named(&mut record, BRUNO, 1, second, second);
+            assert!(finding.is_none_or(|finding| finding.certainty == Certainty::Likely), "{finding:?}");
+        }
+        assert_eq!(found(named(&mut record, ANNA, 1, 100, 100)), Some((Detector::IdentityMismatch, Certainty::Sure)));
+    }
+
+    #[test]
+    fn whoever_is_named_once_is_not_adopted() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        log_in(&mut record, BRUNO, 1, 10, 11);
+        // Nothing is asked for until long after the window.
+        let back = named(&mut record, ANNA, 1, 300, 300);
+        assert_eq!(found(back), Some((Detector::IdentityMismatch, Certainty::Likely)), "nobody knows whose it is");
+        assert_eq!(named(&mut record, ANNA, 1, 301, 301), None);
+        assert_eq!(named(&mut record, ANNA, 1, 302, 302), None);
+        assert_eq!(named(&mut record, ANNA, 1, 303, 303), None);
+        assert_eq!(found(named(&mut record, BRUNO, 1, 304, 304)), Some((Detector::IdentityMismatch, Certainty::Sure)));
     }
 
     #[test]
@@ -703,6 +932,32 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_has_no_say_in_a_contested_session() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        log_in(&mut record, BRUNO, 1, 10, 11);
+        read(&mut record, 2, 12);
+        let finding = named(&mut record, BRUNO, 2, 12, 12);
+        assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Sure)));
+    }
+
+    #[test]
+    fn many_names_do_not_push_out_the_person_of_the_session() {
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        named(&mut record, ANNA, 1, 1, 1);
+        log_in(&mut record, BRUNO, 1, 10, 11);
+        for (second, person) in [(12, 3), (13, 4), (14, 5), (15, 6)] {
+            named(&mut record, IdentityKey([person; 16]), 1, second, second);
+        }
+        for second in 16..100 {
+            let finding = named(&mut record, ANNA, 1, second, second);
+            assert!(finding.is_none_or(|finding| finding.certainty == Certainty::Likely), "{finding:?}");
+        }
+    }
+
+    #[test]
     fn two_devices_are_normal_and_a_dozen_are_reported_once() {
         let mut record = IdentityRecord::default();
         for session in 0..MANY_SESSIONS as u8 {
@@ -736,7 +991,9 @@ mod tests {
 
     #[test]
     fn only_listed_cookies_are_sessions() {
-        let sent = headers("cookie", &["a=1; JSESSIONID=ABC.node1; ROUTEID=.1", "phpsessid=\"x.y\"; XSRF-TOKEN=t"]);
+        let lines =
+            ["a=1; JSESSIONID=ABC.node1; ROUTEID=.1; JSESSIONIDS=1; PHP=1", "phpsessid = \"x.y\"; XSRF-TOKEN=t"];
+        let sent = headers("cookie", &lines);
         let names = names();
         let ids: Vec<&[u8]> = presented_sessions(&sent, &names).map(|session| session.id).collect();
         assert_eq!(ids, [b"ABC".as_slice(), b"x.y"], "the node is no part of Tomcat's id");

@@ -1,5 +1,6 @@
 //! The rules of the waiting room. Pure: no I/O, no clock, no randomness; `now` is always an argument.
 
+pub mod adaptive;
 pub mod admission;
 pub mod budget;
 pub mod calling;
@@ -32,11 +33,14 @@ pub mod opening;
 pub mod outlook;
 pub mod paths;
 pub mod places;
+pub mod portal_health;
 pub mod portal_traits;
 pub mod presence;
 pub mod proof;
 pub mod proxy_protocol;
 pub mod public_proposals;
+pub mod pulse;
+pub mod quota;
 pub mod rate;
 pub mod recent;
 pub mod recovery;
@@ -47,6 +51,7 @@ pub mod schedule_check;
 pub mod seat;
 pub mod shares;
 pub mod signed_header;
+pub mod staff;
 pub mod tickets;
 pub mod time;
 pub mod tls_names;

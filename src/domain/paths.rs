@@ -41,6 +41,19 @@ impl HostPattern {
         }
     }
 
+    /// Whether it is `*`, which names no host in particular.
+    pub fn is_every_host(&self) -> bool {
+        self.0 == Hosts::All
+    }
+
+    /// The host, if it names just one.
+    pub fn one_host(&self) -> Option<&str> {
+        match &self.0 {
+            Hosts::One(name) => Some(name),
+            Hosts::All | Hosts::Below(_) => None,
+        }
+    }
+
     /// Whether the pattern covers `host`, given without a port. Case and one dot at the end do not matter: they reach
     /// the same portal.
     pub fn matches(&self, host: &str) -> bool {
@@ -192,6 +205,14 @@ impl PathPattern {
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it has nothing but stars, so that it tells no page from another: `/**`, `/*`, `/*/**`, `/*/*`.
+    pub fn names_nothing(&self) -> bool {
+        let has_star = self.reach == Reach::AndBelow || !self.raw.is_empty();
+        let is_star =
+            |segment: &Segment| matches!(segment, Segment::Around(start, end) if start.is_empty() && end.is_empty());
+        has_star && self.raw.iter().all(is_star)
     }
 
     /// Whether any plausible reading of the path matches. This is how rooms, and everything else that protects, match.

@@ -1,13 +1,23 @@
 //! Which folders it would have been safe to list as public: those whose every answer was a file that several visitors
 //! got alike, and nothing else. What one visitor alone asked for proves nothing, whatever it looks like.
+//!
+//! When there are too many folders, those asked for least are forgotten, but not that something below a folder was
+//! personal: nothing is proposed because it was forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use http::StatusCode;
 
 use super::leak_guard::is_plain_public_path;
 use super::portal_traits::folder_and_ending;
 
 /// Folders told apart at most.
 const MOST: usize = 1000;
+/// Folders forgotten at a time.
+const AT_ONCE: usize = 100;
+/// Bits by which those are remembered that had something personal in them: some are mistaken for others, and not proposed.
+const FORGOTTEN_BITS: usize = 1 << 16;
 /// Files of a folder that are watched.
 const WATCHED: usize = 8;
 /// Kinds of names in a folder that are told apart.
@@ -26,6 +36,24 @@ pub struct Answered<'a> {
     pub visitor: u64,
     /// The version of the file that it was, when by its name, its type and everything else it could have been shared.
     pub file: Option<u64>,
+    /// Whether there is such a thing.
+    pub exists: Existence,
+}
+
+/// Whether the portal has what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existence {
+    /// It may.
+    Exists,
+    /// It refused: anybody can make up such addresses.
+    Refused,
+}
+
+impl Existence {
+    /// As the status of an answer says.
+    pub fn of(status: StatusCode) -> Existence {
+        if status.is_client_error() { Existence::Refused } else { Existence::Exists }
+    }
 }
 
 /// Whether an answer was the first of its kind.
@@ -33,7 +61,7 @@ pub struct Answered<'a> {
 pub enum Novelty {
     /// It was: nothing in that folder had such an ending.
     New,
-    /// It was not, or there are too many to tell.
+    /// It was not, or it proves nothing.
     Known,
 }
 
@@ -42,6 +70,39 @@ pub enum Novelty {
 pub struct Folders {
     requests: u64,
     seen: HashMap<String, Folder>,
+    forgotten: Forgotten,
+}
+
+/// Folders below which something was forgotten that was not everybody's.
+#[derive(Clone, Debug, Default)]
+struct Forgotten {
+    /// Empty until something is forgotten.
+    bits: Vec<u64>,
+}
+
+impl Forgotten {
+    fn place(folder: &str) -> (usize, u64) {
+        // Not random: nobody gains by a collision.
+        let mut hasher = DefaultHasher::new();
+        folder.hash(&mut hasher);
+        let bit = hasher.finish() as usize % FORGOTTEN_BITS;
+        (bit / 64, 1 << (bit % 64))
+    }
+
+    fn remember(&mut self, folder: &str) {
+        self.bits.resize(FORGOTTEN_BITS / 64, 0);
+        for above in with_those_above(folder) {
+            let (word, bit) = Forgotten::place(above);
+            if let Some(word) = self.bits.get_mut(word) {
+                *word |= bit;
+            }
+        }
+    }
+
+    fn has(&self, folder: &str) -> bool {
+        let (word, bit) = Forgotten::place(folder);
+        self.bits.get(word).is_some_and(|word| word & bit != 0)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -129,16 +190,31 @@ impl Folders {
             seen.note(answered);
             return seen.note_ending(ending);
         }
-        if self.seen.len() >= MOST {
+        if answered.exists == Existence::Refused {
             return Novelty::Known;
+        }
+        if self.seen.len() >= MOST {
+            self.forget_some();
         }
         let seen = self.seen.entry(folder.to_owned()).or_default();
         seen.note(answered);
         seen.note_ending(ending)
     }
 
-    /// Folders in and below which everything could have been shared, the highest of each branch, most requests first.
-    pub fn proposals(&self) -> Vec<Proposal> {
+    /// Forgets the folders that were asked for least.
+    fn forget_some(&mut self) {
+        let mut by_use: Vec<(u64, String)> =
+            self.seen.iter().map(|(folder, seen)| (seen.shareable + seen.personal, folder.clone())).collect();
+        by_use.sort_unstable();
+        for (_, folder) in by_use.into_iter().take(AT_ONCE) {
+            if self.seen.remove(&folder).is_some_and(|seen| !seen.is_everybodys()) {
+                self.forgotten.remember(&folder);
+            }
+        }
+    }
+
+    /// Folders in and below which everything could have been shared; so many `more` requests were for others. The highest of each branch, most requests first.
+    pub fn proposals(&self, more: u64) -> Vec<Proposal> {
         let mut below: BTreeMap<&str, Below> = BTreeMap::new();
         for (folder, seen) in &self.seen {
             for above in with_those_above(folder) {
@@ -147,14 +223,15 @@ impl Folders {
                 sum.is_everybodys &= seen.is_everybodys();
             }
         }
-        let is_safe = |folder: &&str| below.get(*folder).is_some_and(|below| below.is_everybodys);
+        let is_safe =
+            |folder: &&str| below.get(*folder).is_some_and(|below| below.is_everybodys) && !self.forgotten.has(folder);
         let highest = self.seen.keys().filter_map(|folder| with_those_above(folder).find(is_safe));
         let highest: BTreeSet<&str> = highest.collect();
         let mut proposals: Vec<Proposal> = highest
             .into_iter()
             .map(|folder| {
                 let requests = below.get(folder).map_or(0, |below| below.requests);
-                let share = requests as f64 / self.requests.max(1) as f64;
+                let share = requests as f64 / (self.requests + more).max(1) as f64;
                 Proposal { pattern: format!("{folder}/**"), requests, share }
             })
             .collect();
@@ -178,8 +255,6 @@ fn with_those_above(folder: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-
     use super::*;
 
     fn mark(text: &str) -> u64 {
@@ -189,11 +264,11 @@ mod tests {
     }
 
     fn note(folders: &mut Folders, path: &str, visitor: u64, file: Option<u64>) {
-        folders.note(&Answered { path, mark: mark(path), visitor, file });
+        folders.note(&Answered { path, mark: mark(path), visitor, file, exists: Existence::Exists });
     }
 
     fn proposed(folders: &Folders) -> Vec<String> {
-        folders.proposals().into_iter().map(|proposal| proposal.pattern).collect()
+        folders.proposals(0).into_iter().map(|proposal| proposal.pattern).collect()
     }
 
     #[test]
@@ -214,7 +289,7 @@ mod tests {
             }
         }
         assert_eq!(proposed(&folders), ["/static/**", "/app/img/**"]);
-        assert_eq!(folders.proposals().first().map(|proposal| (proposal.requests, proposal.share)), Some((9, 0.375)));
+        assert_eq!(folders.proposals(0).first().map(|proposal| (proposal.requests, proposal.share)), Some((9, 0.375)));
     }
 
     #[test]
@@ -242,7 +317,8 @@ mod tests {
     #[test]
     fn new_kinds_of_names_are_told() {
         let mut folders = Folders::default();
-        let mut novelty = |path| folders.note(&Answered { path, mark: 1, visitor: 1, file: None });
+        let mut novelty =
+            |path| folders.note(&Answered { path, mark: 1, visitor: 1, file: None, exists: Existence::Exists });
         assert_eq!(novelty("/a/b"), Novelty::New);
         assert_eq!(novelty("/a/c"), Novelty::Known);
         assert_eq!(novelty("/a/c.css"), Novelty::New);
@@ -256,7 +332,46 @@ mod tests {
         for number in 0..3 * MOST as u64 {
             note(&mut folders, &format!("/a/b/c/d/e/f/g/h/f{number}/x.css"), 1, Some(1));
         }
-        assert_eq!(folders.seen.len(), MOST);
+        assert!(folders.seen.len() <= MOST);
         assert_eq!(proposed(&folders), [""; 0]);
+    }
+
+    #[test]
+    fn after_a_thousand_folders_new_ones_are_still_noted() {
+        let mut folders = Folders::default();
+        for number in 0..2 * MOST as u64 {
+            note(&mut folders, &format!("/x/f{number}/page"), 1, None);
+        }
+        for visitor in 0..3 {
+            note(&mut folders, "/static/a.css", visitor, Some(1));
+        }
+        assert_eq!(proposed(&folders), ["/static/**"]);
+    }
+
+    #[test]
+    fn nothing_is_proposed_because_it_was_forgotten() {
+        let mut folders = Folders::default();
+        note(&mut folders, "/app/me/page", 1, None);
+        for visitor in 0..3 {
+            note(&mut folders, "/app/style.css", visitor, Some(1));
+        }
+        for number in 0..3 * MOST as u64 {
+            for _ in 0..2 {
+                note(&mut folders, &format!("/x/f{number}/page"), 1, None);
+            }
+        }
+        assert!(!folders.seen.contains_key("/app/me") && folders.seen.contains_key("/app"));
+        assert_eq!(proposed(&folders), [""; 0]);
+    }
+
+    #[test]
+    fn made_up_folders_are_not_noted() {
+        let mut folders = Folders::default();
+        let refused = |path| Answered { path, mark: 1, visitor: 1, file: None, exists: Existence::Refused };
+        assert_eq!(folders.note(&refused("/made-up/page")), Novelty::Known);
+        assert!(folders.seen.is_empty());
+        note(&mut folders, "/static/a.css", 1, Some(1));
+        folders.note(&refused("/static/missing.css"));
+        assert_eq!(folders.seen.get("/static").map(|seen| seen.personal), Some(1), "in a folder that exists it counts");
     }
 }

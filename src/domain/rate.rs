@@ -60,6 +60,13 @@ impl Rate {
         self.per
     }
 
+    /// So many thousandths of it, for people to read: at least one per unit.
+    #[must_use]
+    pub fn lowered(self, permille: u32) -> Rate {
+        let count = u64::from(self.count) * u64::from(permille.min(1000)) / 1000;
+        Rate { count: u32::try_from(count).unwrap_or(self.count).max(1), ..self }
+    }
+
     /// Events per second, for pacing and estimates; never for the budget.
     pub fn per_second(self) -> f64 {
         f64::from(self.count) / Duration::from_nanos(self.per.nanos()).as_secs_f64()

@@ -1,7 +1,7 @@
 //! A memory of bounded size and age: what was not seen for a while, or must make room, is forgotten in two steps.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use super::time::Mono;
@@ -9,10 +9,37 @@ use super::time::Mono;
 /// Values by key in two generations. When the younger one is full, or half the time is over, the older one is forgotten
 /// and the younger one takes its place: no entry is ever searched for, and none outlives its time.
 #[derive(Clone, Debug)]
-pub struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+pub struct Recent<K, V, S = RandomState> {
+    young: HashMap<K, V, S>,
+    old: HashMap<K, V, S>,
     turned_at: Mono,
+}
+
+/// Takes the last eight bytes of a key for its hash: for keys that are keyed hashes themselves, so that nobody outside can
+/// choose them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsItIs(u64);
+
+/// Makes an [`AsItIs`].
+pub type KeyIsHash = BuildHasherDefault<AsItIs>;
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk::<8>() {
+            self.0 = u64::from_ne_bytes(*last);
+        }
+    }
+
+    fn write_u64(&mut self, whole: u64) {
+        self.0 = whole;
+    }
+
+    /// Of arrays, their length.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// How much is remembered, and for how long.
@@ -24,13 +51,13 @@ pub struct Bounds {
     pub span: Duration,
 }
 
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Recent<K, V> {
-        Recent { young: HashMap::new(), old: HashMap::new(), turned_at: Mono(0) }
+impl<K, V, S: Default> Default for Recent<K, V, S> {
+    fn default() -> Recent<K, V, S> {
+        Recent { young: HashMap::default(), old: HashMap::default(), turned_at: Mono(0) }
     }
 }
 
-impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
+impl<K: Hash + Eq + Copy, V: Default, S: BuildHasher + Default> Recent<K, V, S> {
     /// The value of a key, a fresh one if it is not remembered.
     pub fn entry(&mut self, key: K, bounds: Bounds, now: Mono) -> &mut V {
         self.turn_if_due(bounds, now);

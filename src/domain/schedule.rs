@@ -10,7 +10,9 @@
 
 use std::iter;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
@@ -289,6 +291,28 @@ impl Schedule {
         let opens_at = spans.find(may_enter).map(|span| span.from);
         let closes_at = spans.find(|span| !may_enter(span)).map(|span| span.from);
         Hours { now: OpenNow::Closed, opens_at, closes_at }
+    }
+
+    /// The longest time for which the class, which has hours at all, cannot enter; looks at a week, and at the dates that
+    /// windows name, with a week before and after.
+    pub fn longest_closure(&self, class: ClassId) -> Duration {
+        let dates = || self.windows.iter().flat_map(|window| &window.days.dates);
+        let first = dates().map(|(first, _)| *first).min().unwrap_or(Date::constant(2024, 1, 1));
+        let last = dates().map(|(_, last)| *last).max().unwrap_or(first);
+        let at = |date: Date, days: i32| {
+            let date = date.saturating_add(SignedDuration::from_hours(i64::from(days) * 24));
+            local_time::beginning(&self.zone, date, LocalTime::MIDNIGHT)
+        };
+        let (from, to) = (at(first, -WEEK_AND_MORE), at(last, WEEK_AND_MORE));
+        let to = to.min(Unix(from.0.saturating_add(LOOKED_AHEAD)));
+        let (mut longest, mut closed, mut ever_open) = (Duration::ZERO, Duration::ZERO, false);
+        for span in self.spans(from, to) {
+            let is_open = span.terms.is_none_or(|terms| terms.share(class) > 0);
+            ever_open |= is_open;
+            closed = if is_open { Duration::ZERO } else { closed + span.to.since(span.from) };
+            longest = longest.max(closed);
+        }
+        if ever_open { longest } else { Duration::ZERO }
     }
 
     /// The spans of time from `from` to `to`, each as long as one window holds.

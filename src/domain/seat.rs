@@ -12,6 +12,39 @@ const OVERLAP: u32 = 60;
 /// cookies must not fill the room.
 const PROVISIONAL: u32 = 60;
 
+/// How long before its end a visitor inside is warned at most, in seconds.
+const WARNED: u32 = 120;
+
+/// How long a visitor may stay inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// Without doing anything.
+    pub idle: Duration,
+    /// In all, whatever is done; `None` means as long as one likes.
+    pub limit: Option<Duration>,
+}
+
+/// The seconds in which a stay ends if nothing more happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// For lack of activity.
+    pub idle: u32,
+    /// In any case.
+    pub limit: Option<u32>,
+}
+
+impl Ends {
+    /// Whichever comes first.
+    pub fn first(&self) -> u32 {
+        self.limit.map_or(self.idle, |limit| limit.min(self.idle))
+    }
+
+    /// Whether it is time for a warning: two minutes before, or a quarter of a shorter session.
+    pub fn soon(&self, stay: &Stay, now: u32) -> bool {
+        self.first().saturating_sub(now) <= WARNED.min(whole_seconds(stay.idle) / 4)
+    }
+}
+
 /// How long after its end a pass still saves a form from being swallowed.
 const GRACE: u32 = 300;
 
@@ -28,6 +61,8 @@ pub struct SeatFacts {
     pub confirmed: bool,
     /// Requests, bodies and upgraded connections under way.
     pub open: u32,
+    /// When the visitor entered.
+    pub entered: u32,
 }
 
 /// How long a pass is good for: a session and the quarter in which it should have been renewed.
@@ -57,6 +92,25 @@ pub fn idle_too_long(seat: &SeatFacts, session: Duration, now: u32) -> bool {
     seat.open == 0 && now > seat.last_seen.saturating_add(allowed)
 }
 
+/// When the stay ends if nothing more happens.
+pub fn ends(seat: &SeatFacts, stay: &Stay) -> Ends {
+    Ends {
+        idle: seat.last_seen.saturating_add(whole_seconds(stay.idle)),
+        limit: stay.limit.map(|limit| seat.entered.saturating_add(whole_seconds(limit))),
+    }
+}
+
+/// When the seat ended, if it has: for lack of activity, or because nobody may stay longer.
+pub fn ended(seat: &SeatFacts, stay: &Stay, now: u32) -> Option<u32> {
+    let Ends { idle, limit } = ends(seat, stay);
+    let limit = limit.filter(|limit| seat.confirmed && now >= *limit);
+    let idle = idle_too_long(seat, stay.idle, now).then_some(idle);
+    match (idle, limit) {
+        (Some(idle), Some(limit)) => Some(idle.min(limit)),
+        (idle, limit) => idle.or(limit),
+    }
+}
+
 /// Whether a pass that ended at `ended` still saves forms and logins.
 pub fn within_grace(ended: u32, now: u32) -> bool {
     now <= ended.saturating_add(GRACE)
@@ -70,7 +124,8 @@ fn whole_seconds(span: Duration) -> u32 {
 mod tests {
     use super::*;
 
-    const SEAT: SeatFacts = SeatFacts { last_seen: 1000, seen_generation: 3, seen_at: 900, confirmed: true, open: 0 };
+    const SEAT: SeatFacts =
+        SeatFacts { last_seen: 1000, seen_generation: 3, seen_at: 900, confirmed: true, open: 0, entered: 500 };
     const SESSION: Duration = Duration::from_secs(1200);
 
     #[test]
@@ -86,6 +141,18 @@ mod tests {
         assert!(idle_too_long(&SEAT, SESSION, 2201));
         assert!(!idle_too_long(&SeatFacts { open: 1, ..SEAT }, SESSION, 9999));
         assert!(idle_too_long(&SeatFacts { confirmed: false, ..SEAT }, SESSION, 1061));
+    }
+
+    #[test]
+    fn nobody_stays_longer_than_the_limit_whatever_is_done() {
+        let stay = Stay { idle: SESSION, limit: Some(Duration::from_secs(1800)) };
+        let busy = |now| SeatFacts { last_seen: now, open: 1, ..SEAT };
+        assert_eq!(ended(&busy(2299), &stay, 2299), None);
+        assert_eq!(ended(&busy(2300), &stay, 2300), Some(2300));
+        assert_eq!(ended(&SEAT, &stay, 2201), Some(2200), "idle comes first");
+        assert_eq!(ended(&busy(9999), &Stay { limit: None, ..stay }, 9999), None);
+        let ends = ends(&busy(2000), &stay);
+        assert_eq!((ends.first(), ends.soon(&stay, 2179), ends.soon(&stay, 2180)), (2300, false, true));
     }
 
     #[test]

@@ -20,18 +20,23 @@ use crate::domain::client::ClientPrefix;
 use crate::domain::cookie::presented;
 use crate::domain::kept::KeptHeaders;
 use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who, effect_of};
-use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers};
+use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers, put_on_armour};
 use crate::domain::line::{Knock, StraightThrough};
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
 use crate::domain::paths::NormalPath;
 use crate::domain::token::Kind;
 use crate::leaks::Origin;
+use crate::proxy::meter::Says;
 use crate::proxy::{Answer, Context, Keep, Pace, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
 use crate::store::Drawn;
 use crate::telemetry::metrics::{self, LeakGuardAction, UpstreamOutcome};
 use crate::waiting_room::page::Whereabouts;
+
+/// Statuses by which a portal, or the server in front of it, says that it cannot serve just now.
+const OVERLOADED: [StatusCode; 3] =
+    [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 
 /// A refusal, and the headers of the request it answers.
 pub type Refused = (Refusal, HeaderMap);
@@ -206,7 +211,8 @@ impl Gateway {
         read: Read,
     ) -> Result<Outcome, Refused> {
         let proven = credentials.proven.take();
-        let class = proven.as_ref().map_or(ClassId::CITIZEN, |verdict| class_to_join(self, call, room, verdict));
+        let may_draw = proven.as_ref().map(|verdict| class_to_join(self, call, room, verdict));
+        let class = may_draw.as_ref().map_or(ClassId::CITIZEN, |may_draw| may_draw.class);
         let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
         if !nobody_waits || self.count_join(call, room).is_err() {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));
@@ -215,8 +221,8 @@ impl Gateway {
             Ok(ticket) => ticket,
             Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };
-        if let Some(verdict) = proven {
-            drawn(self, call, room, verdict, &ticket).await;
+        if let (Some(verdict), Some(may_draw)) = (proven, may_draw) {
+            drawn(call, room, verdict, may_draw, &ticket).await;
         }
         room.live.lane_metrics(class).arrivals.inc();
         let place = room.live.arrive_straight(ticket, &self.shared.clock, self.shared.clock.now());
@@ -248,6 +254,11 @@ impl Gateway {
             Passed::Follows => return self.follow(call, room, ticket, credentials, read).await,
             Passed::NotYet => return Ok(self.not_yet(call, room, &credentials, read.headers())),
         };
+        self.shared.held.entered(room.settings.id, &ticket, self.shared.clock.mono());
+        if let Some(other) = room.live.joins.moved_to(&ticket) {
+            // The answer that gave the visitor a place elsewhere never arrived.
+            room.live.leave(&other);
+        }
         let mut tokens = Tokens::default();
         tokens.pass(room, call, read.headers(), &ticket, &seat);
         let journey = self.journey(call, &Entered { room, ticket, seat: &seat }, tokens);
@@ -360,6 +371,8 @@ impl Gateway {
             }
         };
         let bust = (guard.upstream_bust && guard.rules.mode == Mode::Enforce).then(|| self.shared.ids.fresh());
+        // What a slow upload takes says nothing about the portal.
+        let is_whole = !matches!(read.body(), RequestBody::Streaming(_));
         let context = Context {
             received: Received { method: &call.method, uri: &call.uri, version: read.version(), headers: &received },
             portal: &call.snapshot.config.portal,
@@ -378,11 +391,14 @@ impl Gateway {
         };
         let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
-        let mut is_personal = true;
+        if is_whole {
+            self.meter(&answer, upstream, journey.inside);
+        }
+        let mut worn = Worn::Whole;
         let mut response = match answer {
             Ok(answer) => {
                 self.count_guard(&answer, guard.rules.mode);
-                is_personal = answer.guarded.verdict != Verdict::Public && guard.rules.mode == Mode::Enforce;
+                worn = worn_by(&answer, journey.route, guard.rules.mode);
                 if let (Some(Command::EndSession), Some((room, ticket))) = (answer.guarded.says.command, journey.inside)
                 {
                     room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
@@ -401,13 +417,18 @@ impl Gateway {
         };
         let given = if gives_headers { std::mem::take(&mut tokens.headers) } else { Vec::new() };
         let brings_nothing = given.is_empty() && tokens.cookies.is_empty();
-        if !(is_personal || brings_nothing) {
-            // Nothing of ours rides on what a cache might keep, not even where the guard only observes.
-            personal_headers(response.headers_mut());
+        match worn {
+            _ if brings_nothing => {}
+            // Nothing of ours rides on what a cache might keep: not where the guard only observes, and not on routes that
+            // are spared what stops the careless ones.
+            Worn::Nothing => personal_headers(response.headers_mut()),
+            Worn::Policy => put_on_armour(response.headers_mut()),
+            Worn::Whole => {}
         }
         response.headers_mut().extend(given);
         append_cookies(&mut response, tokens.cookies);
-        Outcome { upstream: Some(upstream), ..Outcome::of(response, decision) }
+        let class = journey.inside.map(|(_, ticket)| ticket.class);
+        Outcome { upstream: Some(upstream), class, ..Outcome::of(response, decision) }
     }
 
     /// Whose request it is to the leak guard: of a browser with passes of several rooms always the first room's.
@@ -460,6 +481,27 @@ impl Gateway {
         self.shared.metrics.upstream_request_seconds.of(outcome).observe(upstream.as_secs_f64());
     }
 
+    /// Counts how fast the portal answered: for its health, and for the rate of the room.
+    fn meter(
+        &self,
+        answer: &Result<Answer, ProxyError>,
+        upstream: Duration,
+        inside: Option<(&Arc<RoomInForce>, Ticket)>,
+    ) {
+        let says = match answer {
+            Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => return,
+            Ok(answer) if OVERLOADED.contains(&answer.response.status()) => Says::Fails,
+            Ok(_) => Says::Works,
+            Err(error) if error.is_an_outage() => Says::Fails,
+            Err(_) => return,
+        };
+        // Whoever is not inside a room could stop them all by asking for what fails.
+        if let Some((room, _)) = inside {
+            self.shared.portal.meter().note(upstream, says);
+            room.live.meter().note(upstream, says);
+        }
+    }
+
     /// Counts what the guard changed, or would have changed.
     fn count_guard(&self, answer: &Answer, mode: Mode) {
         let count = |reason: Reason, action| {
@@ -477,6 +519,26 @@ impl Gateway {
             Verdict::Downgraded(reason) => count(reason, LeakGuardAction::Downgraded),
             Verdict::Fault(reason) => count(reason, LeakGuardAction::Blocked),
         }
+    }
+}
+
+/// What an answer wears against caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worn {
+    /// What the portal gave it.
+    Nothing,
+    /// The personal policy, without some of the armour.
+    Policy,
+    /// The personal policy and the whole armour.
+    Whole,
+}
+
+fn worn_by(answer: &Answer, route: leak_guard::Route, mode: Mode) -> Worn {
+    match (answer.guarded.verdict, route) {
+        _ if mode == Mode::Observe => Worn::Nothing,
+        (Verdict::Public, _) => Worn::Nothing,
+        (_, leak_guard::Route::Personal(personal)) if personal.armour != leak_guard::Armour::WHOLE => Worn::Policy,
+        _ => Worn::Whole,
     }
 }
 

@@ -5,9 +5,10 @@ use http::HeaderMap;
 use super::Gateway;
 use super::call::Call;
 use super::snapshot::RoomInForce;
-use crate::classes::{Peer, RequestFacts, Verdict};
-use crate::domain::line::Asks;
+use crate::classes::{Owner, Peer, Permit, RequestFacts, Verdict};
+use crate::domain::line::{Asks, Standing};
 use crate::domain::names::ClassId;
+use crate::domain::quota::Stands;
 use crate::room::Ticket;
 
 /// What the request proves. Proofs are looked at when a visitor joins, goes straight through or types in a code; whoever
@@ -27,26 +28,46 @@ pub(super) fn prove(call: &Call, headers: &HeaderMap, code: Option<&str>) -> Ver
     call.snapshot.classes.prove(&facts, call.now)
 }
 
-/// The class to draw a ticket in: the proven one, unless whom the proof names has all tickets there may be.
-pub(super) fn class_to_join(gateway: &Gateway, call: &Call, room: &RoomInForce, verdict: &Verdict) -> ClassId {
-    let (proven, Some(most)) = (&verdict.proven, verdict.quota.tickets) else { return verdict.proven.class };
-    let Some(identity) = proven.identity else { return proven.class };
-    let stands = |ticket: &Ticket| room.live.standing(ticket, Asks::Scripted).is_a_place();
-    let held = gateway.shared.held.count(room.settings.id, proven.class, identity, stands);
-    if held < most as usize {
-        return proven.class;
+/// The right to draw a ticket in a class. Where whom the proof names has a quota, it counts as long as it lives.
+pub(super) struct MayDraw<'g> {
+    pub(super) class: ClassId,
+    permit: Option<Permit<'g>>,
+}
+
+/// The class to draw a ticket in: the proven one, unless whom the proof names has all that there may be. Counting and
+/// taking are one step, so that requests at the same time cannot share the last one.
+pub(super) fn class_to_join<'g>(
+    gateway: &'g Gateway,
+    call: &Call,
+    room: &RoomInForce,
+    verdict: &Verdict,
+) -> MayDraw<'g> {
+    let (proven, quota) = (&verdict.proven, verdict.quota);
+    let Some(identity) = proven.identity.filter(|_| quota.limits()) else {
+        return MayDraw { class: proven.class, permit: None };
+    };
+    let owner = Owner { room: room.settings.id, class: proven.class, identity };
+    let stands = |ticket: &Ticket| match room.live.standing(ticket, Asks::Scripted) {
+        Standing::Waiting { .. } | Standing::YourTurn { .. } => Stands::InLine,
+        Standing::Entered => Stands::Entered,
+        Standing::Left | Standing::Unknown => Stands::Gone,
+    };
+    if let Some(permit) = gateway.shared.held.take(owner, &quota, stands, call.now.mono) {
+        return MayDraw { class: proven.class, permit: Some(permit) };
     }
     call.snapshot.classes.count_over_quota(proven);
-    ClassId::CITIZEN
+    let (room, class) = (room.settings.name.as_str(), room.live.class_name(proven.class));
+    tracing::info!(room, class = class.as_str(), %identity, "has all that there may be and waits as a citizen");
+    MayDraw { class: ClassId::CITIZEN, permit: None }
 }
 
 /// A ticket was drawn on this proof: a code's use is written down, and the ticket counts for whom the proof names.
-pub(super) async fn drawn(gateway: &Gateway, call: &Call, room: &RoomInForce, verdict: Verdict, ticket: &Ticket) {
+pub(super) async fn drawn(call: &Call, room: &RoomInForce, verdict: Verdict, may_draw: MayDraw<'_>, ticket: &Ticket) {
     if ticket.class != verdict.proven.class {
         return;
     }
-    if let (Some(identity), Some(_)) = (verdict.proven.identity, verdict.quota.tickets) {
-        gateway.shared.held.note(room.settings.id, identity, *ticket);
+    if let Some(permit) = may_draw.permit {
+        permit.drawn(*ticket);
     }
     if let Some(reservation) = verdict.reserved {
         let now = call.now;

@@ -37,13 +37,15 @@ use crate::config::ClientAddressHeader;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::canary;
 use crate::domain::client::{ClientPrefix, is_trusted};
+use crate::domain::cookie;
 use crate::domain::forwarding;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
 use crate::domain::line::StraightThrough;
-use crate::domain::names::{ClassId, ClassName};
+use crate::domain::names::ClassId;
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
+use crate::staff::StaffPasses;
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics};
 
@@ -66,6 +68,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// The tickets of those whom proofs name.
     pub held: HeldTickets,
+    /// The passes of staff.
+    pub staff: Arc<StaffPasses>,
     /// What fresh request ids and random addresses are made of.
     pub ids: Ids,
 }
@@ -110,6 +114,8 @@ struct Outcome {
     response: Response<Body>,
     decision: metrics::Decision,
     room: Option<Arc<RoomInForce>>,
+    /// The class of whoever asked a room.
+    class: Option<ClassId>,
     upstream: Option<Duration>,
 }
 
@@ -233,6 +239,7 @@ impl Gateway {
     async fn to_room(&self, call: &Call, room: Arc<RoomInForce>, route: Route, request: Request<Incoming>) -> Outcome {
         let metrics = &self.shared.metrics;
         let headers = request.headers();
+        let staff = self.staff(call, &room, headers);
         let mut credentials = Credentials::pass(&room, call, headers, metrics);
         let asking = match &credentials.inside {
             Some(_) => call.asking_inside(headers),
@@ -245,11 +252,16 @@ impl Gateway {
         if route == Route::LoginCallback && pass == Pass::None {
             pass = self.pass_elsewhere(call, headers);
         }
+        if let Some(name) = staff {
+            pass = Pass::Staff;
+            metrics.count_staff(&room.settings.name, &name);
+        }
         let place = credentials.place_fact(&room);
         let newcomer = matches!((pass, place), (Pass::None | Pass::JustExpired, Place::None));
         let proven = (newcomer && route == Route::Gated).then(|| prove(call, headers, None));
         let class = proven.as_ref().map_or(ClassId::CITIZEN, |verdict| verdict.proven.class);
         credentials.proven = proven;
+        let class_shown = if newcomer { class } else { view::class_of(&credentials) };
         let facts = Facts {
             mode: mode(&room.settings),
             route,
@@ -263,12 +275,23 @@ impl Gateway {
             Decision::Wait(wait) => Ok(self.wait(call, &room, wait, &credentials, request)),
         };
         match outcome {
-            Ok(outcome) => Outcome { room: Some(room), ..outcome },
+            Ok(outcome) => Outcome { room: Some(room), class: outcome.class.or(Some(class_shown)), ..outcome },
             Err((refusal, headers)) => {
                 let response = refusal.answer(call, &headers);
-                Outcome { room: Some(room), ..Outcome::of(response, metrics::Decision::Refused) }
+                let outcome = Outcome::of(response, metrics::Decision::Refused);
+                Outcome { room: Some(room), class: Some(class_shown), ..outcome }
             }
         }
+    }
+
+    /// Whose pass of staff came along, if one did.
+    fn staff(&self, call: &Call, room: &RoomInForce, headers: &HeaderMap) -> Option<String> {
+        let staff = &self.shared.staff;
+        if staff.is_empty() {
+            return None;
+        }
+        let secrets = cookie::staff_secrets(headers, &room.settings.name, call.channel);
+        staff.of(&room.settings.name, secrets.iter(), call.now.unix)
     }
 
     /// What the visitor's passes for other rooms of the host are worth on a login callback: the provider sends the
@@ -316,7 +339,7 @@ impl Gateway {
         let log = call.snapshot.config.log;
         if log.access {
             let now = self.shared.clock.now();
-            let class = ClassName::citizen();
+            let class = outcome.room.as_ref().zip(outcome.class).map(|(room, class)| room.live.class_name(class));
             self.shared.log.access(
                 log,
                 &Access {
@@ -329,7 +352,7 @@ impl Gateway {
                     status,
                     decision: outcome.decision,
                     room: outcome.room.as_ref().map(|room| &room.settings.name),
-                    class: outcome.room.is_some().then_some(&class),
+                    class: class.as_ref(),
                     bytes: http_body::Body::size_hint(outcome.response.body()).exact(),
                     duration: now.mono.since(call.now.mono),
                     upstream: outcome.upstream,
@@ -353,7 +376,7 @@ impl Gateway {
 
 impl Outcome {
     fn of(response: Response<Body>, decision: metrics::Decision) -> Outcome {
-        Outcome { response, decision, room: None, upstream: None }
+        Outcome { response, decision, room: None, class: None, upstream: None }
     }
 
     fn refused(refusal: &Refusal, call: &Call, request: Request<Incoming>) -> Outcome {
@@ -400,6 +423,7 @@ fn waiting_decision(wait: Wait) -> metrics::Decision {
 fn admit_decision(admit: Admit) -> metrics::Decision {
     match admit {
         Admit::Pass | Admit::SamePass | Admit::Grace => metrics::Decision::AdmittedPass,
+        Admit::Staff => metrics::Decision::AdmittedStaff,
         Admit::Bypass | Admit::Preflight => metrics::Decision::ForwardedBypass,
         Admit::Observing => metrics::Decision::AdmittedObserve,
         Admit::Turn => metrics::Decision::AdmittedTurn,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderMap,
-    HeaderName, HeaderValue, REFERER,
+    HeaderName, HeaderValue, REFERER, REFERRER_POLICY,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -28,6 +28,7 @@ use crate::body::Body;
 use crate::classes::Verdict;
 use crate::config::RoomState;
 use crate::domain::client::ClientPrefix;
+use crate::domain::cookie::staff_cookie;
 use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
@@ -39,7 +40,7 @@ use crate::domain::recovery::RecoveryCode;
 use crate::domain::schedule::OpenNow;
 use crate::domain::time::Unix;
 use crate::domain::token::{Claim, Kind, Token, TokenText, VisitorId};
-use crate::room::{NoTicket, Ticket, View};
+use crate::room::{NoTicket, Novelty, Occasion, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{CodePage, LinePage, NoticePage, Remark, WayOn};
@@ -146,6 +147,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
             only(call, &[Method::GET, Method::HEAD])?;
             visit(message)?.receipt().await
         }
+        "staff" => {
+            only(call, &[Method::GET])?;
+            visit(message)?.staff()
+        }
         "enter" => {
             only(call, &[Method::POST])?;
             visit(message)?.enter()
@@ -177,6 +182,7 @@ fn only(call: &Call, allowed: &[Method]) -> Result<(), Refusal> {
     }
     Err(Refusal::Method(match allowed {
         [only] if *only == Method::POST => "POST",
+        [only] if *only == Method::GET => "GET",
         [_, second] if *second == Method::HEAD => "GET, HEAD",
         _ => "GET, POST",
     }))
@@ -417,25 +423,40 @@ impl Visit<'_> {
         credentials: &Credentials,
         tokens: &mut Tokens,
     ) -> Result<Held, NoTicket> {
-        let class = class_to_join(self.gateway, self.call, &self.room, &verdict);
-        if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket)
-            && !goes_before(&self.room, class, held.ticket.class)
-        {
-            return Ok(held);
-        }
-        let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
-        // The id of the first join belongs to the first ticket.
-        let id = id.filter(|_| reason == ReasonToDraw::NoTicket);
-        let ticket = self.room.live.join(class, id.as_deref(), self.asks(), self.call.now).await?;
-        drawn(self.gateway, self.call, &self.room, verdict, &ticket).await;
-        if let (ReasonToDraw::BetterClass, Some(held)) = (reason, credentials.ticket) {
+        let live = &self.room.live;
+        let old = credentials.ticket.filter(|_| reason == ReasonToDraw::BetterClass);
+        // Drawn already, but the answer never arrived: no second one, whatever there may be by now.
+        let before = old.and_then(|old| live.joins.drawn_instead_of(&old.ticket, verdict.proven.class));
+        let ticket = match before {
+            Some(ticket) => ticket,
+            None => {
+                let may_draw = class_to_join(self.gateway, self.call, &self.room, &verdict);
+                let class = may_draw.class;
+                if let Some(held) = old.filter(|held| !goes_before(&self.room, class, held.ticket.class)) {
+                    return Ok(held);
+                }
+                let id = self.field("join_id").filter(|id| (8..=LONGEST_JOIN_ID).contains(&id.len()));
+                let occasion = match &old {
+                    Some(old) => Occasion::MoveFrom(&old.ticket),
+                    None => Occasion::Join(id.as_deref()),
+                };
+                let (ticket, novelty) = live.join(class, occasion, self.asks(), self.call.now).await?;
+                if novelty == Novelty::Anew {
+                    drawn(self.call, &self.room, verdict, may_draw, &ticket).await;
+                }
+                ticket
+            }
+        };
+        if let Some(held) = old {
             let standing = self.room.live.standing(&held.ticket, self.asks());
             if matches!(standing, Stands::YourTurn { .. }) {
-                // It was called meanwhile: what is at hand goes before what is to come.
+                // It was called meanwhile: what is at hand goes before what is to come, which is not given again.
+                live.joins.moved_to(&held.ticket);
                 self.room.live.leave(&ticket);
                 return Ok(held);
             }
-            self.room.live.leave(&held.ticket);
+            // The old place is left once the new ticket is seen: this answer may be lost.
+            live.joins.moved(&held.ticket, &ticket, self.call.now.mono);
         }
         tokens.ticket(&self.room, self.call, &ticket);
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
@@ -451,7 +472,11 @@ impl Visit<'_> {
         let typed = self.field("code").unwrap_or_default();
         let mut verdict = prove(self.call, &self.message.headers, Some(&typed));
         if let Some(failure) = verdict.refused.take() {
-            return self.code_refused(&credentials, failure);
+            let Some(held) = self.given_before(&credentials, failure, &mut tokens) else {
+                return self.code_refused(&credentials, failure);
+            };
+            credentials.ticket = Some(held);
+            return Ok(self.has_place(&credentials, tokens));
         }
         if let Some(reason) = self.reason_to_draw(&credentials, &verdict, Asked::ByCode)
             && let Some(told) = self.draw_into(&mut credentials, reason, verdict, &mut tokens).await?
@@ -459,6 +484,21 @@ impl Visit<'_> {
             return Ok(told);
         }
         Ok(self.has_place(&credentials, tokens))
+    }
+
+    /// The place that a code which is used up was used for, if whoever asks holds the place that it was exchanged for: the
+    /// answer was lost.
+    fn given_before(&self, credentials: &Credentials, failure: Failure, tokens: &mut Tokens) -> Option<Held> {
+        let held = credentials.ticket.filter(|_| failure == Failure::UsedUp && credentials.inside.is_none())?;
+        let live = &self.room.live;
+        // Whose turn it is keeps it, and what was given up meanwhile is no place.
+        let waits = matches!(live.standing(&held.ticket, self.asks()), Stands::Waiting { .. });
+        let ticket = live.joins.drawn_instead_of_any(&held.ticket).filter(|_| waits)?;
+        if !live.standing(&ticket, self.asks()).is_a_place() {
+            return None;
+        }
+        tokens.ticket(&self.room, self.call, &ticket);
+        Some(Held { ticket, issued: self.call.now.unix.seconds(), turn: None })
     }
 
     /// The visitor's place as it was: 422, or 429 after too many attempts.
@@ -680,6 +720,17 @@ impl Visit<'_> {
     fn enter(self) -> Result<Response<Body>, Refusal> {
         self.must_come_from_here(Unsaid::Refused)?;
         Ok(see_other(self.wanted().as_str()))
+    }
+
+    /// A link with a pass of staff: the browser keeps it, and goes to the wanted page without it in the address.
+    fn staff(self) -> Result<Response<Body>, Refusal> {
+        let secret = self.call.query("pass").unwrap_or_default();
+        let (room, shared) = (&self.room.settings.name, &self.gateway.shared);
+        shared.staff.of(room, [&secret].into_iter(), self.call.now.unix).ok_or(Refusal::NotFound)?;
+        let mut response = see_other(self.wanted().as_str());
+        response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        add_cookies(&mut response, vec![staff_cookie(room, self.call.channel, &secret)]);
+        Ok(response)
     }
 
     /// More time: for the turn, or for the session.

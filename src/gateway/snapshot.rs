@@ -219,7 +219,7 @@ fn board(settings: &config::Room, in_force: &InForce, live: &LiveRoom, assets: &
         state: settings.state,
         reason: live.told_to_everybody(now).map(reason_of),
         message: in_force.message.first(),
-        rate: in_force.rate(),
+        rate: in_force.rate().lowered(live.still().1),
         lanes: &lanes,
         updated_at: now.wall,
     }

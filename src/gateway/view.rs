@@ -13,8 +13,8 @@ use crate::domain::recovery::Place;
 use crate::domain::reference::{self, Gatherer};
 use crate::domain::tickets::Told;
 use crate::domain::wait_estimate::WaitRange;
-use crate::room::{NoTicket, Ticket, View, Why};
-use crate::waiting_room::queue::{Gathering, QueueState, Standing};
+use crate::room::{NoTicket, Seat, Ticket, View, Why};
+use crate::waiting_room::queue::{Gathering, QueueState, Session, Standing};
 
 /// When to ask again where the answer is held back until there is news.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -54,7 +54,10 @@ pub fn standing_of(
     };
     let standing = match (credentials.ticket, view) {
         _ if closed => plain(QueueState::Maintenance, LATER),
-        _ if credentials.inside.is_some() => plain(QueueState::Inside, LATER),
+        _ if credentials.inside.is_some() => {
+            let seat = credentials.inside.as_ref().map(|inside| &*inside.seat);
+            Standing { session: seat.map(|seat| session(room, call, seat)), ..plain(QueueState::Inside, LATER) }
+        }
         (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
         // Of an expired place it matters that one can join again, and that nobody can yet.
         _ if matches!(phase, Phase::Announced { .. }) => before_opening(room, call, None, phase, plain),
@@ -125,11 +128,21 @@ fn of_ticket(
             let refresh = if standing.window.open { SOON } else { LONGEST };
             Standing { refresh: not_after_the_opening(&Standing { refresh, ..standing.clone() }), ..standing }
         }
-        Stands::Entered if room.live.seats.get(&held.ticket.id).is_some() => plain(QueueState::Inside, LATER),
-        Stands::Entered => plain(QueueState::Expired, SOON),
+        Stands::Entered => match room.live.seats.get(&held.ticket.id) {
+            Some(seat) => Standing { session: Some(session(room, call, &seat)), ..plain(QueueState::Inside, LATER) },
+            None => plain(QueueState::Expired, SOON),
+        },
         Stands::Left => plain(QueueState::Left, LATER),
         Stands::Unknown => plain(QueueState::Expired, SOON),
     }
+}
+
+/// When a stay ends, on the wall clock, if the room's clock does not stand still meanwhile.
+fn session(room: &RoomInForce, call: &Call, seat: &Seat) -> Session {
+    let (stay, now) = (room.settings.stay(), room.live.room_seconds(call.now));
+    let ends = seat.ends(&stay);
+    let at = |second: u32| call.now.wall + Duration::from_secs(u64::from(second.saturating_sub(now)));
+    Session { ends_at: at(ends.first()), limited_at: ends.limit.map(at), ends_soon: ends.soon(&stay, now) }
 }
 
 /// When to ask again. In the last stretch at once: the answer is held until there is news, and a visitor who was called
@@ -164,7 +177,7 @@ fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing)
 }
 
 /// The class of whoever has a place or is inside; the citizens' for everybody else.
-fn class_of(credentials: &Credentials) -> ClassId {
+pub fn class_of(credentials: &Credentials) -> ClassId {
     let of_ticket = credentials.ticket.map(|held| held.ticket.class);
     let of_pass = credentials.inside.as_ref().map(|inside| inside.token.class);
     of_pass.or(of_ticket).unwrap_or(ClassId::CITIZEN)

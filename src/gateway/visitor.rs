@@ -69,7 +69,7 @@ impl Credentials {
     }
 
     fn judge_pass(&mut self, room: &RoomInForce, verified: Result<Token, Rejection>, now: u32, metrics: &Metrics) {
-        let session = room.settings.session_duration;
+        let stay = room.settings.stay();
         let token = match verified {
             Ok(token) => token,
             Err(rejection) => {
@@ -85,7 +85,7 @@ impl Credentials {
             }
         };
         let generation = token.claim.generation().map_or(0, |generation| generation.0);
-        match room.live.show_pass(&token.id, generation, session, now) {
+        match room.live.show_pass(&token.id, generation, &stay, now) {
             Shown::Good(seat) => self.keep_best(Inside { token, seat }),
             Shown::Unknown => {
                 let seat = room.live.reseat(&token, now);
@@ -120,6 +120,9 @@ impl Credentials {
             }
         }
         if let Some(held) = self.ticket {
+            if let Some(old) = room.live.joins.seen(&held.ticket) {
+                room.live.leave(&old);
+            }
             let standing = room.live.standing(&held.ticket, Asks::Scripted);
             let lost =
                 standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
 use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
+use http::{HeaderMap, Request};
 use http_body_util::Empty;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use super::Leaks;
 use super::fetch::{NotFetched, Side, fetch};
 use crate::config::Config;
-use crate::domain::hit_header::{HitHeader, hit_header};
-use crate::domain::portal_traits::{Known, Question, Traits};
+use crate::domain::hit_header::{HitHeader, Says, says_of_caches};
+use crate::domain::paths::{HostPattern, host_of};
+use crate::domain::portal_traits::{Heard, Known, Question, Seen, Traits};
 use crate::domain::time::Mono;
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
@@ -62,10 +63,19 @@ impl Leaks {
     /// Takes up a configuration: everything is asked anew.
     fn begin(&self, snapshot: &mut watch::Receiver<Arc<Snapshot>>) -> Arc<Config> {
         let config = snapshot.borrow_and_update().config.clone();
+        let public = config.server.public_url.as_ref().map(|url| url.authority.as_str());
         let mut traits = self.traits_mut();
-        traits.want("/", "");
+        let named = public.and_then(|authority| HostPattern::parse(host_of(authority)).ok());
+        traits.know_hosts(config.rooms.iter().flat_map(|room| room.hosts.iter().cloned()).chain(named).collect());
+        traits.want_configured(public.unwrap_or_default(), "/");
         for room in &config.rooms {
-            traits.want(room.start.split(['?', '#']).next().unwrap_or("/"), "");
+            let start = room.start.split(['?', '#']).next().unwrap_or("/");
+            let hosts: Vec<&str> = room.hosts.iter().filter_map(HostPattern::one_host).collect();
+            let unnamed = hosts.is_empty().then(|| public.unwrap_or_default());
+            for host in hosts.iter().copied().chain(unnamed) {
+                traits.want_configured(host, "/");
+                traits.want_configured(host, start);
+            }
         }
         traits.doubt_all();
         config
@@ -91,35 +101,63 @@ impl Leaks {
     }
 
     async fn ask_the_portal(&self, question: Question, config: &Config) -> Result<(), NotFetched> {
-        let mut found = None;
-        for _ in 0..TIMES {
-            found = found.or(ask(&question, config).await?);
-        }
-        if let Some(header) = found
-            && self.traits().of(&question.path("")) != Known::Trait(header)
+        let here = self.hear(&question, config, Question::path).await?;
+        let elsewhere = match question.path_elsewhere("") {
+            Some(_) => {
+                self.hear(&question, config, |question, random| question.path_elsewhere(random).unwrap_or_default())
+                    .await?
+            }
+            None => None,
+        };
+        if let Some(header) = here
+            && self.traits().of(&question.host, &question.path("")) != Known::Trait(header)
         {
             tracing::warn!(
                 header = header.as_str(),
+                host = question.kind.host(),
                 folder = question.kind.folder(),
                 ending = question.kind.ending(),
                 "the portal itself says what caches say of their hits: the detector cache_hit only reports there; list \
                  the header in leak_guard.ignore_hit_headers if no cache writes it"
             );
         }
-        self.traits_mut().learn(question, found, self.clock.mono());
+        self.traits_mut().learn(question, Heard { here, elsewhere }, self.clock.mono());
         Ok(())
     }
 
+    /// What looks like a hit on a fresh address. An answer that took its time may say its age without being old: it is
+    /// no answer to the question.
+    async fn hear(
+        &self,
+        question: &Question,
+        config: &Config,
+        path: impl Fn(&Question, &str) -> String,
+    ) -> Result<Option<HitHeader>, NotFetched> {
+        let mut heard = None;
+        for _ in 0..TIMES {
+            let random = entropy::bytes::<16>().map_err(|_| NotFetched::Body)?;
+            let asked_at = self.clock.mono();
+            let headers = ask(question, &path(question, &super::audit::hex(random)), config).await?;
+            let under_way = self.clock.mono().since(asked_at);
+            match says_of_caches(&headers, &config.leak_guard.rules.ignored_markers, under_way) {
+                Says::Hit(header) => return Ok(Some(header)),
+                Says::Nothing => heard = Some(()),
+                Says::Unclear => {}
+            }
+        }
+        heard.map(|()| None).ok_or(NotFetched::Unclear)
+    }
+
     /// A personal answer of a kind that was not seen before.
-    pub(super) fn note_kind(&self, path: &str, host: &str) {
-        if self.traits_mut().want(path, host) {
+    pub(super) fn note_kind(&self, seen: &Seen<'_>) {
+        if self.traits_mut().want(seen) {
             self.something_to_ask.notify_one();
         }
     }
 
     /// A hit was blocked: perhaps the portal has a trait that it had not when it was asked.
-    pub(super) fn doubt(&self, path: &str, now: Mono) {
-        if self.traits_mut().doubt(path, now) {
+    pub(super) fn doubt(&self, host: &str, path: &str, now: Mono) {
+        if self.traits_mut().doubt(host, path, now) {
             self.something_to_ask.notify_one();
         }
     }
@@ -135,7 +173,7 @@ impl Leaks {
 
     /// Whether hits may be blocked on addresses like the root.
     pub(super) fn is_calibrated(&self) -> bool {
-        self.traits().of("/") == Known::Nothing
+        self.traits().is_silent_at_the_root()
     }
 
     /// What was found, as JSON.
@@ -144,7 +182,10 @@ impl Leaks {
         let found = traits.found();
         let places: Vec<Value> = found
             .iter()
-            .map(|(kind, header)| json!({"folder": kind.folder(), "ending": kind.ending(), "header": header.as_str()}))
+            .map(|(kind, header)| {
+                let (host, folder, ending) = (kind.host(), kind.folder(), kind.ending());
+                json!({"host": host, "folder": folder, "ending": ending, "header": header.as_str()})
+            })
             .collect();
         json!({
             "done": traits.is_complete(),
@@ -164,16 +205,11 @@ fn over_tls(config: &Config, host: &str) -> Result<Side, NotFetched> {
     Ok(Side::Tls(tls.config, name))
 }
 
-async fn ask(question: &Question, config: &Config) -> Result<Option<HitHeader>, NotFetched> {
+async fn ask(question: &Question, path: &str, config: &Config) -> Result<HeaderMap, NotFetched> {
     let Some(url) = config.portal.urls.first() else { return Err(NotFetched::Body) };
-    let host = match &config.server.public_url {
-        _ if !config.portal.preserve_host => &url.authority,
-        _ if !question.host.is_empty() => &question.host,
-        Some(public) => &public.authority,
-        None => &url.authority,
-    };
-    let random = entropy::bytes::<16>().map_err(|_| NotFetched::Body)?;
-    let request = Request::get(question.path(&super::audit::hex(random)))
+    let keeps_host = config.portal.preserve_host && !question.host.is_empty();
+    let host = if keeps_host { &question.host } else { &url.authority };
+    let request = Request::get(path)
         .header(HOST, host)
         .header(ACCEPT, "text/html,*/*;q=0.8")
         .header(CACHE_CONTROL, "no-store, no-cache")
@@ -181,6 +217,5 @@ async fn ask(question: &Question, config: &Config) -> Result<Option<HitHeader>, 
         .body(Empty::<Bytes>::new());
     let side = if url.https { over_tls(config, &url.host)? } else { Side::Plain };
     let request = request.map_err(|_| NotFetched::Body)?;
-    let fetched = fetch(&url.host, url.port, side, request).await?;
-    Ok(hit_header(&fetched.headers, &config.leak_guard.rules.ignored_markers))
+    Ok(fetch(&url.host, url.port, side, request).await?.headers)
 }

@@ -7,12 +7,12 @@ use super::{Leaks, Whose};
 use crate::config::{self, DetectorAction};
 use crate::domain::hit_header::{HitHeader, may_be_fresh};
 use crate::domain::leak_detectors::{
-    Arrival, Asked, Certainty, Detector, Effect, Finding, IdentityKey, SessionKey, Shows, Who, issued_sessions,
-    presented_sessions,
+    Arrival, Asked, Certainty, Detector, Effect, Finding, IdentityKey, Presented, SessionKey, Shows, Who,
+    issued_sessions, presented_sessions,
 };
 use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, Reason, Route, Verdict, is_the_same_for_everybody};
 use crate::domain::names::RoomName;
-use crate::domain::portal_traits::Known;
+use crate::domain::portal_traits::{Known, LookedLike, Seen};
 use crate::domain::public_proposals::Novelty;
 use crate::domain::route_shape::route_of;
 use crate::domain::time::{Mono, Now};
@@ -49,7 +49,7 @@ pub struct Exchange<'a> {
     leaks: &'a Leaks,
     settings: &'a config::LeakGuard,
     origin: Origin<'a>,
-    presented: Vec<SessionKey>,
+    presented: Presented,
     /// Whether it can change who is logged in; of no account without a session.
     effect: Effect,
 }
@@ -66,9 +66,12 @@ impl Leaks {
         headers: &HeaderMap,
         effect: impl FnOnce() -> Effect,
     ) -> Result<Exchange<'a>, Detector> {
+        if !settings.detectors.are_on() {
+            return Ok(self.leaving_anonymously(settings, origin));
+        }
         let sessions = presented_sessions(headers, &settings.session_cookies);
-        let presented: Vec<SessionKey> = sessions.map(|session| self.hashes.session(&session)).collect();
-        let effect = if presented.is_empty() { Effect::Reads } else { effect() };
+        let presented: Presented = sessions.map(|session| self.hashes.session(&session)).collect();
+        let effect = if presented.all().is_empty() { Effect::Reads } else { effect() };
         let exchange = Exchange { leaks: self, settings, origin, presented, effect };
         match exchange.find_in_request() {
             Some(detector) => Err(detector),
@@ -76,9 +79,9 @@ impl Leaks {
         }
     }
 
-    /// A public request leaves for the portal: whatever sessions it presents stay here.
+    /// A public request leaves for the portal: whatever sessions it presents stay here. Or one that nobody looks at.
     pub fn leaving_anonymously<'a>(&'a self, settings: &'a config::LeakGuard, origin: Origin<'a>) -> Exchange<'a> {
-        Exchange { leaks: self, settings, origin, presented: Vec::new(), effect: Effect::Reads }
+        Exchange { leaks: self, settings, origin, presented: Presented::NONE, effect: Effect::Reads }
     }
 }
 
@@ -86,7 +89,7 @@ impl Exchange<'_> {
     fn find_in_request(&self) -> Option<Detector> {
         let Origin { who, arrival, now, .. } = self.origin;
         let bounds = Leaks::bounds(self.settings);
-        let found = self.presented.iter().filter_map(|session| {
+        let found = self.presented.all().iter().filter_map(|session| {
             let finding = self
                 .leaks
                 .sessions
@@ -113,8 +116,12 @@ impl Exchange<'_> {
         if route == Route::Public {
             return Ok(());
         }
-        if self.leaks.proposals.note(self.origin.path, self.origin.who, guarded.file) == Novelty::New {
-            self.leaks.note_kind(self.origin.path, self.origin.host);
+        if self.leaks.proposals.note(self.origin.path, self.origin.who, guarded.file, status) == Novelty::New {
+            self.leaks.note_kind(&self.seen(status, LookedLike::Fresh));
+        }
+        let is_silent = guarded.says_nothing_of_caches_and_sessions() && self.effect == Effect::Reads;
+        if is_silent || !self.settings.detectors.are_on() {
+            return Ok(());
         }
         let now = Now { mono: self.leaks.clock.mono(), ..self.origin.now };
         self.note_login(now);
@@ -130,7 +137,7 @@ impl Exchange<'_> {
     fn note_login(&self, now: Now) {
         if self.effect == Effect::MayLogIn {
             let bounds = Leaks::bounds(self.settings);
-            for session in &self.presented {
+            for session in self.presented.all() {
                 self.leaks
                     .sessions
                     .known(*session, bounds, now.mono, |record| record.note_answer(self.effect, now.mono));
@@ -199,18 +206,19 @@ impl Exchange<'_> {
     fn hit(&self, guarded: &Guarded, status: StatusCode, now: Now) -> Option<Detector> {
         let hit = guarded.hit.filter(|_| self.settings.rules.cache_behind == CacheBehind::Distrusted)?;
         if hit == HitHeader::Age && may_be_fresh(guarded.age, now.mono.since(self.origin.left)) {
-            return None;
+            // Nor does an answer that a cache gave to several who waited for it look any different: it is counted.
+            return self.note_harmless_hit(hit, LeakGuardAction::Observed);
         }
-        let known = self.leaks.traits().of(self.origin.path);
+        if !self.leaks.traits().has(self.origin.host, self.origin.path) {
+            self.leaks.note_kind(&self.seen(status, LookedLike::Hit));
+        }
+        let known = self.leaks.traits().of(self.origin.host, self.origin.path);
         let certainty = match known {
             _ if guarded.file.is_some() && is_the_same_for_everybody(self.origin.path) => {
-                return self.note_harmless_hit(hit);
+                return self.note_harmless_hit(hit, LeakGuardAction::Alarmed);
             }
-            Known::Trait(header) if header == hit => return self.note_harmless_hit(hit),
-            Known::NotYet => {
-                self.leaks.note_kind(self.origin.path, self.origin.host);
-                Certainty::Likely
-            }
+            Known::Trait(header) if header == hit => return self.note_harmless_hit(hit, LeakGuardAction::Alarmed),
+            Known::NotYet => Certainty::Likely,
             // A picture, a film or an archive may be somebody's own.
             Known::Nothing | Known::Trait(_) if guarded.file.is_some() => Certainty::Likely,
             Known::Nothing | Known::Trait(_) => Certainty::Sure,
@@ -218,15 +226,20 @@ impl Exchange<'_> {
         let event = Event { header: Some(hit.as_str()), ..self.event(None, None, None) };
         let stopped = self.act_on(&Finding::cache_hit(certainty), event, Some(status))?;
         // A trait that calibration did not see shows itself as blocks; better look again.
-        self.leaks.doubt(self.origin.path, self.origin.now.mono);
+        self.leaks.doubt(self.origin.host, self.origin.path, self.origin.now.mono);
         Some(stopped)
     }
 
+    fn seen(&self, status: StatusCode, looked_like: LookedLike) -> Seen<'_> {
+        let Origin { host, path, who, .. } = self.origin;
+        Seen { host, path, status, looked_like, site: who.network.site() }
+    }
+
     /// Counts a hit that nobody has to worry about: there may be one with every answer.
-    fn note_harmless_hit(&self, hit: HitHeader) -> Option<Detector> {
+    fn note_harmless_hit(&self, hit: HitHeader, action: LeakGuardAction) -> Option<Detector> {
         if self.settings.detectors.cache_hit != DetectorAction::Off {
             let observing = self.settings.rules.mode == Mode::Observe;
-            let action = if observing { LeakGuardAction::Observed } else { LeakGuardAction::Alarmed };
+            let action = if observing { LeakGuardAction::Observed } else { action };
             self.leaks.metrics.count_leak_guard(LeakGuardRule::CacheHit, action);
             self.leaks.tally.sum_up(LeakGuardRule::CacheHit, action, self.origin.path, self.origin.now.wall);
             tracing::debug!(header = hit.as_str(), request_id = self.origin.request_id, "a harmless hit");
@@ -242,7 +255,7 @@ impl Exchange<'_> {
         let found = issued.filter_map(|cookie| {
             let session = leaks.hashes.session(&cookie);
             let in_target = std::str::from_utf8(cookie.id).is_ok_and(|id| self.origin.target.contains(id));
-            if self.presented.contains(&session) || in_target {
+            if self.presented.all().contains(&session) || in_target {
                 return None;
             }
             let finding = leaks.sessions.session(session, bounds, now.mono, |record| record.issue(who, now.mono))?;
@@ -257,7 +270,8 @@ impl Exchange<'_> {
         let leaks = self.leaks;
         let identity = leaks.hashes.identity(guarded.says.identity.as_ref()?.as_bytes());
         let mut issued = issued_sessions(headers, &self.settings.session_cookies);
-        let session = issued.next().map(|cookie| leaks.hashes.session(&cookie)).or(self.presented.first().copied())?;
+        let session =
+            issued.next().map(|cookie| leaks.hashes.session(&cookie)).or(self.presented.all().first().copied())?;
         let bounds = Leaks::bounds(self.settings);
         let asked = Asked { who: self.origin.who, at: self.origin.now.mono, effect: self.effect };
         let shows = if status.is_redirection() { Shows::TheWay } else { Shows::Page };
@@ -293,7 +307,7 @@ impl Exchange<'_> {
             path: route_of(path),
             request_id: request_id.to_owned(),
             visitor: who.visitor.map(visitor),
-            session: session.or(self.presented.first().copied()).map(|session| hex(session.0)),
+            session: session.or(self.presented.all().first().copied()).map(|session| hex(session.0)),
             identity: identity.map(|identity| hex(identity.0)),
             other_visitor: finding.and_then(|finding| finding.other_visitor).map(visitor),
             other_identity: finding.and_then(|finding| finding.other_identity).map(|identity| hex(identity.0)),

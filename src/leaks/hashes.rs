@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::domain::leak_detectors::{IdentityKey, SessionCookie, SessionKey, VisitorKey};
+use crate::domain::recent::KeyIsHash;
 use crate::entropy::{self, NoEntropy};
 
 /// Bytes of the key.
@@ -51,7 +52,7 @@ pub struct Hashes {
 #[derive(Default)]
 struct Lately {
     short: RandomState,
-    made: [Mutex<HashMap<u64, [u8; 16]>>; SHARDS],
+    made: [Mutex<HashMap<u64, [u8; 16], KeyIsHash>>; SHARDS],
 }
 
 /// Locks among which the hashes made lately are divided.
@@ -62,9 +63,14 @@ const MOST: usize = 4096;
 impl Lately {
     fn hash(&self, purpose: &str, parts: &[&[u8]], make: impl FnOnce() -> [u8; 16]) -> [u8; 16] {
         // Two of 65,536 meet once in ten thousand million times, and nobody outside can make them.
-        let key = self.short.hash_one((purpose, parts));
-        // The remainder has as many values as there are shards.
-        let shard = &self.made[key as usize % SHARDS];
+        let mut short = self.short.build_hasher();
+        for part in [purpose.as_bytes()].iter().chain(parts) {
+            short.write(part);
+            short.write_usize(part.len());
+        }
+        let key = short.finish();
+        // The remainder has as many values as there are shards. The map goes by the other bits.
+        let shard = &self.made[(key >> 32) as usize % SHARDS];
         let mut made = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= MOST {
             made.clear();

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::leak_detectors::{IdentityKey, IdentityRecord, SessionKey, SessionRecord};
-use crate::domain::recent::{Bounds, Recent};
+use crate::domain::recent::{Bounds, KeyIsHash, Recent};
 use crate::domain::time::Mono;
 
 /// Threads that seldom meet: each record lies behind one of so many locks.
@@ -18,8 +18,8 @@ pub(super) struct Sessions {
 
 #[derive(Debug, Default)]
 struct Shard {
-    sessions: Recent<SessionKey, SessionRecord>,
-    people: Recent<IdentityKey, IdentityRecord>,
+    sessions: Recent<SessionKey, SessionRecord, KeyIsHash>,
+    people: Recent<IdentityKey, IdentityRecord, KeyIsHash>,
 }
 
 impl Sessions {

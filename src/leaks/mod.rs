@@ -33,7 +33,7 @@ use self::searched::Searched;
 use self::tally::Tally;
 use crate::clock::Clock;
 use crate::config::{self, BreakerAction, DetectorAction};
-use crate::domain::leak_breaker::{Admissions, Breaker, Terms, Tripped};
+use crate::domain::leak_breaker::{Admissions, Breaker, News, Terms, Tripped};
 use crate::domain::leak_detectors::{Certainty, Detector, Finding, Who};
 use crate::domain::leak_guard::Mode;
 use crate::domain::names::RoomName;
@@ -64,6 +64,29 @@ pub struct Leaks {
 struct Breakers {
     rooms: HashMap<RoomName, Breaker>,
     everywhere: Breaker,
+    /// What was said of each room's admissions last, where they did not simply go on.
+    said: HashMap<RoomName, Admissions>,
+}
+
+impl Breakers {
+    /// Says in the log when visitors are let in again, and when it is at the whole rate.
+    fn say(&mut self, room: &RoomName, admissions: Admissions) {
+        let before = self.said.get(room).copied().unwrap_or(Admissions::Go);
+        let room_name = room.as_str();
+        match News::between(before, admissions) {
+            Some(News::BeginAgain) => {
+                tracing::warn!(room = room_name, "the leak guard lets visitors in again, first at a tenth of the rate");
+            }
+            Some(News::WholeRate) => {
+                tracing::warn!(room = room_name, "the leak guard lets visitors in again at the whole rate");
+            }
+            None => {}
+        }
+        match admissions {
+            Admissions::Go => drop(self.said.remove(room)),
+            _ => drop(self.said.insert(room.clone(), admissions)),
+        }
+    }
 }
 
 impl Leaks {
@@ -152,6 +175,7 @@ impl Leaks {
     /// Whether visitors may enter a room; shown in the metrics.
     pub fn admissions(&self, room: &RoomName, settings: &config::LeakGuard, ramp: Duration, now: Now) -> Admissions {
         let admissions = self.admissions_seen(room, settings, ramp, now);
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner).say(room, admissions);
         self.metrics.room(room).leak_guard_breaker_open.set(i64::from(admissions == Admissions::Stopped));
         admissions
     }
@@ -173,7 +197,10 @@ impl Leaks {
     /// An operator lets visitors in again, into all rooms. What is known of the edge is forgotten as well: only a fresh
     /// proof stops admissions again.
     pub fn reset(&self) {
-        *self.breakers.lock().unwrap_or_else(PoisonError::into_inner) = Breakers::default();
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = std::mem::take(&mut breakers.said);
+        *breakers = Breakers { said, ..Breakers::default() };
+        drop(breakers);
         self.edge.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -222,6 +249,11 @@ fn terms(settings: &config::LeakBreaker, ramp: Duration) -> Terms {
 }
 
 impl config::Detectors {
+    /// Whether any of them is on.
+    pub fn are_on(&self) -> bool {
+        Detector::ALL.into_iter().any(|detector| self.of(detector) != DetectorAction::Off)
+    }
+
     /// What is done about the findings of one of them.
     pub fn of(&self, detector: Detector) -> DetectorAction {
         match detector {

@@ -66,6 +66,20 @@ pub enum ProxyError {
     LeakFound(Detector),
 }
 
+impl ProxyError {
+    /// Whether the portal was away, or took too long.
+    pub fn is_an_outage(&self) -> bool {
+        matches!(
+            self,
+            ProxyError::Unreachable { .. }
+                | ProxyError::ConnectTimeout { .. }
+                | ProxyError::Silent
+                | ProxyError::Closed(_)
+                | ProxyError::ClosedAtOnce
+        )
+    }
+}
+
 /// No slot towards the portal within the time allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("every slot towards the portal is taken")]

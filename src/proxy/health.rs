@@ -1,27 +1,24 @@
-//! Plain passive health: three failures in a row make ill, one success makes well.
+//! The health of the portal: three failures in a row make ill and one success makes well; so do the probes of the health
+//! path, and the answers to visitors when too many of them are errors or slow. It is well when nothing says otherwise.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use tokio::sync::watch;
 
+use crate::domain::portal_health::Finding;
+pub use crate::domain::portal_health::Health;
 use crate::domain::time::Mono;
 
 /// Connection failures or time-outs in a row that make ill.
 const FAILURES: u32 = 3;
 
-/// How the portal is, for whoever admits visitors.
+/// What besides failures in a row makes the portal ill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It answers.
-    Healthy {
-        /// Since when; `None` when it never was unhealthy. The admission rate ramps up from here.
-        since: Option<Mono>,
-    },
-    /// Three connection failures or time-outs in a row: nobody is admitted, session clocks stand still.
-    Unhealthy {
-        /// Since the third of them.
-        since: Mono,
-    },
+pub(super) enum Cause {
+    /// The probes of its health path.
+    Probes = 1,
+    /// Its answers to visitors.
+    Answers = 2,
 }
 
 /// Failures in a row of one address.
@@ -49,12 +46,14 @@ impl Streak {
 #[derive(Debug)]
 pub(super) struct Vitals {
     streak: Streak,
+    /// One bit for each [`Cause`].
+    causes: AtomicU8,
     shown: watch::Sender<Health>,
 }
 
 impl Vitals {
     pub(super) fn new() -> Vitals {
-        Vitals { streak: Streak::default(), shown: watch::Sender::new(Health::Healthy { since: None }) }
+        Vitals { streak: Streak::default(), causes: AtomicU8::new(0), shown: watch::Sender::new(Health::ALWAYS) }
     }
 
     pub(super) fn shown(&self) -> Health {
@@ -77,16 +76,38 @@ impl Vitals {
         }
     }
 
-    /// Shows what the streak says. Read under the channel's lock, so that of two threads the later one is right.
+    /// Whether the last requests failed one after the other.
+    pub(super) fn fails_in_a_row(&self) -> bool {
+        !self.streak.is_healthy()
+    }
+
+    /// What one of the other causes says.
+    pub(super) fn finding(&self, cause: Cause) -> Finding {
+        if self.causes.load(Ordering::Relaxed) & cause as u8 == 0 { Finding::Well } else { Finding::Ill }
+    }
+
+    /// Notes what one of the other causes says now, and whether that is new.
+    pub(super) fn found(&self, cause: Cause, finding: Finding, now: Mono) -> bool {
+        let bit = cause as u8;
+        let before = match finding {
+            Finding::Ill => self.causes.fetch_or(bit, Ordering::Relaxed),
+            Finding::Well => self.causes.fetch_and(!bit, Ordering::Relaxed),
+        };
+        let is_new = (before & bit != 0) != (finding == Finding::Ill);
+        if is_new {
+            self.show(now);
+        }
+        is_new
+    }
+
+    /// Shows what all causes say together. Read under the channel's lock, so that of two threads the later one is right.
     fn show(&self, now: Mono) {
         self.shown.send_if_modified(|shown| {
-            let next = match (*shown, self.streak.is_healthy()) {
-                (Health::Healthy { .. }, false) => Health::Unhealthy { since: now },
-                (Health::Unhealthy { .. }, true) => Health::Healthy { since: Some(now) },
-                _ => return false,
-            };
+            let is_well = self.streak.is_healthy() && self.causes.load(Ordering::Relaxed) == 0;
+            let next = shown.found(if is_well { Finding::Well } else { Finding::Ill }, now);
+            let is_new = next != *shown;
             *shown = next;
-            true
+            is_new
         });
     }
 }
@@ -112,5 +133,18 @@ mod tests {
         assert_eq!(vitals.shown(), Health::Healthy { since: Some(Mono(8)) });
         vitals.succeeded(Mono(9));
         assert_eq!(vitals.shown(), Health::Healthy { since: Some(Mono(8)) });
+    }
+
+    #[test]
+    fn it_is_well_when_nothing_says_otherwise() {
+        let vitals = Vitals::new();
+        assert!(vitals.found(Cause::Probes, Finding::Ill, Mono(1)));
+        assert!(!vitals.found(Cause::Probes, Finding::Ill, Mono(2)), "nothing new");
+        assert!(vitals.found(Cause::Answers, Finding::Ill, Mono(3)));
+        assert!(vitals.found(Cause::Probes, Finding::Well, Mono(4)));
+        vitals.succeeded(Mono(5));
+        assert_eq!(vitals.shown(), Health::Unhealthy { since: Mono(1) });
+        assert!(vitals.found(Cause::Answers, Finding::Well, Mono(6)));
+        assert_eq!(vitals.shown(), Health::Healthy { since: Some(Mono(6)) });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
@@ -12,12 +12,15 @@ use tokio::time::timeout;
 
 use super::connect::{self, Connection, Names};
 use super::error::{NoSlot, ProxyError};
-use super::health::{Health, Streak, Vitals};
+use super::health::{Cause, Health, Streak, Vitals};
+use super::meter::Meter;
 use super::request_body::RequestBody;
 use super::slots::{Slot, Slots};
 use super::tls::PortalTls;
 use crate::clock::Clock;
 use crate::config::{self, PortalUrl};
+use crate::domain::portal_health::{Bearable, Finding, Probe, Probed, Thresholds, judge};
+use crate::domain::pulse::Recent;
 use crate::domain::time::Mono;
 
 /// Between two probes of an address that is ill.
@@ -35,6 +38,9 @@ pub struct Portal {
     tls: RwLock<Option<PortalTls>>,
     slots: Arc<Slots>,
     vitals: Vitals,
+    /// How fast it answers, and how often it fails.
+    meter: Meter,
+    recent: Mutex<Recent>,
     /// Told when an address falls ill.
     fell_ill: Notify,
     /// Whose turn it is among addresses for visitors without a pass.
@@ -53,7 +59,19 @@ pub(super) struct Address {
     pub(super) host: HeaderValue,
     names: Names,
     streak: Streak,
+    probed: Mutex<Probed>,
     seed: u64,
+}
+
+impl Address {
+    fn probed(&self) -> Finding {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner).finding()
+    }
+
+    /// Whether visitors are better sent here than elsewhere.
+    fn is_well(&self) -> bool {
+        self.streak.is_healthy() && self.probed() == Finding::Well
+    }
 }
 
 impl Portal {
@@ -64,6 +82,8 @@ impl Portal {
             tls: RwLock::new(tls),
             slots: Slots::new(config.max_in_flight),
             vitals: Vitals::new(),
+            meter: Meter::default(),
+            recent: Mutex::default(),
             fell_ill: Notify::new(),
             turn: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
@@ -140,7 +160,7 @@ impl Portal {
     }
 
     fn ill_addresses(&self) -> Vec<Arc<Address>> {
-        let portal_is_ill = matches!(self.health(), Health::Unhealthy { .. });
+        let portal_is_ill = self.vitals.fails_in_a_row();
         self.addresses().iter().filter(|address| portal_is_ill || !address.streak.is_healthy()).cloned().collect()
     }
 
@@ -170,7 +190,7 @@ impl Portal {
             .iter()
             .enumerate()
             .filter(|(_, address)| !tried.contains(&address.id))
-            .max_by_key(|(place, address)| (address.streak.is_healthy(), preference(*place, address)))
+            .max_by_key(|(place, address)| (address.is_well(), preference(*place, address)))
             .map(|(_, address)| Arc::clone(address))
     }
 
@@ -201,6 +221,40 @@ impl Portal {
         self.vitals.succeeded(now);
     }
 
+    /// Counts how fast the answers to visitors come.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Once a second: judges the answers to visitors.
+    pub fn judge_answers(&self, bearable: Bearable, now: Mono) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push(self.meter.take());
+        let finding = judge(&recent, self.vitals.finding(Cause::Answers), bearable);
+        drop(recent);
+        if self.vitals.found(Cause::Answers, finding, now) {
+            tracing::warn!(health = ?self.health(), ?finding, "the portal's answers to visitors");
+        }
+    }
+
+    /// Notes how an address answered a probe. The portal is ill when all its addresses are.
+    pub(super) fn note_probe(&self, address: &Address, probe: Probe, thresholds: Thresholds, now: Mono) {
+        address.probed.lock().unwrap_or_else(PoisonError::into_inner).note(probe, thresholds);
+        let all_ill = self.addresses().iter().all(|address| address.probed() == Finding::Ill);
+        let finding = if all_ill { Finding::Ill } else { Finding::Well };
+        if self.vitals.found(Cause::Probes, finding, now) {
+            tracing::warn!(health = ?self.health(), ?finding, "the portal's answers to probes");
+        }
+    }
+
+    /// Nobody asks any more.
+    pub(super) fn forget_probes(&self, now: Mono) {
+        for address in self.addresses().iter() {
+            *address.probed.lock().unwrap_or_else(PoisonError::into_inner) = Probed::default();
+        }
+        self.vitals.found(Cause::Probes, Finding::Well, now);
+    }
+
     fn set_addresses(&self, urls: &[PortalUrl]) {
         let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
         let kept = |url: &PortalUrl| addresses.iter().find(|address| address.url == *url).cloned();
@@ -214,6 +268,7 @@ impl Portal {
             host: HeaderValue::from_str(&url.authority).unwrap_or(HeaderValue::from_static("localhost")),
             names: Names::default(),
             streak: Streak::default(),
+            probed: Mutex::default(),
             seed: seed(&url.authority),
         }
     }
@@ -278,6 +333,13 @@ mod tests {
             request_buffer: 65536,
             response_buffer: 262_144,
             ramp: second,
+            probes: config::Probes {
+                path: None,
+                interval: second,
+                timeout: second,
+                thresholds: Thresholds { failures: 3, successes: 2 },
+            },
+            bearable: Bearable { errors_percent: 50, latency: None },
         }
     }
 

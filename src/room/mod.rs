@@ -12,6 +12,7 @@ mod opening;
 mod restore;
 mod seats;
 mod shared;
+mod vitals;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +32,7 @@ use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::opening::Phase;
 use crate::domain::places::Places;
 use crate::domain::recovery::Place;
-use crate::domain::seat::remembered_until;
+use crate::domain::seat::{Stay, remembered_until};
 use crate::domain::tickets::Number;
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
@@ -43,11 +44,12 @@ use moving::{Counted, SoFar};
 
 pub use gate::{GatePlace, Passed};
 pub use hours::InForce;
-pub use joins::{Joins, Ticket};
+pub use joins::{Joins, Novelty, Occasion, Ticket};
 pub use lanes::NamedLane;
-pub use opening::{NoOpening, Occasion};
+pub use opening::{Cause, NoOpening};
 pub use restore::NoRoom;
 pub use seats::{Seat, Seats, Shown};
+pub use vitals::{ByHand, ask_login_providers, together};
 
 /// Polls of one ticket: one a second on average, ten at once.
 const POLLS: (Duration, u32) = (Duration::from_secs(1), 10);
@@ -77,6 +79,7 @@ pub struct LiveRoom {
     hours: hours::Kept,
     /// Held by whoever writes down an opening.
     opening_work: Arc<tokio::sync::Mutex<()>>,
+    vitals: vitals::Vitals,
 }
 
 struct Inner {
@@ -284,12 +287,23 @@ impl LiveRoom {
         self.record(Fact::Ticket { class, number, record: TicketRecord { state, script } });
     }
 
-    /// Draws a ticket; the same one for the same join id.
+    /// Draws a ticket; the same one for the same join id, or for whoever moves from the same place. Says whether it was
+    /// drawn just now.
     ///
     /// # Errors
     /// When the store gives no number.
-    pub async fn join(&self, class: ClassId, join_id: Option<&str>, asks: Asks, now: Now) -> Result<Ticket, NoTicket> {
-        let draw = self.joins.draw(join_id, now.mono);
+    pub async fn join(
+        &self,
+        class: ClassId,
+        occasion: Occasion<'_>,
+        asks: Asks,
+        now: Now,
+    ) -> Result<(Ticket, Novelty), NoTicket> {
+        let draw = match occasion {
+            Occasion::Join(id) => self.joins.draw(id, now.mono),
+            Occasion::MoveFrom(old) => self.joins.draw_instead_of(old, class, now.mono),
+        };
+        let mut novelty = Novelty::Again;
         let ticket = draw
             .get_or_try_init(|| async {
                 let ticket = self.draw(class, Drawn::ToWait(asks)).await?;
@@ -299,10 +313,11 @@ impl LiveRoom {
                 drop(inner);
                 self.record_ticket(class, ticket.number, TicketState::Waiting, asks);
                 self.lane_metrics(class).arrivals.inc();
+                novelty = Novelty::Anew;
                 Ok::<_, NoTicket>(ticket)
             })
             .await?;
-        Ok(*ticket)
+        Ok((*ticket, novelty))
     }
 
     /// Draws a number.
@@ -495,8 +510,8 @@ impl LiveRoom {
     }
 
     /// What a pass is worth that was verified by key.
-    pub fn show_pass(&self, id: &VisitorId, generation: u64, session: Duration, now: u32) -> Shown {
-        self.seats.show(id, generation, session, now, |seat| {
+    pub fn show_pass(&self, id: &VisitorId, generation: u64, stay: &Stay, now: u32) -> Shown {
+        self.seats.show(id, generation, stay, now, |seat| {
             self.record(Fact::Seat { id: id.0, seat: seat.record() });
         })
     }
@@ -617,7 +632,9 @@ impl LiveRoom {
         let settings = self.settings();
         let seconds = self.room_seconds(now);
         if let Some(silent) = self.frees_after(settings.session_duration, now.mono) {
-            for (id, until) in self.seats.sweep(silent, seconds) {
+            let later = silent.saturating_sub(settings.session_duration);
+            let stay = Stay { idle: silent, limit: settings.session_limit.map(|limit| limit + later) };
+            for (id, until) in self.seats.sweep(&stay, seconds) {
                 self.seats.free_silent(&id, seconds, until);
                 self.record(Fact::SeatGone { id: id.0, ended_until: until });
             }
@@ -632,13 +649,14 @@ impl LiveRoom {
     fn show_figures(&self, settings: &config::Room, now: Now) {
         let mut inner = self.lock();
         inner.forget_gone();
-        let rate = self.hours.last().rate().per_second() * f64::from(inner.line.ramp()) / f64::from(WHOLE);
         drop(inner);
         let (nodes, disagreeing) = self.nodes(now.mono);
         self.metrics.nodes.set(signed(nodes));
         self.metrics.nodes_disagreeing.set(signed(disagreeing));
         self.metrics.leads.set(i64::from(self.store.role(&self.name, now.mono) == Role::Leads));
-        self.metrics.admission_rate.set(rate);
+        self.metrics.admission_rate.set(self.rate_in_force());
+        self.metrics.frozen.set(i64::from(self.is_frozen()));
+        self.metrics.login_healthy.set(i64::from(self.login_is_well().unwrap_or(true)));
         self.metrics.set_state(settings.state);
         let seats = self.seats.by_class();
         for lane in self.lanes().iter() {
@@ -667,6 +685,17 @@ impl LiveRoom {
     /// Whether nobody waits, holds a turn or stands at the gate.
     pub fn is_empty(&self) -> bool {
         self.lock().line.lanes().all(|(_, lane)| lane.is_empty())
+    }
+
+    /// Entries per second in force.
+    pub fn rate_in_force(&self) -> f64 {
+        let (_, ramp) = self.still();
+        self.in_force().rate().per_second() * f64::from(ramp) / f64::from(WHOLE)
+    }
+
+    /// Whether nobody enters for another reason than that all seats are taken.
+    fn stands_still(&self) -> bool {
+        self.lock().line.standstill().is_some_and(|standstill| standstill != Standstill::RoomFull)
     }
 
     /// Why nothing moves, and the thousandths of the rate in force.

@@ -45,7 +45,7 @@ pub enum NoOpening {
 
 /// Whether the program has just started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+pub enum Cause {
     /// It has: an hour that is over is only complained of, because the room must not stay away for it.
     Start,
     /// It runs, and what was in force goes on if the new plan is refused.
@@ -134,7 +134,7 @@ impl LiveRoom {
     ///
     /// # Errors
     /// [`NoOpening`]: the plan cannot be in force; what was written down of an earlier one stays.
-    pub async fn prepare_opening(&self, room: &config::Room, occasion: Occasion, now: Now) -> Result<(), NoOpening> {
+    pub async fn prepare_opening(&self, room: &config::Room, cause: Cause, now: Now) -> Result<(), NoOpening> {
         let _alone = self.opening_work.lock().await;
         let (plan, last) = (room.opening, self.last_opening());
         if plan.is_none() && last.is_none() {
@@ -146,7 +146,7 @@ impl LiveRoom {
         let opening = match (step, last, plan) {
             (Step::Withdraw, Some(opening), _) => opening.withdrawn(now.wall),
             (Step::Nothing | Step::Withdraw, ..) | (_, _, None) => return Ok(()),
-            (Step::TooLate, _, Some(plan)) if occasion == Occasion::Reload && self.settings().opening != Some(plan) => {
+            (Step::TooLate, _, Some(plan)) if cause == Cause::Reload && self.settings().opening != Some(plan) => {
                 return Err(PlanFault::Past.into());
             }
             (Step::TooLate, ..) => {

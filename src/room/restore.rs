@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use super::lanes::NamedLanes;
-use super::opening::{NoOpening, Occasion, Openings};
+use super::opening::{Cause, NoOpening, Openings};
 use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, hours};
 use crate::config;
 use crate::domain::budget::WHOLE;
@@ -83,9 +83,10 @@ impl LiveRoom {
             lost_from: known.last_durable,
             started: now.unix,
             opening_work: Arc::default(),
+            vitals: Default::default(),
         };
         let settings = live.settings();
-        live.prepare_opening(&settings, Occasion::Start, now).await?;
+        live.prepare_opening(&settings, Cause::Start, now).await?;
         // Whoever comes before the first tick finds the room as it is: held, or full.
         live.tick(now, Around { standstill: None, ramp: WHOLE });
         Ok(Arc::new(live))

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::domain::names::ClassId;
-use crate::domain::seat::{SeatFacts, generation_counts, idle_too_long, remembered_until};
+use crate::domain::seat::{Ends, SeatFacts, Stay, ended, ends, generation_counts, remembered_until};
 use crate::domain::token::VisitorId;
 use crate::store::{SeatRecord, Standing};
 
@@ -115,7 +114,13 @@ impl Seat {
             seen_at: self.seen_at.load(Ordering::Relaxed),
             confirmed: self.confirmed.load(Ordering::Relaxed),
             open: self.open.load(Ordering::Relaxed),
+            entered: self.entered,
         }
+    }
+
+    /// When the stay ends if nothing more happens.
+    pub fn ends(&self, stay: &Stay) -> Ends {
+        ends(&self.facts(), stay)
     }
 
     /// The visitor is active. Returns whether the store should hear of it.
@@ -207,8 +212,8 @@ impl Seats {
     }
 
     /// Another node freed a seat. Whether for lack of activity can be seen from here as well.
-    pub fn note_gone(&self, id: VisitorId, ended_until: Option<u32>, session: Duration, now: u32) {
-        let was_silent = self.get(&id).is_some_and(|seat| idle_too_long(&seat.facts(), session, now));
+    pub fn note_gone(&self, id: VisitorId, ended_until: Option<u32>, stay: &Stay, now: u32) {
+        let was_silent = self.get(&id).is_some_and(|seat| ended(&seat.facts(), stay, now).is_some());
         match ended_until {
             Some(_) if was_silent => self.free_silent(&id, now, ended_until),
             Some(until) => {
@@ -252,18 +257,11 @@ impl Seats {
     }
 
     /// What a pass is worth that was verified by key. `firm` is told of a seat that its pass made firm.
-    pub fn show(
-        &self,
-        id: &VisitorId,
-        generation: u64,
-        session: Duration,
-        now: u32,
-        firm: impl FnOnce(&Seat),
-    ) -> Shown {
+    pub fn show(&self, id: &VisitorId, generation: u64, stay: &Stay, now: u32, firm: impl FnOnce(&Seat)) -> Shown {
         let Some(seat) = self.get(id) else { return self.without_seat(id) };
         let facts = seat.facts();
-        if idle_too_long(&facts, session, now) && facts.confirmed {
-            return Shown::Ended(Some(facts.last_seen.saturating_add(whole_seconds(session))));
+        if let Some(at) = ended(&facts, stay, now).filter(|_| facts.confirmed) {
+            return Shown::Ended(Some(at));
         }
         if !generation_counts(&facts, generation, now) {
             return Shown::Superseded;
@@ -297,21 +295,17 @@ impl Seats {
         was_taken
     }
 
-    /// The seats that ended for lack of activity, each with the second until which its identity is to be remembered
+    /// The seats that ended by themselves, each with the second until which its identity is to be remembered
     /// (`None` when its pass never came back). Forgets ended identities whose time is over.
-    pub fn sweep(&self, session: Duration, now: u32) -> Vec<(VisitorId, Option<u32>)> {
+    pub fn sweep(&self, stay: &Stay, now: u32) -> Vec<(VisitorId, Option<u32>)> {
         self.ended.retain(|_, ended| ended.remembered_until > now);
         self.taken
             .iter()
-            .filter(|seat| idle_too_long(&seat.facts(), session, now))
+            .filter(|seat| ended(&seat.facts(), stay, now).is_some())
             .map(|seat| {
                 let remembered = seat.confirmed.load(Ordering::Relaxed);
-                (*seat.key(), remembered.then(|| remembered_until(session, now)))
+                (*seat.key(), remembered.then(|| remembered_until(stay.idle, now)))
             })
             .collect()
     }
-}
-
-fn whole_seconds(span: Duration) -> u32 {
-    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
 }

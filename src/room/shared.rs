@@ -312,12 +312,7 @@ impl LiveRoom {
             Fact::Forget { class, through } => self.lock().line.restore_done(class, through, now),
             Fact::Seat { id, seat } => self.seats.note(VisitorId(id), &seat),
             Fact::SeatGone { id, ended_until } => {
-                self.seats.note_gone(
-                    VisitorId(id),
-                    ended_until,
-                    self.settings().session_duration,
-                    self.room_seconds(now),
-                );
+                self.seats.note_gone(VisitorId(id), ended_until, &self.settings().stay(), self.room_seconds(now));
             }
             Fact::Frozen(span) => {
                 self.frozen_ms.fetch_max(u64::try_from(span.as_millis()).unwrap_or(0), Ordering::Relaxed);

@@ -79,6 +79,8 @@ label! {
         AdmittedStraight = "admitted_straight",
         /// Forwarded: the visitor was called and entered with this request.
         AdmittedTurn = "admitted_turn",
+        /// Forwarded: staff or monitoring, with a pass of their own.
+        AdmittedStaff = "admitted_staff",
         /// Forwarded: the room only observes.
         AdmittedObserve = "admitted_observe",
         /// Forwarded: no room protects the path.
@@ -414,6 +416,10 @@ pub struct RoomMetrics {
     pub admission_rate: Gauge,
     /// 1 while the leak guard lets nobody enter.
     pub leak_guard_breaker_open: IntGauge,
+    /// 1 while an operator has frozen the room.
+    pub frozen: IntGauge,
+    /// 1 while the login provider answers, or nobody asks it.
+    pub login_healthy: IntGauge,
     /// The wait that was shown at first, divided by the wait it became.
     pub wait_estimate_error_ratio: Histogram,
     /// Nodes that serve the line, this one included.
@@ -447,6 +453,7 @@ pub struct Metrics {
     /// Tokens treated as no token, by reason.
     pub token_rejections: Family<IntCounter, TokenRejection>,
     class_proofs: IntCounterVec,
+    staff_requests: IntCounterVec,
     leak_guard: Family<Family<IntCounter, LeakGuardAction>, LeakGuardRule>,
     leak_guard_detector: IntGaugeVec,
     edge_canary: Family<IntGauge, CanaryResult>,
@@ -490,6 +497,12 @@ impl Metrics {
                 "class_proofs_total",
                 "Proofs of a class that were shown, and what they came to.",
                 &["class", "kind", "result"],
+            )?,
+            staff_requests: counters(
+                r,
+                "staff_requests_total",
+                "Requests forwarded with a pass of staff, by the name of the pass.",
+                &["room", "name"],
             )?,
             leak_guard: leak_guard(r)?,
             leak_guard_detector: gauges(
@@ -557,6 +570,11 @@ impl Metrics {
     pub fn count_class_proof(&self, class: &ClassName, kind: Kind, failure: Option<Failure>) {
         let result = failure.map_or("accepted", Failure::as_str);
         self.class_proofs.with_label_values(&[class.as_str(), kind.as_str(), result]).inc();
+    }
+
+    /// Counts a request with a pass of staff. Names are the operator's, not visitors'.
+    pub fn count_staff(&self, room: &RoomName, name: &str) {
+        self.staff_requests.with_label_values(&[room.as_str(), name]).inc();
     }
 
     /// Counts a reload and remembers whether the file was good.
@@ -713,6 +731,8 @@ impl fmt::Debug for LaneSeries {
 struct RoomSeries {
     admission_rate: GaugeVec,
     leak_guard_breaker_open: IntGaugeVec,
+    frozen: IntGaugeVec,
+    login_healthy: IntGaugeVec,
     room_state: IntGaugeVec,
     nodes: IntGaugeVec,
     nodes_disagreeing: IntGaugeVec,
@@ -729,6 +749,13 @@ impl RoomSeries {
                 r,
                 "leak_guard_breaker_open",
                 "1 while the leak guard lets nobody enter.",
+                &["room"],
+            )?,
+            frozen: gauges(r, "room_frozen", "1 while an operator has frozen the room.", &["room"])?,
+            login_healthy: gauges(
+                r,
+                "login_healthy",
+                "1 while the room's login provider answers, or nobody asks it.",
                 &["room"],
             )?,
             room_state: gauges(r, "room_state", "1 for the state in force, 0 for the others.", &["room", "state"])?,
@@ -755,6 +782,8 @@ impl RoomSeries {
         RoomMetrics {
             admission_rate: self.admission_rate.with_label_values(&[room.as_str()]),
             leak_guard_breaker_open: self.leak_guard_breaker_open.with_label_values(&[room.as_str()]),
+            frozen: self.frozen.with_label_values(&[room.as_str()]),
+            login_healthy: self.login_healthy.with_label_values(&[room.as_str()]),
             wait_estimate_error_ratio: self.wait_estimate_error_ratio.with_label_values(&[room.as_str()]),
             nodes: self.nodes.with_label_values(&[room.as_str()]),
             nodes_disagreeing: self.nodes_disagreeing.with_label_values(&[room.as_str()]),
@@ -768,7 +797,7 @@ impl RoomSeries {
         let _ = self.admission_rate.remove_label_values(&[room.as_str()]);
         let _ = self.leak_guard_breaker_open.remove_label_values(&[room.as_str()]);
         let _ = self.wait_estimate_error_ratio.remove_label_values(&[room.as_str()]);
-        for gauge in [&self.nodes, &self.nodes_disagreeing, &self.leads] {
+        for gauge in [&self.nodes, &self.nodes_disagreeing, &self.leads, &self.frozen, &self.login_healthy] {
             let _ = gauge.remove_label_values(&[room.as_str()]);
         }
         for state in ROOM_STATES {

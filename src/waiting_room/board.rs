@@ -142,7 +142,7 @@ mod tests {
             "room": "bonus-600", "state": "open",
             "reason": {
                 "code": "ramping_up", "since": "1970-01-01T00:00:00+00:00",
-                "text": "the service is starting again and lets people in slowly",
+                "text": "the service is running slower than usual and lets people in slowly",
             },
             "message": null, "rate": "100/s",
             "lanes": {"citizen": {

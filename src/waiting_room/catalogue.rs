@@ -120,6 +120,7 @@ pub struct PageTexts {
     recovery: String,
     recovery_hint: String,
     enter_by: String,
+    stay_ends: String,
     turn_kept: String,
     longer: String,
     progress: String,
@@ -512,7 +513,7 @@ mod tests {
     fn a_missing_text_is_a_fault() {
         let without = |line: &str| Catalogue::parse(&ENGLISH.replace(line, "")).is_err();
         assert!(without("moment = \"less than a minute\"\n"));
-        assert!(without("ramping_up = \"the service is starting again and lets people in slowly\"\n"));
+        assert!(without("ramping_up = \"the service is running slower than usual and lets people in slowly\"\n"));
     }
 
     #[test]

@@ -283,6 +283,7 @@ impl LinePage<'_> {
             moves: standing.state == QueueState::Waiting && !standing.nobody_enters(),
             says_all: matches!(state, QueueState::BeforeOpening | QueueState::ClosedHours),
             enter_by: standing.enter_by.filter(|_| state == QueueState::YourTurn).map(|at| words.clock(at)),
+            stay_ends: standing.session.map(|session| words.clock(session.ends_at)),
             reference: standing.reference.as_deref(),
             recovery_code: standing.recovery_code.as_deref(),
             progress: waits
@@ -717,6 +718,8 @@ struct LineContext<'a> {
     /// Whether the heading is the reason already.
     says_all: bool,
     enter_by: Option<String>,
+    /// Of visitors inside.
+    stay_ends: Option<String>,
     reference: Option<&'a str>,
     recovery_code: Option<&'a str>,
     progress: Option<String>,

@@ -50,6 +50,8 @@ pub struct Standing {
     pub recovery_code: Option<String>,
     /// Before the opening: how places will be given.
     pub gathering: Option<Gathering>,
+    /// When a stay inside ends.
+    pub session: Option<Session>,
 }
 
 /// How those who come before the opening get their places.
@@ -61,6 +63,17 @@ pub enum Gathering {
     ByArrival,
     /// By lot.
     ByLot,
+}
+
+/// When a stay inside ends, if nothing more happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// For lack of activity, or because nobody may stay longer: whichever comes first.
+    pub ends_at: Unix,
+    /// Because nobody may stay longer, whatever is done.
+    pub limited_at: Option<Unix>,
+    /// Whether that is soon enough for a warning.
+    pub ends_soon: bool,
 }
 
 /// The first of these that applies is a visitor's state.
@@ -125,7 +138,7 @@ pub enum ReasonCode {
     StoreUnreachable,
     /// The store takes nothing more.
     StoreFull,
-    /// The rate is raised slowly after a standstill.
+    /// The rate is lower than usual: raised slowly after a standstill, or lowered because the portal is slow.
     RampingUp,
 }
 
@@ -188,6 +201,7 @@ impl Standing {
             updated_at,
             recovery_code: None,
             gathering: None,
+            session: None,
         }
     }
 
@@ -231,6 +245,11 @@ impl Standing {
             updated_at: words.rfc_3339(self.updated_at),
             text: Text::of(self, words),
             recovery_code: self.recovery_code.as_deref(),
+            session: self.session.map(|session| SessionInWords {
+                ends_at: words.rfc_3339(session.ends_at),
+                limited_at: session.limited_at.map(|at| words.rfc_3339(at)),
+                ends_soon: session.ends_soon,
+            }),
         }
     }
 }
@@ -337,6 +356,15 @@ struct Queue<'a> {
     updated_at: String,
     text: Text,
     recovery_code: Option<&'a str>,
+    session: Option<SessionInWords>,
+}
+
+/// The end of a stay as JSON.
+#[derive(Serialize)]
+struct SessionInWords {
+    ends_at: String,
+    limited_at: Option<String>,
+    ends_soon: bool,
 }
 
 /// A reason as JSON.
@@ -422,7 +450,7 @@ mod tests {
                 "reason": "the service is full; the next person enters when somebody leaves (since 11:20)",
                 "updated_at": "11:22:10",
             },
-            "recovery_code": null,
+            "recovery_code": null, "session": null,
         }});
         assert_eq!(document, expected);
     }

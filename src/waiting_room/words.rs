@@ -354,7 +354,7 @@ mod tests {
         with_words("it", |words| {
             let reason = Reason { code: ReasonCode::RampingUp, since: at("2026-11-03T10:20:00Z") };
             let said = words.reason(reason, at("2026-11-03T10:30:00Z"));
-            assert_eq!(said, "il servizio sta ripartendo e fa entrare poco alla volta (dalle 11:20)");
+            assert_eq!(said, "il servizio è rallentato e fa entrare poco alla volta (dalle 11:20)");
             let said = words.reason(reason, at("2026-11-04T10:30:00Z"));
             assert!(said.ends_with("(dal 3 novembre, 11:20)"), "{said}");
         });

@@ -19,6 +19,16 @@ fn an_access_line_says_what_became_of_a_request() {
     }
 }
 
+#[test]
+fn an_access_line_names_the_class_of_whoever_is_no_citizen() {
+    let stage = Stage::with(|setup| {
+        setup.room.push_str("\n[[class]]\nname = \"office\"\nproof = [ { kind = \"network\", ranges = [\"127.0.0.0/8\"], sufficient = true } ]\n");
+    });
+    let mut visitor = stage.insider();
+    visitor.ask("GET", "/", "X-Request-Id: of-an-office\r\n", b"");
+    assert_eq!(stage.proxy.log().access("of-an-office")["class"], "office");
+}
+
 /// Secrets in every place that a request has; none may be found in anything that the program wrote.
 #[test]
 fn neither_queries_nor_cookies_nor_tokens_are_logged() {

@@ -1,6 +1,8 @@
 //! `loadtest bench`: the proxy beside a peer, with equal work, in turns within one run. Ratios count; absolute figures
 //! drift with the machine.
 
+mod guard;
+mod instructions;
 mod medians;
 mod nginx;
 mod proxy;
@@ -17,6 +19,8 @@ use crate::Outcome;
 pub enum BenchCase {
     /// Proxied requests of a visitor inside: full admission work and header edits, against nginx with the same edits.
     Proxy(proxy::ProxyArguments),
+    /// What the leak guard's detectors cost: the same program with and without them, the same edits of headers.
+    Guard(guard::GuardArguments),
     /// What a waiting visitor costs: the poll and the page, against the cheapest answers nginx can give.
     Waiting(waiting::WaitingArguments),
 }
@@ -28,6 +32,7 @@ pub enum BenchCase {
 pub async fn bench(case: BenchCase) -> Outcome<()> {
     match case {
         BenchCase::Proxy(arguments) => proxy::bench(arguments).await,
+        BenchCase::Guard(arguments) => guard::bench(arguments).await,
         BenchCase::Waiting(arguments) => waiting::bench(arguments).await,
     }
 }

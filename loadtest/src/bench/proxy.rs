@@ -24,7 +24,7 @@ use crate::stage::{filled_in, start_proxy};
 use crate::{Context, Failure, Outcome};
 
 const ROOM: &str = "bench";
-const PAGE: &str = "/bench/page";
+pub(super) const PAGE: &str = "/bench/page";
 /// Until then the room must have let us in.
 const ENTRY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -54,6 +54,8 @@ name = "bench"
 paths = ["/bench/**"]
 start = "/bench/page"
 admission_rate = "1000/s"
+
+{more}
 "#;
 
 /// Arguments of `loadtest bench proxy`.
@@ -78,7 +80,7 @@ pub(super) async fn bench(arguments: ProxyArguments) -> Outcome<()> {
     let log = if arguments.access_log { AccessLog::On } else { AccessLog::Off };
     let peer = nginx::start_proxy(nginx_at, portal_at, log, directory.path(), &clock).await?;
     let places = [("{listen}", ours_at), ("{portal}", portal_at), ("{admin}", admin_at)];
-    let ours = start_ours(&arguments.proxy, &places, log, directory.path(), &clock).await;
+    let ours = start_ours(&arguments.proxy, &places, Extras { log, more: "" }, directory.path(), &clock).await;
     let done = match ours {
         Ok(ours) => compare(&arguments.turns, (ours_at, &ours), (nginx_at, &peer), &clock).await,
         Err(fault) => Err(fault),
@@ -88,16 +90,30 @@ pub(super) async fn bench(arguments: ProxyArguments) -> Outcome<()> {
     done
 }
 
-async fn start_ours(
+/// What differs between configurations.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extras {
+    /// Whether each request is logged.
+    pub(super) log: AccessLog,
+    /// More lines of the configuration.
+    pub(super) more: &'static str,
+}
+
+/// Starts our proxy on these places (`{listen}` first) with a room that lets everybody in.
+///
+/// # Errors
+/// When it does not listen.
+pub(super) async fn start_ours(
     program: &Path,
     places: &[(&str, SocketAddr); 3],
-    log: AccessLog,
+    extras: Extras,
     directory: &Path,
     clock: &Clock,
 ) -> Outcome<Child> {
     let mut values: Vec<(&str, String)> = places.iter().map(|(name, at)| (*name, at.to_string())).collect();
     values.push(("{dir}", directory.display().to_string()));
-    values.push(("{access}", (log == AccessLog::On).to_string()));
+    values.push(("{access}", (extras.log == AccessLog::On).to_string()));
+    values.push(("{more}", extras.more.to_owned()));
     let file = directory.join("config.toml");
     std::fs::write(&file, filled_in(CONFIG, &values)).context(|| file.display().to_string())?;
     let [(_, listen), ..] = places;
@@ -115,7 +131,10 @@ async fn compare(turns: &Turns, ours: (SocketAddr, &Child), peer: (SocketAddr, &
 }
 
 /// Enters the room as a visitor, and returns the `Cookie` header with the pass.
-async fn enter(address: SocketAddr, clock: &Clock) -> Outcome<String> {
+///
+/// # Errors
+/// When nobody is let in.
+pub(super) async fn enter(address: SocketAddr, clock: &Clock) -> Outcome<String> {
     let pool = ConnectionPool::new(address, 1);
     let mut cookies = Cookies::default();
     let limit = clock.now() + ENTRY_LIMIT;

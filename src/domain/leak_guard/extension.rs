@@ -16,9 +16,17 @@ pub(super) enum Extension {
     Binary,
 }
 
+/// Bytes of the longest ending that promises something.
+const LONGEST: usize = "webmanifest".len();
+
 pub(super) fn extension(path: &str) -> Option<Extension> {
-    let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
-    Some(match extension.to_ascii_lowercase().as_str() {
+    let name = path.rsplit('/').next()?;
+    let (_, extension) = name.rsplit_once('.')?;
+    let mut lower = [0; LONGEST];
+    let lower = lower.get_mut(..extension.len())?;
+    lower.copy_from_slice(extension.as_bytes());
+    lower.make_ascii_lowercase();
+    Some(match std::str::from_utf8(lower).ok()? {
         "css" => Extension::Style,
         "js" | "mjs" | "cjs" => Extension::Script,
         "json" | "map" | "webmanifest" => Extension::Json,

@@ -19,10 +19,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 pub use self::declared::{Armour, BackRule, CacheBehind, EtagRule, Mode, Personal, RangeRule, Route, Rules, Scan};
 pub use self::extension::is_the_same_for_everybody;
 pub use self::orders::{Command, PortalSays, take_orders};
-pub use self::policy::{guard_trailers, personal_headers};
+pub use self::policy::{guard_trailers, personal_headers, put_on_armour};
 pub use self::request::{Exchange, clean_request, is_plain_public_path, may_be_public};
 
-use self::policy::{allow_back, is_policy, put_personal_headers};
+use self::policy::{allow_back, is_policy, is_replaced, put_personal_headers};
 use self::sharing::{forbids_sharing, reason_against_sharing, version_of};
 use super::hit_header::{HitHeader, hit_in, seconds_of_age};
 
@@ -105,6 +105,8 @@ pub struct Guarded {
     /// Cookies that a public answer wanted to set: always taken away, since the request was anonymous and the cookie
     /// would replace the visitor's own.
     pub public_cookies: usize,
+    /// `Set-Cookie` lines of the answer as it came.
+    pub cookies: usize,
     /// What was changed in the exchange besides, or would have been.
     pub changed: Changed,
     /// The header by which a cache behind us says that it answered, on a personal route; `Age` only when there is no
@@ -117,6 +119,13 @@ pub struct Guarded {
     pub file: Option<u64>,
     /// What the portal says to us alone, taken out of the answer. To be obeyed on room routes only.
     pub says: PortalSays,
+}
+
+impl Guarded {
+    /// Whether there is nothing in the answer that detectors look at. So is nearly every answer.
+    pub fn says_nothing_of_caches_and_sessions(&self) -> bool {
+        self.hit.is_none() && self.cookies == 0 && self.says.identity.is_none()
+    }
 }
 
 /// What was changed in a personal exchange.
@@ -150,7 +159,7 @@ struct Head {
     marker: Option<HitHeader>,
     /// Seconds.
     age: u64,
-    /// Fields of cache policy.
+    /// Fields of cache policy, apart from those that ours replace. Nearly every answer has none.
     policy: Vec<HeaderName>,
     forbids_sharing: bool,
     names_a_person: bool,
@@ -181,7 +190,7 @@ impl Head {
         }
         self.has_orders |= text.starts_with("waiting-room-");
         // The lines of one name follow each other.
-        if is_policy(text) && self.policy.last() != Some(name) {
+        if is_policy(text) && !is_replaced(text) && self.policy.last() != Some(name) {
             self.policy.push(name.clone());
         }
         if let Some(hit) = hit_in(text, value)
@@ -203,6 +212,7 @@ pub fn guard_response(parts: &mut response::Parts, exchange: &Exchange, rules: &
     let mut guarded = Guarded {
         verdict,
         public_cookies: 0,
+        cookies: head.cookies,
         changed: Changed::default(),
         hit: None,
         age: head.age,

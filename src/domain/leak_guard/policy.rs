@@ -44,7 +44,16 @@ pub(super) fn put_personal_headers(headers: &mut HeaderMap, armour: Armour) {
     for name in &TARGETED {
         headers.insert(name, NO_STORE.clone());
     }
-    // Armour against caches that were told to ignore Cache-Control: nginx, Traffic Server, HAProxy, in this order.
+    put_on(headers, armour);
+}
+
+/// Puts the whole armour on a personal answer whose route is spared some of it: with what must not be kept by any cache.
+pub fn put_on_armour(headers: &mut HeaderMap) {
+    put_on(headers, Armour::WHOLE);
+}
+
+/// Armour against caches that were told to ignore Cache-Control: nginx, Traffic Server, HAProxy, in this order.
+fn put_on(headers: &mut HeaderMap, armour: Armour) {
     if armour.x_accel_buffering {
         headers.insert(&X_ACCEL_BUFFERING, NO.clone());
     }
@@ -82,6 +91,23 @@ pub(super) fn is_policy(name: &str) -> bool {
         || name.starts_with("x-cache")
 }
 
+/// Whether [`put_personal_headers`] puts something of ours in its place on every route, so that it need not be taken out
+/// first.
+pub(super) fn is_replaced(name: &str) -> bool {
+    matches!(
+        name,
+        "cache-control"
+            | "pragma"
+            | "expires"
+            | "surrogate-control"
+            | "cdn-cache-control"
+            | "cloudflare-cdn-cache-control"
+            | "vercel-cdn-cache-control"
+            | "netlify-cdn-cache-control"
+            | "edge-control"
+    )
+}
+
 /// Takes out of an answer's trailers what would have been taken out of its head. What the portal says to us alone goes
 /// in any mode.
 pub fn guard_trailers(headers: &mut HeaderMap, mode: Mode) {
@@ -104,6 +130,14 @@ fn remove_all(headers: &mut HeaderMap, unfit: impl Fn(&str) -> bool) {
 mod tests {
     use super::super::tests::map;
     use super::*;
+
+    #[test]
+    fn what_is_replaced_is_always_put() {
+        let mut headers = HeaderMap::new();
+        put_personal_headers(&mut headers, Armour { x_accel_buffering: false, vary: false, age: false });
+        assert!(headers.keys().all(|name| is_replaced(name.as_str())));
+        assert_eq!(headers.keys_len(), 9);
+    }
 
     #[test]
     fn trailers_set_no_policy() {

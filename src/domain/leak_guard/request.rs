@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::declared::{CacheBehind, Mode, Personal, RangeRule, Route, Rules};
 use super::extension::{Extension, extension};
-use crate::domain::forwarding::names_a_person;
+use crate::domain::forwarding::names_a_person_in_any_spelling;
 
 static FRESH_PLEASE: HeaderValue = HeaderValue::from_static("no-store, no-cache");
 static NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
@@ -93,12 +93,13 @@ pub fn clean_request(headers: &mut HeaderMap, method: &Method, path: &str, route
         (Route::Personal(personal), Mode::Observe) => unfit_for_personal(headers, method, personal),
         (Route::Personal(personal), Mode::Enforce) => ask_for_fresh(headers, method, personal, rules.cache_behind),
     };
+    let asks = Asks::of(headers);
     Exchange {
         route,
         method: method.clone(),
         extension: extension(path),
-        range_sent: headers.contains_key(RANGE),
-        condition_sent: headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE),
+        range_sent: asks.range,
+        condition_sent: asks.version || asks.date,
         taken,
     }
 }
@@ -107,15 +108,17 @@ fn unfit_for_personal(headers: &HeaderMap, method: &Method, personal: Personal) 
     if !is_read(method) {
         return Taken::default();
     }
+    let asks = Asks::of(headers);
     Taken {
-        condition: [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE].iter().any(|name| headers.contains_key(name)),
-        range: personal.range == RangeRule::Removed && headers.contains_key(RANGE),
+        condition: asks.version || asks.date || asks.of_range,
+        range: personal.range == RangeRule::Removed && asks.range,
     }
 }
 
 fn make_anonymous(headers: &mut HeaderMap, keep_cookies: &[String]) {
     headers.remove(AUTHORIZATION);
-    let who: Vec<HeaderName> = headers.keys().filter(|name| names_a_person(name.as_str())).cloned().collect();
+    let who: Vec<HeaderName> =
+        headers.keys().filter(|name| names_a_person_in_any_spelling(name.as_str())).cloned().collect();
     for name in who {
         headers.remove(name);
     }
@@ -147,12 +150,43 @@ fn ask_for_fresh(headers: &mut HeaderMap, method: &Method, personal: Personal, b
     if !is_read(method) {
         return Taken::default();
     }
-    let [version, date, of_range] =
-        [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE].map(|name| headers.remove(name).is_some());
+    let asks = Asks::of(headers);
+    for (is_there, name) in [(asks.version, IF_NONE_MATCH), (asks.date, IF_MODIFIED_SINCE), (asks.of_range, IF_RANGE)] {
+        if is_there {
+            headers.remove(name);
+        }
+    }
     let is_unfit = personal.range == RangeRule::Removed;
     // A range whose condition is gone would be glued to another version of the file.
-    let range = (is_unfit || of_range) && headers.remove(RANGE).is_some();
-    Taken { condition: version || date || of_range, range: is_unfit && range }
+    if asks.range && (is_unfit || asks.of_range) {
+        headers.remove(RANGE);
+    }
+    Taken { condition: asks.version || asks.date || asks.of_range, range: is_unfit && asks.range }
+}
+
+/// Conditions and ranges in a request. Nearly every one has none: one walk is cheaper than looking for each of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asks {
+    version: bool,
+    date: bool,
+    of_range: bool,
+    range: bool,
+}
+
+impl Asks {
+    fn of(headers: &HeaderMap) -> Asks {
+        let mut asks = Asks::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "if-none-match" => asks.version = true,
+                "if-modified-since" => asks.date = true,
+                "if-range" => asks.of_range = true,
+                "range" => asks.range = true,
+                _ => {}
+            }
+        }
+        asks
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +227,10 @@ mod tests {
             ("authorization", "Basic x"),
             ("if-none-match", "\"1\""),
             ("x-remote-user", "rossi"),
+            ("x-forwarded-user", "rossi"),
+            ("x-goog-authenticated-user-email", "rossi"),
+            ("iv-user", "rossi"),
+            ("sm_user", "rossi"),
             ("client-cert", ":x:"),
             ("x-forwarded-port", "443"),
         ]);
@@ -200,7 +238,15 @@ mod tests {
         clean_request(&mut headers, &Method::GET, "/s/a.css", Route::Public, &keep);
         assert_eq!(headers["cookie"], "ROUTEID=.n1");
         assert_eq!(headers.get_all("cookie").iter().count(), 1);
-        for name in ["authorization", "x-remote-user", "client-cert"] {
+        for name in [
+            "authorization",
+            "x-remote-user",
+            "client-cert",
+            "x-forwarded-user",
+            "x-goog-authenticated-user-email",
+            "iv-user",
+            "sm_user",
+        ] {
             assert!(!headers.contains_key(name), "{name}");
         }
         assert!(headers.contains_key("if-none-match") && headers.contains_key("x-forwarded-port"));

@@ -1,0 +1,228 @@
+//! Passes of staff and monitoring on disk: one file each, `ID.json`, in a directory that only the program's user may read.
+//! `anticamera pass` writes them; every running program with the same directory reads them again when they change.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::sync::watch;
+
+use crate::classes::codes::{self, Looks};
+use crate::domain::names::RoomName;
+use crate::domain::staff::{StaffPass, Worth, hash_of, is_name};
+use crate::domain::time::Unix;
+use crate::entropy::{self, NoEntropy};
+use crate::gateway::snapshot::Snapshot;
+
+/// Passes at most.
+const MOST: usize = 1000;
+/// Random bytes of a secret.
+const SECRET_BYTES: usize = 32;
+/// Random bytes of a pass's name in lists.
+const ID_BYTES: usize = 5;
+/// How often the directory is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why passes cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StaffFault {
+    /// The directory or a file.
+    #[error("staff passes in {0}: {1}; let the user anticamera runs as read and write them")]
+    Io(PathBuf, io::Error),
+    /// A file that says something else.
+    #[error("{0} is no staff pass: {1}; move it away")]
+    Content(PathBuf, serde_json::Error),
+    /// There is none of that name.
+    #[error("there is no staff pass {0:?}; `anticamera pass list` shows them")]
+    Unknown(String),
+    /// More than can be looked through.
+    #[error("there are {MOST} staff passes in {0}: move away those that have expired")]
+    TooMany(PathBuf),
+    /// A name that cannot be shown.
+    #[error("{0:?} is no name: write up to 64 letters, digits, blanks and . , : @ _ - / ( )")]
+    Name(String),
+    /// No random bytes.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
+
+/// The passes in force, by the hashes of their secrets.
+#[derive(Debug, Default)]
+pub struct StaffPasses {
+    known: RwLock<HashMap<String, StaffPass>>,
+    looked: Mutex<(PathBuf, Looks)>,
+}
+
+impl StaffPasses {
+    /// The pass of this room that a secret belongs to.
+    pub fn of(&self, room: &RoomName, secrets: impl Iterator<Item = impl AsRef<[u8]>>, now: Unix) -> Option<String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.is_empty() {
+            return None;
+        }
+        secrets.filter_map(|secret| hash_of(secret.as_ref())).find_map(|hash| {
+            let pass = known.get(&hash).filter(|pass| pass.room == room.as_str())?;
+            (pass.worth(now.0 / 1000) == Worth::Good).then(|| pass.name.clone())
+        })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes over what was written since.
+    pub fn look(&self, dir: &Path) {
+        let changed = fs::metadata(dir).and_then(|facts| facts.modified()).ok();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.0 != dir {
+            *looked = (dir.to_owned(), Looks::default());
+        } else if !looked.1.is_due(changed) {
+            return;
+        }
+        match list(dir) {
+            Ok((passes, broken)) => {
+                for error in broken {
+                    tracing::error!(%error, "a staff pass cannot be read and opens nothing; the others do");
+                }
+                let passes = passes.into_iter().map(|pass| (pass.hash.clone(), pass)).collect();
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = passes;
+            }
+            Err(error) => tracing::warn!(%error, "the staff passes read last stay in force"),
+        }
+    }
+}
+
+/// Keeps the passes up to date. Files live in real time, so this does not run on the program's clock.
+pub async fn look_after(passes: Arc<StaffPasses>, snapshot: watch::Receiver<Arc<Snapshot>>) {
+    loop {
+        let (dir, here) = (snapshot.borrow().config.tokens.pass_dir.clone(), passes.clone());
+        // A panic there has been logged.
+        let _ = tokio::task::spawn_blocking(move || here.look(&dir)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What a pass is to be good for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The room that it opens.
+    pub room: RoomName,
+    /// What it is for, or whose it is.
+    pub name: String,
+    /// Until when.
+    pub expires: Unix,
+}
+
+/// Makes a pass. Its secret is returned once; only a hash of it is kept.
+///
+/// # Errors
+/// [`StaffFault`]
+pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(String, StaffPass), StaffFault> {
+    let name = wanted.name.trim().to_owned();
+    if !is_name(&name) {
+        return Err(StaffFault::Name(wanted.name));
+    }
+    if list(dir)?.0.len() >= MOST {
+        return Err(StaffFault::TooMany(dir.to_owned()));
+    }
+    let secret = URL_SAFE_NO_PAD.encode(entropy::bytes::<SECRET_BYTES>()?);
+    let pass = StaffPass {
+        id: entropy::bytes::<ID_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+        room: wanted.room.as_str().to_owned(),
+        name,
+        hash: hash_of(secret.as_bytes()).unwrap_or_default(),
+        expires: wanted.expires.0 / 1000,
+        created: now.0 / 1000,
+        revoked: false,
+    };
+    put(dir, &pass)?;
+    Ok((secret, pass))
+}
+
+/// All passes of a directory, the oldest first, and the files that are none.
+///
+/// # Errors
+/// [`StaffFault`]
+pub fn list(dir: &Path) -> Result<(Vec<StaffPass>, Vec<StaffFault>), StaffFault> {
+    let fault = |error| StaffFault::Io(dir.to_owned(), error);
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
+        entries => entries.map_err(fault)?,
+    };
+    let (mut passes, mut broken) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path = entry.map_err(fault)?.path();
+        if path.extension().is_none_or(|ending| ending != "json") || passes.len() >= MOST {
+            continue;
+        }
+        match read(&path) {
+            Ok(pass) => passes.push(pass),
+            Err(fault) => broken.push(fault),
+        }
+    }
+    passes.sort_by(|one: &StaffPass, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
+    Ok((passes, broken))
+}
+
+/// Takes a pass back.
+///
+/// # Errors
+/// [`StaffFault`]
+pub fn revoke(dir: &Path, id: &str) -> Result<StaffPass, StaffFault> {
+    let pass = list(dir)?.0.into_iter().find(|pass| pass.id == id);
+    let pass = pass.ok_or_else(|| StaffFault::Unknown(id.to_owned()))?;
+    let revoked = StaffPass { revoked: true, ..pass };
+    put(dir, &revoked)?;
+    Ok(revoked)
+}
+
+fn read(path: &Path) -> Result<StaffPass, StaffFault> {
+    let text = fs::read(path).map_err(|error| StaffFault::Io(path.to_owned(), error))?;
+    serde_json::from_slice(&text).map_err(|error| StaffFault::Content(path.to_owned(), error))
+}
+
+fn put(dir: &Path, pass: &StaffPass) -> Result<(), StaffFault> {
+    let text = serde_json::to_vec_pretty(pass).map_err(|error| StaffFault::Content(dir.to_owned(), error))?;
+    codes::put(dir, &pass.id, &text).map_err(|error| StaffFault::Io(dir.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(name: &str) -> Wanted {
+        Wanted { room: RoomName::new("fair").unwrap(), name: name.to_owned(), expires: Unix(2_000_000) }
+    }
+
+    #[test]
+    fn a_pass_opens_its_room_until_it_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("passes");
+        let passes = StaffPasses::default();
+        passes.look(&dir);
+        let (secret, pass) = create(&dir, wanted(" monitoring "), Unix(0)).unwrap();
+        let text = fs::read_to_string(dir.join(format!("{}.json", pass.id))).unwrap();
+        assert!(!text.contains(&secret), "only its hash is kept");
+        let (fair, other) = (RoomName::new("fair").unwrap(), RoomName::new("other").unwrap());
+        let opens = |room: &RoomName, secret: &str, at| passes.of(room, [secret].iter(), Unix(at));
+        passes.look(&dir);
+        assert_eq!(opens(&fair, &secret, 0).as_deref(), Some("monitoring"));
+        assert_eq!(opens(&other, &secret, 0), None);
+        assert_eq!(opens(&fair, &secret[1..], 0), None);
+        assert_eq!(opens(&fair, &secret, 2_000_000), None, "expired");
+        fs::write(dir.join("broken.json"), "{").unwrap();
+        revoke(&dir, &pass.id).unwrap();
+        passes.look(&dir);
+        assert_eq!(opens(&fair, &secret, 0), None);
+        let (listed, broken) = list(&dir).unwrap();
+        assert_eq!((listed[0].worth(0), listed.len(), broken.len()), (Worth::Revoked, 1, 1));
+        assert!(matches!(revoke(&dir, "ffff"), Err(StaffFault::Unknown(_))));
+        assert!(matches!(create(&dir, wanted("a\nb"), Unix(0)), Err(StaffFault::Name(_))));
+    }
+}
