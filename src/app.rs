@@ -29,7 +29,7 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{ByHand, LiveRoom, NoTicket, ask_login_providers};
+use crate::room::{ByHand, Cause, LiveRoom, NoRoom, ask_login_providers};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::staff::{self, StaffPasses};
 use crate::store::{Operation, Store, StoreError};
@@ -61,7 +61,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// A room's line.
     #[error(transparent)]
-    Room(#[from] NoTicket),
+    Room(#[from] NoRoom),
     /// The waiting page.
     #[error(transparent)]
     Assets(#[from] BrokenAssets),
@@ -600,6 +600,18 @@ impl Control {
             Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };
+        // All before any: what is written down of openings stays.
+        for room in &new.rooms {
+            if let Err(why) = room.live.check_opening(&room.settings, self.clock.now()) {
+                return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
+            }
+        }
+        for room in &new.rooms {
+            let prepared = room.live.prepare_opening(&room.settings, Cause::Reload, self.clock.now()).await;
+            if let Err(why) = prepared {
+                return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
+            }
+        }
         for room in &new.rooms {
             room.live.reconfigure(room.settings.clone(), self.clock.now());
         }

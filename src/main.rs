@@ -1,7 +1,7 @@
 //! `anticamera`: the command line.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,10 +13,13 @@ use anticamera::clock::Clock;
 use anticamera::config::{self, watch::Watch};
 use anticamera::demo;
 use anticamera::domain::canary::Shown;
+use anticamera::domain::draw_proof::DrawDocument;
 use anticamera::domain::local_time;
 use anticamera::domain::names::ClassName;
 use anticamera::domain::proof::Failure;
 use anticamera::domain::time::Unix;
+use anticamera::domain::token::{Kind, Rejection, Token};
+use anticamera::keys;
 use anticamera::leaks::{Hashes, canary, report};
 use anticamera::proxy::tls::PortalTls;
 use anticamera::server::Tls;
@@ -88,6 +91,16 @@ enum Order {
         #[command(subcommand)]
         order: LeaksOrder,
     },
+    /// Checks the draw of an opening.
+    Draw {
+        #[command(subcommand)]
+        order: DrawOrder,
+    },
+    /// Checks receipts.
+    Receipt {
+        #[command(subcommand)]
+        order: ReceiptOrder,
+    },
     /// Shows everything on this machine: a stand-in portal, the waiting room and a small crowd.
     Demo,
 }
@@ -108,6 +121,35 @@ enum LeaksOrder {
         /// Identities as the portal names them in Waiting-Room-Identity, one on each line.
         #[arg(long)]
         identities: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum DrawOrder {
+    /// Works out, from nothing but published facts, the number that a visitor was given. Exit code 1 when the facts do not
+    /// fit together.
+    Verify {
+        /// The facts of /.waiting-room/draw/ROOM as saved before the opening.
+        #[arg(long)]
+        before: PathBuf,
+        /// The same as saved after it.
+        #[arg(long)]
+        after: PathBuf,
+        /// The visitor's reference, as the page showed it before the opening.
+        #[arg(long)]
+        reference: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ReceiptOrder {
+    /// Says what a receipt proves. Exit code 1 when it proves nothing.
+    Verify {
+        /// The configuration file, which names the rooms and the keys.
+        #[arg(long, default_value = "config.toml")]
+        config: PathBuf,
+        /// The characters on the receipt; spaces and line breaks do not matter.
+        receipt: Vec<String>,
     },
 }
 
@@ -186,6 +228,9 @@ enum CodesOrder {
 /// The configuration is at fault.
 const FAULTY: u8 = 2;
 
+/// A published draw is some hundred bytes long.
+const LARGEST_DRAW: u64 = 1 << 20;
+
 /// Days of which who may enter is printed at most.
 const LONGEST_TIMETABLE: i32 = 366;
 
@@ -207,6 +252,12 @@ fn main() -> ExitCode {
         Order::Pass { order: PassOrder::Revoke { config, id } } => revoke_pass(&config, &id),
         Order::Leaks { order: LeaksOrder::Report { config } } => report_leaks(&config),
         Order::Leaks { order: LeaksOrder::Match { config, identities } } => match_leaks(&config, &identities),
+        Order::Draw { order: DrawOrder::Verify { before, after, reference } } => {
+            printed(verify_draw(&before, &after, &reference))
+        }
+        Order::Receipt { order: ReceiptOrder::Verify { config, receipt } } => {
+            verify_receipt(&config, &receipt.concat())
+        }
         Order::Demo => demo::run(),
     }
 }
@@ -228,6 +279,7 @@ fn load(path: &std::path::Path) -> Result<Loaded, String> {
     match (tls, faults.iter().all(Option::is_none)) {
         (Ok(tls), true) => {
             let mut warnings = config.warnings();
+            warnings.extend(config.warnings_at(Clock::system().now().wall));
             warnings.extend(tls.warnings().iter().cloned());
             Ok(Loaded { config, warnings })
         }
@@ -307,6 +359,69 @@ fn print_schedule(path: &Path, from: Option<Date>, to: Option<Date>, room: Optio
         return ExitCode::from(FAULTY);
     }
     printed(Ok(timetable::of_rooms(&config, room, timetable::Days { from, to })))
+}
+
+fn verify_draw(before: &Path, after: &Path, reference: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let read = |path: &Path| -> Result<DrawDocument, Box<dyn std::error::Error>> {
+        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = std::io::read_to_string(file.take(LARGEST_DRAW))?;
+        Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?)
+    };
+    let after = read(after)?;
+    let place = after.prove(&read(before)?, reference)?;
+    Ok(format!(
+        "the draw holds: the seed is the one that was committed to before the opening\n\
+         {} is number {} in the lane {} of room {} ({} gathered there; this one was the {}. to come)\n",
+        reference.trim(),
+        place.number,
+        place.class,
+        after.room,
+        place.count,
+        place.index + 1
+    ))
+}
+
+fn verify_receipt(path: &Path, receipt: &str) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return faulty(faults),
+    };
+    let receipt: String = receipt.split_whitespace().collect();
+    let verify = || -> Result<String, Box<dyn std::error::Error>> {
+        let keyring =
+            keys::load(&config.tokens.key_dir, config.tokens.activate_after).map_err(|why| why.to_string())?;
+        let now = Clock::system().now().wall.seconds();
+        let mut why = "there is no room in the configuration".to_owned();
+        for room in &config.rooms {
+            match keyring.for_room(&room.name).verify(Kind::Receipt, receipt.as_bytes(), now) {
+                Ok(token) => return Ok(what_it_proves(room, &token)),
+                Err(Rejection::OtherRoom) if why.starts_with("there") => why = "it is of no room here".to_owned(),
+                Err(Rejection::OtherRoom) => {}
+                Err(Rejection::Expired(_)) => why = "it is too old".to_owned(),
+                Err(rejection) => why = rejection.label().replace('_', " "),
+            }
+        }
+        Err(format!("this receipt proves nothing: {why}").into())
+    };
+    printed(verify())
+}
+
+/// A genuine receipt in words.
+fn what_it_proves(room: &config::Room, token: &Token) -> String {
+    let since = local_time::timestamp(Unix::from_seconds(token.issued)).to_zoned(room.time_zone.clone());
+    let class = room.classes.iter().find(|class| class.id() == token.class);
+    let number = match token.number {
+        0 => "registered for the opening; the number was not given yet".to_owned(),
+        number => format!("number {number}"),
+    };
+    format!(
+        "genuine: signed with a key of this installation\n\
+         room {}, class {}, {number}, in line since {} at the latest\n\
+         it does not say who the visitor is, nor whether the place was used\n",
+        room.name,
+        class.map_or("(one that is gone)", ClassName::as_str),
+        since.strftime("%Y-%m-%d %H:%M:%S %:z")
+    )
 }
 
 /// The class that invitation codes prove, and the directory where they are kept.

@@ -66,6 +66,7 @@ impl Pacer {
         let snapshot = self.snapshot.borrow().clone();
         for room in &snapshot.rooms {
             room.live.tick(now, self.around(room, &snapshot, now));
+            room.live.hold_opening_when_due(&self.clock);
             room.live.let_in(&self.portal, now);
         }
         if tick % SLOW_EVERY == 1 {

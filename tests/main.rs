@@ -17,6 +17,7 @@ mod leaks;
 mod line_properties;
 mod line_simulation;
 mod metrics;
+mod openings;
 mod own_paths;
 mod page;
 mod path_tricks;

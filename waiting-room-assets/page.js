@@ -114,6 +114,7 @@
       headline(state.heading, turn && !stopped && queue.text.ahead || state.lead);
     }
     showPlace(place);
+    show('kept', queue.reference);
     show('why', queue.state === 'waiting' && !standsStill(queue));
     show('enter', mayEnter(queue));
     show('extend', turn && !stopped);
@@ -184,7 +185,7 @@
   /* ---- asking ---- */
 
   function ownAddress(name) {
-    return settings.own_path + '/' + name + '?' + ['room=' + settings.room, 'lang=' + settings.language].join('&');
+    return settings.own_path + '/' + name + '?room=' + settings.room + '&lang=' + settings.language;
   }
 
   function request(method, address, body, done) {
@@ -240,6 +241,7 @@
     window.clearTimeout(pollTimer);
     if (Date.now() - wentAt < 30000) { pollTimer = window.setTimeout(poll, 2000); return; }
     if (leaving) { giveUpPlace(); return; }
+    if (latest && latest.state === 'before_opening' && !latest.reference) { join(); return; }
     ask('status', { shown_ahead: shown && shown.ahead, now: +asked || null });
   }
 
@@ -254,7 +256,7 @@
     lane = queue['class'] || lane;
     if (name === 'leave') { leftHere(); return; }
     if (queue.state === 'none' || queue.state === 'expired') { placeGone(name); return; }
-    if (queue.state !== 'maintenance') { mine = isPlace(queue.state) ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
+    if (queue.state !== 'maintenance') { mine = queue.reference ? 'place' : queue.state === 'inside' ? 'pass' : ''; }
     if (/^(join|code|recover)$/.test(name)) { over = leaving = false; joinedAt = Date.now(); }
     if (name === 'status') { rejoined = false; }
     if (/^(your_turn|inside)$/.test(queue.state)) { forgetJoin(); }
@@ -266,11 +268,11 @@
 
   /* Too many questions, or no place can be given just now: the server says why and when to ask again. */
   function refused(name, answer, xhr) {
-    var wait = parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30;
-    if (answer && answer.queue && isPlace(answer.queue.state)) { mine = 'place'; render(answer.queue); }
-    else if (answer && answer.queue && answer.queue.text.reason) { noPlaceYet(answer.queue); }
+    var queue = answer && answer.queue;
+    if (queue && isPlace(queue.state)) { mine = 'place'; render(queue); }
+    else if (queue && queue.text.reason) { noPlaceYet(queue); }
     else { trouble(settings.too_many); }
-    retry(name, wait);
+    retry(name, parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30);
   }
 
   function noPlaceYet(queue) {
@@ -461,8 +463,8 @@
     });
   }
 
-  /* Whoever is asked again soon has fresher news than the board. */
-  function isFarOff(queue) { return queue.state !== 'left' && queue.refresh_seconds > settings.board_seconds; }
+  /* Whoever is asked again soon has fresher news than the board, and only whoever waits has any use for it. */
+  function isFarOff(queue) { return queue.state === 'waiting' && queue.refresh_seconds > settings.board_seconds; }
 
   function showBoard(board) {
     var own = board.lanes && board.lanes[lane];
@@ -508,7 +510,7 @@
   function random() {
     var numbers = [];
     var i;
-    if (window.crypto && window.crypto.getRandomValues && window.Uint8Array) {
+    if (window.crypto && window.crypto.getRandomValues) {
       numbers = window.crypto.getRandomValues(new Uint8Array(16));
     } else {
       for (i = 0; i < 16; i += 1) { numbers.push(Math.floor(Math.random() * 256)); }

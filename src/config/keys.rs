@@ -222,9 +222,11 @@ const ROOM: &[Key] = &[
     optional("adaptive"),
     table("page", ROOM_PAGE),
     Key { name: "window", kind: Kind::Tables(WINDOW) },
-    later("opening"),
+    table("opening", OPENING),
     later("closing"),
 ];
+
+const OPENING: &[Key] = &[required("at"), key("order", r#""arrival""#), optional("gather_from")];
 
 const WINDOW: &[Key] = &[
     required("from"),
@@ -391,6 +393,6 @@ mod tests {
         assert_eq!(advice(SERVER, "max_headers"), "max_headers belongs in [server.limits]");
         assert!(advice(LOG, "colour").starts_with("remove it; known here are format, access"));
         assert!(!advice(STORE, "zzz").contains("on_store_loss"), "keys of later versions are not offered");
-        assert!(!advice(SERVER, "opening").contains("belongs"), "keys of later versions are not offered");
+        assert!(!advice(SERVER, "closing").contains("belongs"), "keys of later versions are not offered");
     }
 }

@@ -8,6 +8,7 @@ mod class;
 mod fault;
 mod guard;
 mod keys;
+mod opening;
 mod page;
 mod reload;
 mod resolve;

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use super::class;
 use super::fault::Wrong;
 use super::guard;
+use super::opening::Sharing;
 use super::resolved::{
     Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Probes, Server, SharedStore,
     Store, Tokens,
@@ -31,7 +32,7 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let store = store(&file.table("store"), base);
     let classes = class::classes(&file.tables("class"), base);
     let names = classes.as_deref().map(class::names);
-    let rooms = room::rooms(&file.tables("room"), names.as_deref());
+    let rooms = room::rooms(&file.tables("room"), names.as_deref(), Sharing::of(store.as_ref()));
     let page = super::page::page(&file.table("page"), base);
     let leak_guard = guard::leak_guard(&file.table("leak_guard"), base);
     let log = log(&file.table("log"));

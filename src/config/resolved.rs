@@ -14,6 +14,7 @@ use crate::domain::adaptive::Adaptive;
 pub use crate::domain::client::ClientAddressHeader;
 use crate::domain::leak_guard::Rules;
 use crate::domain::names::{ClassName, RoomId, RoomName};
+use crate::domain::opening::Plan;
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::portal_health::{Bearable, Thresholds};
 use crate::domain::rate::Rate;
@@ -360,6 +361,8 @@ pub struct Room {
     pub adaptive: Option<Adaptive>,
     /// Texts, links and colours of its pages.
     pub page: RoomPage,
+    /// When it opens, if it has not always been open.
+    pub opening: Option<Plan>,
 }
 
 impl Room {

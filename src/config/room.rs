@@ -1,6 +1,7 @@
 //! `[[room]]`: from the table to the room, and what holds between rooms.
 
 use super::fault::Wrong;
+use super::opening::Sharing;
 use super::resolved::{Entry, Room, RoomState};
 use super::section::Section;
 use super::value::{self, LIFE, WAIT};
@@ -8,11 +9,11 @@ use crate::domain::names::{ClassName, RoomName};
 use crate::domain::paths::{NormalPath, PathPattern};
 
 /// Reads all rooms. `None` when anything is wrong with one of them or between them.
-pub(super) fn rooms(sections: &[Section<'_>], classes: Option<&[ClassName]>) -> Option<Vec<Room>> {
+pub(super) fn rooms(sections: &[Section<'_>], classes: Option<&[ClassName]>, shared: Sharing) -> Option<Vec<Room>> {
     let names: Vec<Option<RoomName>> = sections.iter().map(|section| section.read("name", value::room_name)).collect();
     check_names(sections, &names);
     let rooms: Vec<Option<Room>> =
-        sections.iter().zip(names).map(|(section, name)| room(section, name, classes)).collect();
+        sections.iter().zip(names).map(|(section, name)| room(section, name, classes, shared)).collect();
     rooms.into_iter().collect()
 }
 
@@ -35,7 +36,7 @@ fn clash(name: &RoomName, other: &RoomName) -> Option<Wrong> {
     (name.id() == other.id()).then(|| Wrong::new(what, "change one of the two names"))
 }
 
-fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassName]>) -> Option<Room> {
+fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassName]>, shared: Sharing) -> Option<Room> {
     let states = [
         ("open", RoomState::Open),
         ("hold", RoomState::Hold),
@@ -66,6 +67,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let adaptive = section.optional("adaptive", value::adaptive);
     let page = super::page::room_page(&section.table("page"));
     let windows = super::window::windows(section, time_zone.as_ref(), classes);
+    let opening = super::opening::opening(section, time_zone.as_ref(), shared);
 
     if let (Some(Some(limit)), Some(idle)) = (session_limit, session_duration)
         && limit < idle
@@ -113,6 +115,7 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         login_health: login_health?,
         adaptive: adaptive?,
         page: page?,
+        opening: opening?,
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::resolved::{Admin, AdminListen, ClientAddressHeader, Config, Room};
 use crate::domain::paths::{HostPattern, PathPattern};
+use crate::domain::time::Unix;
 
 /// Something that is allowed but probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,15 @@ impl Config {
         warnings.extend(self.shadowed_rooms());
         warnings.extend(self.nothing_public());
         warnings
+    }
+
+    /// What is probably not meant at this moment: openings whose hour is over. It is no fault, because a room that opened
+    /// keeps its table.
+    pub fn warnings_at(&self, now: Unix) -> impl Iterator<Item = Warning> {
+        let over = move |room: &&Arc<Room>| room.opening.is_some_and(|opening| opening.at <= now);
+        let text = "lies in the past: unless this room's state knows of the opening, nobody gathers and the room is open; \
+                    write a later hour, or remove the table";
+        self.rooms.iter().filter(over).map(move |room| of(room, "opening.at", text))
     }
 
     fn trusts_everybody(&self) -> Option<Warning> {

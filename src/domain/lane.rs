@@ -65,7 +65,12 @@ pub struct Lane {
     passed_over: PassedOver,
     done_through: Number,
     returns: u64,
+    /// Those who gathered for the opening and do not simply wait; what is known of them is noted in parts.
+    others: VecDeque<(Number, State, Told)>,
 }
+
+/// Of those who gathered and do not simply wait, so many are noted in one tick.
+const OTHERS_PER_TICK: usize = 4096;
 
 /// Absent tickets that the calls have passed and that were not reported yet. Reporting a million at once would hold up
 /// everybody else, so it is done in parts.
@@ -386,6 +391,41 @@ impl Lane {
         match self.tickets.state(number) {
             State::Called | State::Entered | State::Left => {}
             _ => self.tickets.put(number, State::Waiting, told, clock, unix_seconds),
+        }
+    }
+
+    /// The opening is held: the places of `range` are given, and everybody is believed to be there.
+    pub(super) fn open(&mut self, range: RangeInclusive<Number>, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        self.believe_waiting(*range.start() - 1, told, clock, unix_seconds);
+        self.others = self.tickets.believe_present(range, told, clock, unix_seconds).into();
+        self.begins_anew();
+    }
+
+    /// Those up to `through` who waited before anybody gathered, and asked as seldom as those, are believed to be there.
+    pub(super) fn believe_waiting(&mut self, through: Number, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        self.tickets.believe_waiting(self.tickets.done_through() + 1..=through, told, clock, unix_seconds);
+    }
+
+    /// Notes a part of what is known of those who gathered; `place` says where their numbers stand now.
+    pub(super) fn note_others(
+        &mut self,
+        place: impl Fn(Number) -> Number,
+        told: Told,
+        clock: PresenceTime,
+        unix_seconds: u32,
+    ) {
+        let part = self.others.drain(..self.others.len().min(OTHERS_PER_TICK));
+        for (number, state, before) in part.collect::<Vec<_>>() {
+            let place = place(number);
+            match state {
+                State::Left => self.left(place),
+                // Whoever was heard of meanwhile is there.
+                _ if self.tickets.told(place) != told || self.tickets.state(place) != State::Waiting => {}
+                State::Waiting | State::Absent => {
+                    self.tickets.put(place, State::Waiting, before, clock, unix_seconds);
+                }
+                other => self.tickets.set(place, other),
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ use super::calling::CanEnter;
 use super::gate::Came;
 use super::lane::{Extended, Lane, Moved};
 use super::names::ClassId;
+use super::opening::{Gathered, told_at_the_hour};
+use super::places::Places;
 use super::presence::PresenceClock;
 use super::rate::Rate;
 use super::shares::{Credits, Shares};
@@ -42,6 +45,8 @@ pub struct Terms {
 /// Why nobody enters, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Standstill {
+    /// The room has not opened yet: visitors gather, and nobody is called or becomes absent.
+    BeforeOpening,
     /// The operator holds the room.
     OperatorHold,
     /// The portal does not answer.
@@ -182,6 +187,9 @@ pub struct Line {
     seats_freed_per_second: f64,
     /// Calls per entry as the node learnt that calls.
     pub(super) learnt_elsewhere: f64,
+    /// What the openings gave, and what those who gathered count as having been told at the last one.
+    places: Arc<Places>,
+    told_at_the_hour: Told,
 }
 
 impl Line {
@@ -200,6 +208,8 @@ impl Line {
             polls: 0,
             seats_freed_per_second: 0.0,
             learnt_elsewhere: 1.0,
+            places: Arc::default(),
+            told_at_the_hour: Told::Sixty,
         }
     }
 
@@ -228,6 +238,27 @@ impl Line {
     pub fn restore_in_doubt(&mut self, class: ClassId, range: RangeInclusive<Number>, now: Now) {
         let clock = self.presence.now();
         self.lane_mut(class).restore_in_doubt(range, clock, now.unix.seconds());
+    }
+
+    /// The opening is held: those who gathered have the places that `places` says, and are all believed to be there.
+    pub fn open(&mut self, lanes: &[Gathered], places: Arc<Places>, now: Now) {
+        let gathered = lanes.iter().map(|lane| lane.count).sum();
+        let (clock, told) = (self.presence.now(), told_at_the_hour(gathered));
+        for (class, lane) in &mut self.lanes {
+            if !lanes.iter().any(|gathered| gathered.class == *class) {
+                lane.believe_waiting(lane.issued(), told, clock, now.unix.seconds());
+            }
+        }
+        for Gathered { class, after, count } in lanes {
+            self.lane_mut(*class).open(after + 1..=after + count, told, clock, now.unix.seconds());
+        }
+        self.places = places;
+        self.told_at_the_hour = told;
+    }
+
+    /// Whether visitors gather for the opening.
+    fn gathers(&self) -> bool {
+        self.conditions.standstill == Some(Standstill::BeforeOpening)
     }
 
     /// Takes over changed terms.
@@ -298,6 +329,12 @@ impl Line {
         self.lane_mut(class).tickets.hear(number, told_so_far, clock, now.unix.seconds());
         self.lane_mut(class).gate.seen(number, now.mono);
         let standing = self.standing(class, number, asks);
+        if self.gathers() {
+            // Before the hour nobody becomes absent, and polls are so far apart that none is expected.
+            let told = if asks == Asks::ByHand { Told::Plain } else { Told::Sixty };
+            self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
+            return standing;
+        }
         if let Standing::Waiting { told, near, .. } = standing {
             let told = if near == Near::Hold { Told::Held } else { told };
             self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
@@ -389,7 +426,7 @@ impl Line {
 
     fn near(&self, class: ClassId, calls: u64, pace: f64, asks: Asks) -> Near {
         let stretch = ((pace * 5.0) as u64).clamp(16, 4096);
-        let holds = asks == Asks::Scripted && calls < stretch && self.is_in_its_hours(class);
+        let holds = asks == Asks::Scripted && calls < stretch && self.is_in_its_hours(class) && !self.gathers();
         if holds { Near::Hold } else { Near::AnswerNow }
     }
 
@@ -471,9 +508,13 @@ impl Line {
         let clock = self.presence.now();
         let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
         let (active, stands, window) = (self.active(), self.conditions.standstill.is_some(), self.terms.claim_window);
+        let (gathers, places, told) = (self.gathers(), self.places.clone(), self.told_at_the_hour);
         for (class, lane) in &mut self.lanes {
             let mut moved = Moved::default();
-            lane.refresh_part(REFRESH_TICKS, clock, forget_before);
+            if !gathers {
+                lane.note_others(|number| places.place(*class, number), told, clock, now.unix.seconds());
+                lane.refresh_part(REFRESH_TICKS, clock, forget_before);
+            }
             for number in lane.gate.lapse(now.mono) {
                 if !lane.has_turn(number) {
                     lane.left(number);

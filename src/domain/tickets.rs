@@ -4,6 +4,7 @@
 //! per block and per group of blocks answer "how many present before number n?" without walking the line. They are
 //! exact for every change this module is told of; visitors who silently stay away are found by a refresh in parts.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -329,6 +330,41 @@ impl Tickets {
         };
         self.write(number, Record::new(state, told, clock.plus(told.interval() + SLACK)));
         self.heard(number, unix_seconds);
+    }
+
+    /// Everybody in `range` is believed to be there from now on, and to have been told this. Returns what was known of
+    /// those who did not wait, or wait by hand and are told otherwise.
+    pub fn believe_present(
+        &mut self,
+        range: RangeInclusive<Number>,
+        told: Told,
+        clock: PresenceTime,
+        unix_seconds: u32,
+    ) -> Vec<(Number, State, Told)> {
+        let mut others = Vec::new();
+        for number in range {
+            let (state, before) = (self.state(number), self.told(number));
+            if !matches!(state, State::Waiting | State::Absent) || before == Told::Plain && told != Told::Plain {
+                others.push((number, state, before));
+            }
+            self.put(number, State::Waiting, told, clock, unix_seconds);
+        }
+        others
+    }
+
+    /// Whoever of `range` waits is believed to be there from now on, and to have been told this.
+    pub fn believe_waiting(
+        &mut self,
+        range: RangeInclusive<Number>,
+        told: Told,
+        clock: PresenceTime,
+        unix_seconds: u32,
+    ) {
+        for number in range {
+            if self.state(number) == State::Waiting && self.told(number) != Told::Plain {
+                self.hear(number, told, clock, unix_seconds);
+            }
+        }
     }
 
     /// Moves the ticket to another state.

@@ -3,6 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A point on the process's monotonic clock, in nanoseconds since the process started. Never stored.
 ///
 /// Pacing and presence run on it, so that a step of the wall clock neither bursts nor stalls a line.
@@ -24,7 +26,7 @@ impl Add<Duration> for Mono {
 }
 
 /// A point in calendar time, in milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Unix(pub u64);
 
 impl Unix {

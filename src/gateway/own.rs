@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    REFERER, REFERRER_POLICY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, REFERER, REFERRER_POLICY,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::answers::{
-    add_cookies, allow_origin, board, description, plain_page, queue, queue_problem, retry_after, see_other,
+    add_cookies, allow_origin, board, description, json, plain_page, queue, queue_problem, retry_after, see_other,
 };
 use super::call::{Call, form_value};
 use super::class::{class_to_join, drawn, goes_before, prove};
@@ -33,15 +33,18 @@ use crate::domain::lane::Extended;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::{Asks, Standing as Stands};
 use crate::domain::negotiation::{Audience, Provenance};
+use crate::domain::opening::Phase;
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
 use crate::domain::proof::Failure;
 use crate::domain::recovery::RecoveryCode;
 use crate::domain::schedule::OpenNow;
-use crate::domain::token::Kind;
+use crate::domain::time::Unix;
+use crate::domain::token::{Claim, Kind, Token, TokenText, VisitorId};
 use crate::room::{NoTicket, Novelty, Occasion, Ticket, View};
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{CodePage, LinePage, NoticePage, Remark, WayOn};
+use crate::waiting_room::proof_pages::{DrawPage, Receipt, draw_document, draw_json};
 use crate::waiting_room::queue::{QueueState, Standing};
 
 /// Bytes of a body to one of our own paths at most.
@@ -54,6 +57,9 @@ const LATER: Duration = Duration::from_secs(30);
 const NO_MORE_TIME: Duration = Duration::from_secs(60);
 /// Join ids are as long as a page makes them; longer ones are none.
 const LONGEST_JOIN_ID: usize = 64;
+
+/// Seconds for which a receipt is good: a year, if the key that signed it is kept.
+const RECEIPT_LIFE: u32 = 366 * 24 * 3600;
 
 /// Characters of a code that are shown again at most.
 const LONGEST_CODE: usize = 64;
@@ -116,6 +122,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
         only(call, &[Method::GET, Method::HEAD])?;
         return Ok(board(room(call, name)?.as_ref()));
     }
+    if let Some(name) = path.strip_prefix("draw/") {
+        only(call, &[Method::GET, Method::HEAD])?;
+        return draw(call, &message.headers, room(call, name)?.as_ref());
+    }
     let visit = |message| -> Result<Visit<'_>, Refusal> {
         let room = room(call, &call.query("room").unwrap_or_default())?;
         Ok(Visit { gateway, call, room, message })
@@ -132,6 +142,10 @@ async fn respond(gateway: &Gateway, call: &Call, path: &str, message: Message) -
         "line" => {
             only(call, &[Method::GET, Method::POST])?;
             visit(message)?.line().await
+        }
+        "receipt" => {
+            only(call, &[Method::GET, Method::HEAD])?;
+            visit(message)?.receipt().await
         }
         "staff" => {
             only(call, &[Method::GET])?;
@@ -176,6 +190,22 @@ fn only(call: &Call, allowed: &[Method]) -> Result<(), Refusal> {
 
 fn room(call: &Call, name: &str) -> Result<Arc<RoomInForce>, Refusal> {
     call.snapshot.rooms.iter().find(|room| room.settings.name.as_str() == name).cloned().ok_or(Refusal::NotFound)
+}
+
+/// What anybody may know of the room's opening.
+fn draw(call: &Call, headers: &HeaderMap, room: &RoomInForce) -> Result<Response<Body>, Refusal> {
+    let opening = room.live.last_opening().filter(|opening| !opening.is_withdrawn()).ok_or(Refusal::NotFound)?;
+    let words = room.words(call.language(headers));
+    let name = |class| room.live.class_name(class).as_str().to_owned();
+    let document = draw_document(&room.settings.name, room.live.identity(), &opening, &words, name);
+    if call.audience(headers) == Audience::Page && call.query("as").as_deref() != Some("json") {
+        let page = DrawPage { document: &document, opening: &opening, now: call.now.wall, host: Some(&call.host_name) };
+        return Ok(plain_page(page.render(&call.snapshot.assets, &room.frame, &words)?));
+    }
+    let mut response = json(draw_json(&document), "application/json");
+    personal_headers(response.headers_mut());
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    Ok(response)
 }
 
 fn health(gateway: &Gateway) -> Response<Body> {
@@ -345,6 +375,9 @@ impl Visit<'_> {
 
     fn needs_ticket(&self, credentials: &Credentials) -> bool {
         if credentials.inside.is_some() || self.room.settings.state == RoomState::Closed {
+            return false;
+        }
+        if matches!(self.room.live.phase(), Phase::Announced { .. }) {
             return false;
         }
         let Some(view) = self.look(credentials) else { return true };
@@ -654,6 +687,35 @@ impl Visit<'_> {
         Ok(response)
     }
 
+    /// Proof of the visitor's place, to be kept.
+    async fn receipt(self) -> Result<Response<Body>, Refusal> {
+        let credentials = self.credentials().await;
+        let held =
+            credentials.ticket.filter(|_| self.look(&credentials).is_some_and(|view| view.standing.is_a_place()));
+        let held = held.ok_or(Refusal::NotFound)?;
+        let (room, now) = (&self.room, self.call.now);
+        let number = room.live.number_to_tell(&held.ticket);
+        let token = receipt_token(room, &held, number, now.unix.seconds());
+        let class = room.live.class_name(held.ticket.class);
+        let receipt = Receipt {
+            room: &room.settings.name,
+            class: class.as_str(),
+            since: Unix::from_seconds(held.issued),
+            number,
+            made: now.wall,
+            token: token.as_str(),
+        };
+        let words = room.words(self.call.language(&self.message.headers));
+        if self.by_hand() {
+            let page = receipt.render(&self.call.snapshot.assets, &room.frame, &words, Some(&self.call.host_name))?;
+            return Ok(plain_page(page));
+        }
+        let mut response = json(receipt.to_json(&words), "application/json");
+        personal_headers(response.headers_mut());
+        allow_origin(&mut response, self.call, &self.message.headers);
+        Ok(response)
+    }
+
     /// Sends the visitor to the wanted address, which then enters.
     fn enter(self) -> Result<Response<Body>, Refusal> {
         self.must_come_from_here(Unsaid::Refused)?;
@@ -731,6 +793,20 @@ impl Visit<'_> {
         }
         add_cookies(response, tokens.cookies);
     }
+}
+
+/// A receipt says what the line says, and nothing of who the visitor is.
+fn receipt_token(room: &RoomInForce, held: &Held, number: Option<u64>, now: u32) -> TokenText {
+    let token = Token {
+        room: room.settings.id,
+        claim: Claim::Receipt(room.live.identity()),
+        class: held.ticket.class,
+        id: VisitorId([0; 16]),
+        number: number.unwrap_or(0),
+        issued: held.issued,
+        expires: now.saturating_add(RECEIPT_LIFE),
+    };
+    room.keys.sign(&token, now)
 }
 
 /// What became of a code.

@@ -10,6 +10,7 @@ use crate::config::{self, Config, LocalText, Proof};
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
+use crate::domain::opening::Phase;
 use crate::domain::schedule::{Hours, OpenNow};
 use crate::domain::time::{Mono, Now};
 use crate::room::{InForce, LiveRoom, NamedLane, Still, Why};
@@ -186,6 +187,7 @@ fn takes_invitations(config: &Config) -> bool {
 /// The reason that is told to visitors.
 pub fn reason_of(still: Still) -> Reason {
     let code = match still.why {
+        Why::Standstill(Standstill::BeforeOpening) => ReasonCode::BeforeOpening,
         Why::Standstill(Standstill::OperatorHold) => ReasonCode::OperatorHold,
         Why::Standstill(Standstill::PortalUnhealthy) => ReasonCode::PortalUnhealthy,
         Why::Standstill(Standstill::LeakGuard) => ReasonCode::LeakGuard,
@@ -226,11 +228,13 @@ fn board(settings: &config::Room, in_force: &InForce, live: &LiveRoom, assets: &
 
 fn lane_board(lane: &NamedLane, live: &LiveRoom, in_force: &InForce) -> LaneBoard {
     let view = live.lane_view(lane.class);
+    // Before the hour nobody has a number, and none is shown.
+    let is_open = live.phase() == Phase::Open;
     LaneBoard {
         class: lane.name.clone(),
-        now_serving: view.now_serving,
-        waiting: view.waiting,
-        window: window_of(in_force.hours(lane.class)),
+        now_serving: is_open.then_some(view.now_serving),
+        waiting: is_open.then_some(view.waiting),
+        window: window_of(if is_open { in_force.hours(lane.class) } else { live.hours(lane.class) }),
     }
 }
 

@@ -8,12 +8,13 @@ use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
 use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
 use crate::domain::names::ClassId;
+use crate::domain::opening::{Order, Phase};
 use crate::domain::recovery::Place;
+use crate::domain::reference::{self, Gatherer};
 use crate::domain::tickets::Told;
-use crate::domain::token::VisitorId;
 use crate::domain::wait_estimate::WaitRange;
 use crate::room::{NoTicket, Seat, Ticket, View, Why};
-use crate::waiting_room::queue::{QueueState, Session, Standing};
+use crate::waiting_room::queue::{Gathering, QueueState, Session, Standing};
 
 /// When to ask again where the answer is held back until there is news.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -44,7 +45,8 @@ pub fn standing_of(
     let updated_at = call.now.wall;
     let closed = room.settings.state == RoomState::Closed;
     let in_force = room.live.in_force();
-    let window = window_of(in_force.hours(class_of(credentials)));
+    let window = window_of(room.live.hours(class_of(credentials)));
+    let phase = room.live.phase();
     let plain = |state, refresh| Standing {
         message: in_force.message.clone(),
         window,
@@ -57,7 +59,10 @@ pub fn standing_of(
             Standing { session: seat.map(|seat| session(room, call, seat)), ..plain(QueueState::Inside, LATER) }
         }
         (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
+        // Of an expired place it matters that one can join again, and that nobody can yet.
+        _ if matches!(phase, Phase::Announced { .. }) => before_opening(room, call, None, phase, plain),
         _ if credentials.expired => plain(QueueState::Expired, SOON),
+        _ if phase != Phase::Open => before_opening(room, call, None, phase, plain),
         _ => {
             let reason = room.live.store_illness(call.now).map(reason_of);
             Standing { reason, ..plain(QueueState::None, SOON) }
@@ -85,11 +90,15 @@ fn of_ticket(
     plain: impl Fn(QueueState, Duration) -> Standing,
 ) -> Standing {
     let with_place = |standing: Standing| Standing {
-        reference: Some(reference(&held.ticket.id)),
+        reference: Some(reference_of(room, &held.ticket)),
         recovery_code: recovery_code(room, call, &held.ticket),
         reason: view.still.map(reason_of),
         ..standing
     };
+    let phase = room.live.phase();
+    if phase != Phase::Open && view.standing.is_a_place() {
+        return with_place(before_opening(room, call, Some(&held.ticket), phase, plain));
+    }
     match view.standing {
         Stands::Waiting { ahead, told, near } => {
             let state = match view.still.map(|still| still.why) {
@@ -194,25 +203,35 @@ fn recovery_code(room: &RoomInForce, call: &Call, ticket: &Ticket) -> Option<Str
     Some(code.to_string())
 }
 
-/// A short text to read out on the phone: 40 bits of the ticket in Crockford's base 32, which has no I, L, O and U.
-pub fn reference(id: &VisitorId) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let bits = id.0.iter().take(5).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
-    let digit = |place: u32| DIGITS.get((bits >> (35 - 5 * place)) as usize & 31).copied().map_or('0', char::from);
-    let text: String = (0..8).map(digit).collect();
-    let (first, second) = text.split_at(4);
-    format!("{first}-{second}")
+/// A short text to read out on the phone. Of whoever gathers for a draw it says what the draw is applied to.
+fn reference_of(room: &RoomInForce, ticket: &Ticket) -> String {
+    room.live.gatherer(ticket).and_then(Gatherer::reference).unwrap_or_else(|| reference::random(&ticket.id))
+}
+
+/// The standing before the hour: no number, no estimate. Without a ticket it says from when on there are any.
+fn before_opening(
+    room: &RoomInForce,
+    call: &Call,
+    ticket: Option<&Ticket>,
+    phase: Phase,
+    plain: impl Fn(QueueState, Duration) -> Standing,
+) -> Standing {
+    let anything = call.request_id.as_bytes().iter().fold(0u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+    let refresh = room.live.asks_again_before_opening(ticket, anything, call.now).max(SOON);
+    let by = room.live.last_opening().map(|opening| opening.order);
+    let gathering = match (phase, ticket, by) {
+        (Phase::Announced { gather_from, .. }, None, _) => Some(Gathering::From(gather_from)),
+        (_, _, Some(Order::Lottery)) => Some(Gathering::ByLot),
+        (_, _, Some(Order::Arrival)) => Some(Gathering::ByArrival),
+        _ => None,
+    };
+    let reason = room.live.told_to_everybody(call.now).map(reason_of);
+    Standing { gathering, reason, ..plain(QueueState::BeforeOpening, refresh) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references_can_be_read_out() {
-        assert_eq!(reference(&VisitorId([0; 16])), "0000-0000");
-        assert_eq!(reference(&VisitorId([0xFF; 16])), "ZZZZ-ZZZZ");
-    }
 
     #[test]
     fn who_just_joined_has_nothing_of_the_way_behind() {

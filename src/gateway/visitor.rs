@@ -172,7 +172,7 @@ impl Credentials {
     }
 }
 
-/// Which of two tickets counts: one that still has a place before one that is over, then the lower number.
+/// Which of two tickets counts: one that still has a place before one that is over, then the earlier place.
 fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
     let standing = room.live.standing(ticket, Asks::Scripted);
     let is_over = match standing {
@@ -180,7 +180,7 @@ fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
         Standing::Entered => room.live.seats.get(&ticket.id).is_none(),
         Standing::Left => true,
     };
-    (is_over, ticket.number)
+    (is_over, room.live.place_of(ticket))
 }
 
 /// Whether a client keeps its tokens itself, in headers: apps do, browsers (which send fetch metadata) do not.

@@ -15,8 +15,10 @@ use crate::clock::Clock;
 use crate::domain::gate::Came;
 use crate::domain::line::{Arrival, Knock};
 use crate::domain::mirror::Said;
+use crate::domain::names::ClassId;
+use crate::domain::opening::Phase;
+use crate::domain::tickets::Number;
 use crate::domain::time::{Mono, Now};
-use crate::domain::token::VisitorId;
 use crate::proxy::{Portal, Slot};
 use crate::store::{Fact, Role, Script, SeatRecord, Standing, TicketRecord, TicketState};
 
@@ -32,7 +34,7 @@ pub(super) enum Call {
 /// A request at the gate.
 #[derive(Debug)]
 pub(super) struct AtGate {
-    id: VisitorId,
+    ticket: Ticket,
     came: Came,
     call: oneshot::Sender<Call>,
 }
@@ -98,7 +100,8 @@ impl LiveRoom {
     /// [`Arrival::Entered`] or [`Arrival::NotCalled`] when it does not stand at the gate.
     pub fn arrive(self: &Arc<Self>, ticket: Ticket, clock: &Clock, now: Now) -> Result<GatePlace, Arrival> {
         let mut inner = self.lock();
-        match inner.line.arrive(ticket.class, ticket.number, now.mono) {
+        let key = inner.key(&ticket);
+        match inner.line.arrive(key.class, key.number, now.mono) {
             Arrival::AtGate => Ok(self.stand(inner, ticket, Came::Called, clock)),
             refused => Err(refused),
         }
@@ -107,7 +110,8 @@ impl LiveRoom {
     /// A newcomer with a number just drawn goes straight to the gate.
     pub fn arrive_straight(self: &Arc<Self>, ticket: Ticket, clock: &Clock, now: Now) -> GatePlace {
         let mut inner = self.lock();
-        inner.line.arrive_straight(ticket.class, ticket.number, now);
+        let key = inner.key(&ticket);
+        inner.line.arrive_straight(key.class, key.number, now);
         self.stand(inner, ticket, Came::Straight, clock)
     }
 
@@ -119,14 +123,17 @@ impl LiveRoom {
         clock: &Clock,
     ) -> GatePlace {
         let (sender, call) = oneshot::channel();
-        inner.at_gate.entry(Key::of(&ticket)).or_default().push(AtGate { id: ticket.id, came, call: sender });
+        let key = inner.key(&ticket);
+        inner.at_gate.entry(key).or_default().push(AtGate { ticket, came, call: sender });
         self.tell_gate(&mut inner);
         GatePlace { room: self.clone(), ticket, came, call, clock: clock.clone() }
     }
 
     /// Whether a request of this called ticket would be held at the gate.
     pub fn knock(&self, ticket: &Ticket) -> Knock {
-        self.lock().line.knock(ticket.class, ticket.number)
+        let inner = self.lock();
+        let key = inner.key(ticket);
+        inner.line.knock(key.class, key.number)
     }
 
     /// Lets in whoever can enter now, in the order of their tickets.
@@ -137,6 +144,9 @@ impl LiveRoom {
         loop {
             let mut inner = self.lock();
             if self.role(&mut inner, now) == Role::Follows {
+                return;
+            }
+            if inner.openings.phase != Phase::Open {
                 return;
             }
             let Some((class, number)) = inner.line.next_at_gate(now.mono) else { return };
@@ -153,30 +163,31 @@ impl LiveRoom {
             let Some(entry) = inner.line.enter_next(now.mono) else { return };
             let key = Key { class: entry.class, number: entry.number };
             let waiting = inner.at_gate.remove(&key).map(who_is_still_there).unwrap_or_default();
-            let seat = waiting.first().map(|first| self.take_seat(key, first, now));
+            let seat = waiting.first().map(|first| self.take_seat(first, now));
+            let number = inner.number(key);
             drop(inner);
             match seat {
-                Some(seat) => self.grant(key, seat, waiting, slot),
-                None => self.take_back(key, Came::Called),
+                Some(seat) => self.grant(seat, waiting, slot),
+                None => self.take_back(key.class, number, Came::Called),
             }
         }
     }
 
     /// Takes the seat while the line is locked, so that two entries never share the last one.
-    pub(super) fn take_seat(&self, key: Key, first: &AtGate, now: Now) -> Arc<Seat> {
+    pub(super) fn take_seat(&self, first: &AtGate, now: Now) -> Arc<Seat> {
         let standing = if first.came == Came::Straight { Standing::Provisional } else { Standing::Confirmed };
-        self.seats.put(first.id, Seat::new(key.number, key.class, self.room_seconds(now), standing))
+        let Ticket { id, class, number } = first.ticket;
+        self.seats.put(id, Seat::new(number, class, self.room_seconds(now), standing))
     }
 
     /// Hands the entry to the first request of the ticket that is still there; the others follow.
-    pub(super) fn grant(self: &Arc<Self>, key: Key, seat: Arc<Seat>, waiting: Vec<AtGate>, slot: Slot) {
-        let Some(AtGate { id, came, .. }) = waiting.first() else { return };
-        let (id, came) = (*id, *came);
-        let ticket = Ticket { id, class: key.class, number: key.number };
+    pub(super) fn grant(self: &Arc<Self>, seat: Arc<Seat>, waiting: Vec<AtGate>, slot: Slot) {
+        let Some(AtGate { ticket, came, .. }) = waiting.first() else { return };
+        let (ticket, came) = (*ticket, *came);
         self.record_entry(&ticket, seat.record());
         let mut grant = Some(Grant { room: self.clone(), ticket, came, seat, slot: Some(slot) });
         // A recovery code can make two visitors of one place. One of them enters; the other learns that it is taken.
-        for waiter in waiting.into_iter().filter(|waiter| waiter.id == id) {
+        for waiter in waiting.into_iter().filter(|waiter| waiter.ticket.id == ticket.id) {
             let call = grant.take().map_or(Call::Follow, Call::Enter);
             if let Err(Call::Enter(unused)) = waiter.call.send(call) {
                 grant = Some(unused);
@@ -192,9 +203,10 @@ impl LiveRoom {
     }
 
     /// An admission reached nobody: budget and turn go back.
-    pub(super) fn take_back(&self, key: Key, came: Came) {
+    pub(super) fn take_back(&self, class: ClassId, number: Number, came: Came) {
         let mut inner = self.lock();
-        self.tell(Said::Unspent { class: key.class, number: key.number });
+        let key = Key { class, number: inner.place(class, number) };
+        self.tell(Said::Unspent { class, number });
         inner.line.take_back(key.class, key.number);
         let state = match came {
             Came::Called => TicketState::Called,
@@ -206,13 +218,13 @@ impl LiveRoom {
         drop(inner);
         if !self.is_shared() || state == TicketState::Left {
             let record = TicketRecord { state, script: Script::Runs };
-            self.record(Fact::Ticket { class: key.class, number: key.number, record });
+            self.record(Fact::Ticket { class, number, record });
         }
     }
 
     fn depart(&self, ticket: &Ticket, came: Came, now: Mono) {
         let mut inner = self.lock();
-        let key = Key::of(ticket);
+        let key = inner.key(ticket);
         let others = inner.at_gate.get_mut(&key).map_or(0, |waiting| {
             waiting.retain(|waiter| !waiter.call.is_closed());
             waiting.len()
@@ -220,10 +232,10 @@ impl LiveRoom {
         if others == 0 {
             inner.at_gate.remove(&key);
         }
-        inner.line.depart(ticket.class, ticket.number, u32::try_from(others).unwrap_or(u32::MAX), now);
+        inner.line.depart(key.class, key.number, u32::try_from(others).unwrap_or(u32::MAX), now);
         self.tell_gate(&mut inner);
         if came == Came::Straight {
-            inner.line.give_up_straight(ticket.class, ticket.number);
+            inner.line.give_up_straight(key.class, key.number);
             drop(inner);
             let record = TicketRecord { state: TicketState::Left, script: Script::Runs };
             self.record(Fact::Ticket { class: ticket.class, number: ticket.number, record });
@@ -281,7 +293,7 @@ impl Drop for Grant {
         if self.slot.is_some() {
             self.room.seats.free(&self.ticket.id);
             self.room.record(Fact::SeatGone { id: self.ticket.id.0, ended_until: None });
-            self.room.take_back(Key::of(&self.ticket), self.came);
+            self.room.take_back(self.ticket.class, self.ticket.number, self.came);
         }
     }
 }

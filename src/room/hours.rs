@@ -31,6 +31,8 @@ pub struct InForce {
     pub message: config::LocalText,
     room: Arc<config::Room>,
     hours: Vec<(ClassId, Hours)>,
+    /// The same at the hour at which the room opens.
+    hours_at_opening: Vec<(ClassId, Hours)>,
     /// The windows to come, this one first: when each ends, its rate and its shares.
     ahead: Vec<(Unix, Rate, Shares)>,
     from: Unix,
@@ -55,7 +57,8 @@ impl InForce {
             max_active_sessions: seats(room, window),
             message: message(room, window).clone(),
             room: room.clone(),
-            hours: room.classes.iter().map(|name| (name.id(), room.schedule.opens_for(name.id(), wall))).collect(),
+            hours: hours_at(room, wall),
+            hours_at_opening: room.opening.map(|opening| hours_at(room, opening.at)).unwrap_or_default(),
             from: wall,
             until,
         }
@@ -68,8 +71,12 @@ impl InForce {
 
     /// When a class may enter; a class that is gone has the citizens' hours.
     pub fn hours(&self, class: ClassId) -> Hours {
-        let of = |class: ClassId| self.hours.iter().find(|(known, _)| *known == class).map(|(_, hours)| *hours);
-        of(class).or_else(|| of(ClassId::CITIZEN)).unwrap_or(Hours::ALWAYS)
+        of_class(&self.hours, class)
+    }
+
+    /// When a class may enter, seen from the hour at which the room opens.
+    pub(super) fn hours_at_opening(&self, class: ClassId) -> Hours {
+        of_class(&self.hours_at_opening, class)
     }
 
     /// What a lane can have from now on, window by window, if those of `active` go on wanting some too.
@@ -90,6 +97,15 @@ impl InForce {
     fn holds(&self, room: &Arc<config::Room>, wall: Unix) -> bool {
         Arc::ptr_eq(&self.room, room) && self.from <= wall && self.until.is_none_or(|until| wall < until)
     }
+}
+
+fn hours_at(room: &config::Room, wall: Unix) -> Vec<(ClassId, Hours)> {
+    room.classes.iter().map(|name| (name.id(), room.schedule.opens_for(name.id(), wall))).collect()
+}
+
+fn of_class(hours: &[(ClassId, Hours)], class: ClassId) -> Hours {
+    let of = |class: ClassId| hours.iter().find(|(known, _)| *known == class).map(|(_, hours)| *hours);
+    of(class).or_else(|| of(ClassId::CITIZEN)).unwrap_or(Hours::ALWAYS)
 }
 
 fn message<'a>(room: &'a config::Room, window: Option<&WindowTerms>) -> &'a config::LocalText {

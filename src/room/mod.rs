@@ -8,6 +8,7 @@ mod hours;
 mod joins;
 mod lanes;
 mod moving;
+mod opening;
 mod restore;
 mod seats;
 mod shared;
@@ -23,13 +24,16 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config;
 use crate::domain::budget::WHOLE;
-use crate::domain::lane::Extended;
+use crate::domain::lane::{Extended, Moved};
 use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough};
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, ClassName, RoomName};
+use crate::domain::opening::Phase;
+use crate::domain::places::Places;
 use crate::domain::recovery::Place;
 use crate::domain::seat::{Stay, remembered_until};
+use crate::domain::tickets::Number;
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::WaitRange;
@@ -42,6 +46,8 @@ pub use gate::{GatePlace, Passed};
 pub use hours::InForce;
 pub use joins::{Joins, Novelty, Occasion, Ticket};
 pub use lanes::NamedLane;
+pub use opening::{Cause, NoOpening};
+pub use restore::NoRoom;
 pub use seats::{Seat, Seats, Shown};
 pub use vitals::{ByHand, ask_login_providers, together};
 
@@ -71,6 +77,8 @@ pub struct LiveRoom {
     metrics: Arc<RoomMetrics>,
     lanes: lanes::NamedLanes,
     hours: hours::Kept,
+    /// Held by whoever writes down an opening.
+    opening_work: Arc<tokio::sync::Mutex<()>>,
     vitals: vitals::Vitals,
 }
 
@@ -84,6 +92,7 @@ struct Inner {
     closed: HashMap<ClassId, Still>,
     last_tick: Mono,
     others: shared::Others,
+    openings: opening::Openings,
 }
 
 impl std::fmt::Debug for Inner {
@@ -147,6 +156,7 @@ pub enum Why {
 impl From<Why> for StandstillReason {
     fn from(why: Why) -> StandstillReason {
         match why {
+            Why::Standstill(Standstill::BeforeOpening) => StandstillReason::BeforeOpening,
             Why::Standstill(Standstill::OperatorHold) => StandstillReason::OperatorHold,
             Why::Standstill(Standstill::PortalUnhealthy) => StandstillReason::PortalUnhealthy,
             Why::Standstill(Standstill::LeakGuard) => StandstillReason::LeakGuard,
@@ -216,6 +226,7 @@ impl LiveRoom {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room.clone();
         let mut inner = self.lock();
         inner.keep_to(&self.hours.now(&room, now.wall));
+        inner.note_phase(room.opening.as_ref(), now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -296,7 +307,10 @@ impl LiveRoom {
         let ticket = draw
             .get_or_try_init(|| async {
                 let ticket = self.draw(class, Drawn::ToWait(asks)).await?;
-                self.lock().line.join(class, ticket.number, asks, now);
+                let mut inner = self.lock();
+                let place = inner.place(class, ticket.number);
+                inner.line.join(class, place, asks, now);
+                drop(inner);
                 self.record_ticket(class, ticket.number, TicketState::Waiting, asks);
                 self.lane_metrics(class).arrivals.inc();
                 novelty = Novelty::Anew;
@@ -359,17 +373,18 @@ impl LiveRoom {
     /// A visitor asks where they stand, which is presence.
     pub fn poll(&self, ticket: &Ticket, asks: Asks, now: Now) -> Polled {
         let mut inner = self.lock();
-        let (standing, heard) = inner.line.poll(ticket.class, ticket.number, asks, now);
+        let key = inner.key(ticket);
+        let (standing, heard) = inner.line.poll(key.class, key.number, asks, now);
         let standing = inner.unless_under_way(ticket, standing);
         let news = is_worth_holding(standing).then(|| {
             let (sender, news) = oneshot::channel();
-            let waiting = inner.news.entry(Key::of(ticket)).or_default();
+            let waiting = inner.news.entry(key).or_default();
             waiting.retain(|other| !other.is_closed());
             waiting.push(sender);
             news
         });
         let view = inner.view(ticket, standing);
-        let told = inner.line.told_last(ticket.class, ticket.number);
+        let told = inner.line.told_last(key.class, key.number);
         drop(inner);
         self.tell(Said::Heard { class: ticket.class, number: ticket.number, told });
         self.note_heard(ticket, asks, heard);
@@ -420,12 +435,20 @@ impl LiveRoom {
         if settings.entry == config::Entry::Page || is_held(&settings) {
             return StraightThrough::No;
         }
-        self.lock().line.straight_through(class)
+        let inner = self.lock();
+        if inner.openings.phase != Phase::Open {
+            return StraightThrough::No;
+        }
+        inner.line.straight_through(class)
     }
 
     /// The visitor gives up the place.
     pub fn leave(&self, ticket: &Ticket) {
-        if self.lock().line.leave(ticket.class, ticket.number) {
+        let mut inner = self.lock();
+        let key = inner.key(ticket);
+        let had_place = inner.line.leave(key.class, key.number);
+        drop(inner);
+        if had_place {
             self.record_ticket(ticket.class, ticket.number, TicketState::Left, Asks::Scripted);
             self.lane_metrics(ticket.class).abandoned.inc();
         }
@@ -443,7 +466,10 @@ impl LiveRoom {
 
     /// Gives a turn more time.
     pub fn extend(&self, ticket: &Ticket) -> Extended {
-        let extended = self.lock().line.extend(ticket.class, ticket.number);
+        let mut inner = self.lock();
+        let key = inner.key(ticket);
+        let extended = inner.line.extend(key.class, key.number);
+        drop(inner);
         if extended == Extended::Yes {
             self.tell(Said::Extended { class: ticket.class, number: ticket.number });
         }
@@ -461,11 +487,13 @@ impl LiveRoom {
             }
             self.lock().line.lifted(ticket.class, ticket.number, now);
         }
-        if self.lock().line.reinstate(ticket.class, ticket.number, asks, now) {
+        let mut inner = self.lock();
+        let key = inner.key(ticket);
+        if inner.line.reinstate(key.class, key.number, asks, now) {
             self.record_ticket(ticket.class, ticket.number, TicketState::Waiting, asks);
         }
         if turn_issued.is_some_and(|issued| self.may_be_lost(issued)) {
-            self.lock().line.honour_turn(ticket.class, ticket.number);
+            inner.line.honour_turn(key.class, key.number);
         }
     }
 
@@ -517,9 +545,13 @@ impl LiveRoom {
     pub fn tick(&self, now: Now, around: Around) {
         let settings = self.settings();
         let in_force = self.hours.now(&settings, now.wall);
-        let conditions = self.conditions(&settings, around);
+        let mut conditions = self.conditions(&settings, around);
         let mut inner = self.lock();
         inner.keep_to(&in_force);
+        inner.note_phase(settings.opening.as_ref(), now);
+        if inner.openings.phase != Phase::Open {
+            conditions.standstill = Some(Standstill::BeforeOpening);
+        }
         self.note_around(&mut inner, around);
         if self.role(&mut inner, now) == Role::Follows {
             self.follow(inner, conditions, now);
@@ -539,14 +571,17 @@ impl LiveRoom {
         }
         inner.measure(&in_force, now.wall);
         self.lead(&mut inner, now);
+        let places = inner.openings.places.clone();
         drop(inner);
         for (class, moved) in tick.moved {
+            let moved = with_numbers(&places, class, moved);
             for number in moved.called.iter().filter(|number| number.is_multiple_of(COMPARED)) {
                 self.compare_estimate(Key { class, number: *number }, now.mono);
             }
             self.report(class, &moved);
         }
-        for (class, number) in tick.gone {
+        for (class, place) in tick.gone {
+            let number = places.number(class, place);
             self.record_ticket(class, number, TicketState::Left, Asks::Scripted);
         }
     }
@@ -573,7 +608,7 @@ impl LiveRoom {
         }
     }
 
-    fn report(&self, class: ClassId, moved: &crate::domain::lane::Moved) {
+    fn report(&self, class: ClassId, moved: &Moved) {
         let metrics = self.lane_metrics(class);
         metrics.calls.inc_by(moved.called.len() as u64);
         metrics.no_shows.inc_by(moved.lapsed.len() as u64);
@@ -677,7 +712,8 @@ impl LiveRoom {
 
 impl Inner {
     fn standing(&self, ticket: &Ticket, asks: Asks) -> Standing {
-        self.unless_under_way(ticket, self.line.standing(ticket.class, ticket.number, asks))
+        let key = self.key(ticket);
+        self.unless_under_way(ticket, self.line.standing(key.class, key.number, asks))
     }
 
     /// Held polls whose visitors hung up leave nothing behind.
@@ -692,7 +728,7 @@ impl Inner {
         let still = self.still_of(ticket.class);
         let wait = match (standing, self.line.lane(ticket.class)) {
             (Standing::Waiting { ahead, .. }, Some(lane)) if still.is_none_or(|still| still.why.has_an_end()) => {
-                self.moving.wait(ticket.class, lane.calls_before(ticket.number, ahead))
+                self.moving.wait(ticket.class, lane.calls_before(self.key(ticket).number, ahead))
             }
             _ => None,
         };
@@ -701,7 +737,8 @@ impl Inner {
 
     /// Why the lane stands still: what the operator decided goes before its hours, and those before what happens.
     fn still_of(&self, class: ClassId) -> Option<Still> {
-        let held = self.still.filter(|still| still.why == Why::Standstill(Standstill::OperatorHold));
+        let goes_before = [Standstill::BeforeOpening, Standstill::OperatorHold].map(Why::Standstill);
+        let held = self.still.filter(|still| goes_before.contains(&still.why));
         held.or_else(|| self.closed.get(&self.line.account(class)).copied()).or(self.still)
     }
 
@@ -784,6 +821,17 @@ pub enum NoTicket {
 /// Whether the operator lets nobody in. That counts at once, not only from the next tick on.
 fn is_held(settings: &config::Room) -> bool {
     matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed)
+}
+
+/// What moved, by the numbers on the tickets.
+fn with_numbers(places: &Places, class: ClassId, moved: Moved) -> Moved {
+    let numbers = |at: Vec<Number>| at.into_iter().map(|place| places.number(class, place)).collect();
+    Moved {
+        called: numbers(moved.called),
+        lapsed: numbers(moved.lapsed),
+        passed_over: numbers(moved.passed_over),
+        done_through: moved.done_through.map(|through| places.done_through(class, through)),
+    }
 }
 
 fn signed(count: u64) -> i64 {

@@ -7,22 +7,37 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use super::lanes::NamedLanes;
+use super::opening::{Cause, NoOpening, Openings};
 use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, hours};
 use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::line::{Asks, Line};
 use crate::domain::names::ClassId;
+use crate::domain::places::Places;
 use crate::domain::tickets::State;
 use crate::domain::time::Now;
-use crate::domain::token::VisitorId;
+use crate::domain::token::{LineIdentity, VisitorId};
 use crate::entropy;
-use crate::room::NoTicket;
 use crate::store::{self, Doubt, Origin, Script, Store, TicketState};
 use crate::telemetry::metrics::Metrics;
 
 /// How far below the durable mark unknown numbers may have been drawn just before a stop: two stops' worth. Unknown
 /// numbers further back take their place again when somebody shows one.
 const IN_DOUBT: u64 = 2 * 65_536;
+
+/// Why a room cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRoom {
+    /// The store gives no line.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// There is no randomness.
+    #[error(transparent)]
+    Entropy(#[from] entropy::NoEntropy),
+    /// Its opening cannot be in force.
+    #[error("opening: {0}")]
+    Opening(#[from] NoOpening),
+}
 
 impl LiveRoom {
     /// Opens a room's line, or begins it.
@@ -34,12 +49,13 @@ impl LiveRoom {
         store: Arc<Store>,
         metrics: &Arc<Metrics>,
         now: Now,
-    ) -> Result<Arc<LiveRoom>, NoTicket> {
+    ) -> Result<Arc<LiveRoom>, NoRoom> {
         let fresh = u64::from_be_bytes(entropy::bytes()?);
         let known = store.open_line(&room.name, fresh).await?;
         let hours = hours::Kept::new(&room, now.wall);
+        let places = Places::of(&room.name, LineIdentity(known.identity), &known.openings);
         let inner = Inner {
-            line: line_of(&hours.last(), &known, Sharing::of(&store), now),
+            line: line_of(&hours.last(), &known, &places, Sharing::of(&store), now),
             news: Default::default(),
             at_gate: Default::default(),
             moving: Default::default(),
@@ -47,6 +63,7 @@ impl LiveRoom {
             closed: Default::default(),
             last_tick: now.mono,
             others: Default::default(),
+            openings: Openings::of(known.openings.clone(), places),
         };
         let live = LiveRoom {
             metrics: metrics.room(&room.name),
@@ -65,8 +82,11 @@ impl LiveRoom {
             frozen_ms: AtomicU64::new(u64::try_from(known.frozen.as_millis()).unwrap_or(u64::MAX)),
             lost_from: known.last_durable,
             started: now.unix,
+            opening_work: Arc::default(),
             vitals: Default::default(),
         };
+        let settings = live.settings();
+        live.prepare_opening(&settings, Cause::Start, now).await?;
         // Whoever comes before the first tick finds the room as it is: held, or full.
         live.tick(now, Around { standstill: None, ramp: WHOLE });
         Ok(Arc::new(live))
@@ -99,7 +119,13 @@ impl Sharing {
     }
 }
 
-pub(super) fn line_of(in_force: &hours::InForce, known: &store::Line, sharing: Sharing, now: Now) -> Line {
+pub(super) fn line_of(
+    in_force: &hours::InForce,
+    known: &store::Line,
+    places: &Places,
+    sharing: Sharing,
+    now: Now,
+) -> Line {
     let mut line = match known.origin {
         Origin::New => Line::new(in_force.terms, now.mono),
         Origin::Known => Line::taken_up(in_force.terms, now.mono),
@@ -109,20 +135,23 @@ pub(super) fn line_of(in_force: &hours::InForce, known: &store::Line, sharing: S
         line.is_shared();
     }
     for (class, lane) in &known.lanes {
-        restore_lane(&mut line, *class, lane, now);
+        restore_lane(&mut line, *class, lane, places, now);
     }
     line
 }
 
-fn restore_lane(line: &mut Line, class: ClassId, lane: &store::Lane, now: Now) {
+fn restore_lane(line: &mut Line, class: ClassId, lane: &store::Lane, places: &Places, now: Now) {
     line.restore_done(class, lane.forgotten, now);
     for (number, record) in lane.tickets().filter(|(number, _)| *number > lane.forgotten) {
         let asks = if record.script == Script::Plain { Asks::ByHand } else { Asks::Scripted };
-        line.restore(class, number, state_of(record.state), asks, now);
+        line.restore(class, places.place(class, number), state_of(record.state), asks, now);
     }
     let in_doubt_from = (lane.forgotten + 1).max(lane.mark.saturating_sub(IN_DOUBT));
     if lane.doubt == Doubt::NearTheMark {
-        line.restore_in_doubt(class, in_doubt_from..=lane.mark, now);
+        for number in in_doubt_from..=lane.mark {
+            let place = places.place(class, number);
+            line.restore_in_doubt(class, place..=place, now);
+        }
     }
     line.lifted(class, lane.mark, now);
 }

@@ -21,6 +21,7 @@ use crate::domain::gate::Elsewhere;
 use crate::domain::line::{Asks, Conditions, Knock, Standing, Standstill};
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
+use crate::domain::places::Places;
 use crate::domain::tickets::{State, Told};
 use crate::domain::time::{Mono, Now};
 use crate::domain::token::VisitorId;
@@ -405,10 +406,10 @@ impl LiveRoom {
         let waiting = inner.at_gate.remove(&key).map(who_is_still_there).unwrap_or_default();
         inner.others.told.remove(&key);
         inner.line.entered_elsewhere(key.class, key.number);
-        let seat = waiting.first().map(|first| self.take_seat(key, first, now));
+        let seat = waiting.first().map(|first| self.take_seat(first, now));
         drop(inner);
         if let Some(seat) = seat {
-            self.grant(key, seat, waiting, slot);
+            self.grant(seat, waiting, slot);
         }
     }
 
@@ -417,7 +418,8 @@ impl LiveRoom {
         tracing::warn!(room = %self.name, "this node takes the line up anew from the store");
         let settings = self.settings();
         let mut inner = self.lock();
-        inner.line = line_of(&self.hours.now(&settings, now.wall), line, Sharing::Shared, now);
+        let in_force = self.hours.now(&settings, now.wall);
+        inner.line = line_of(&in_force, line, &Places::default(), Sharing::Shared, now);
         inner.news.clear();
         inner.others = Others::default();
         inner.others.drawn = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
@@ -476,6 +478,7 @@ impl LiveRoom {
             ended: self.seats.ended(),
             frozen: self.frozen(),
             last_durable: None,
+            openings: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tickets::{TicketPage, TicketRecord, TicketState};
 use crate::domain::names::ClassId;
+use crate::domain::opening::Opening;
 use crate::domain::time::Unix;
 
 /// What a pass carries as its identity: 16 random bytes.
@@ -104,6 +105,8 @@ pub struct Line {
     /// When the store last made facts durable before this process opened it (at least once a second while a process
     /// runs); `None` for a new store.
     pub last_durable: Option<Unix>,
+    /// Its openings, the first one first.
+    pub openings: Vec<Opening>,
 }
 
 /// Where a line comes from.

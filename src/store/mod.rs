@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::{ClassId, RoomName};
+use crate::domain::opening::Opening;
 use crate::domain::time::Mono;
 
 pub use embedded::Embedded;
@@ -30,6 +31,9 @@ pub use line::{Doubt, Fact, Lane, Line, Origin, SeatRecord, Standing, VisitorId}
 pub use news::{Drawn, Entry, Item, News, Own, Role};
 pub use tickets::{Script, TicketPage, TicketRecord, TicketState, UnknownRecord};
 pub use valkey::Valkey;
+
+/// Why a shared store knows no openings.
+const NO_OPENINGS: &str = "a store that several nodes share has no openings in this version";
 
 /// The store of this process.
 #[derive(Debug)]
@@ -170,6 +174,29 @@ impl Store {
         match self {
             Store::Embedded(embedded) => embedded.lift(room, class, number).await,
             Store::Valkey(valkey) => valkey.lift(room, class, number).await,
+        }
+    }
+
+    /// What the counters of a room's lanes stand at: no higher number was drawn, and what is drawn from now on is higher.
+    ///
+    /// # Errors
+    /// `NotOpen`, `Closed`, or `Refused` where several nodes share the counters.
+    pub fn counters(&self, room: &RoomName) -> Result<Vec<(ClassId, u64)>, StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.counters(room),
+            Store::Valkey(_) => Err(StoreError::Refused(NO_OPENINGS.into())),
+        }
+    }
+
+    /// Writes down an opening of a room's line, in the place of what was known of the one with its number, and everything
+    /// recorded before. Durable on return.
+    ///
+    /// # Errors
+    /// When it could not be made durable; or `Refused` where several nodes share the line.
+    pub async fn note_opening(&self, room: &RoomName, opening: &Opening) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.note_opening(room, opening).await,
+            Store::Valkey(_) => Err(StoreError::Refused(NO_OPENINGS.into())),
         }
     }
 

@@ -23,7 +23,7 @@ use super::language::{BUILT_IN, Languages};
 use crate::config::{self, Colours, PALETTE, RoomPage};
 
 /// Everything but the catalogues, by file names.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 10] = [
     ("frame.html", include_str!("../../waiting-room-assets/frame.html")),
     ("parts.html", include_str!("../../waiting-room-assets/parts.html")),
     ("waiting.html", include_str!("../../waiting-room-assets/waiting.html")),
@@ -32,6 +32,8 @@ const FILES: [(&str, &str); 8] = [
     ("page.css", include_str!("../../waiting-room-assets/page.css")),
     ("page.js", include_str!("../../waiting-room-assets/page.js")),
     ("code.html", include_str!("../../waiting-room-assets/code.html")),
+    ("draw.html", include_str!("../../waiting-room-assets/draw.html")),
+    ("receipt.html", include_str!("../../waiting-room-assets/receipt.html")),
 ];
 /// The catalogue that others are held against.
 const MODEL: &str = include_str!("../../waiting-room-assets/en.toml");

@@ -35,10 +35,10 @@ pub struct Board<'a> {
 pub struct LaneBoard {
     /// Whose lane it is.
     pub class: ClassName,
-    /// The highest number called.
-    pub now_serving: u64,
-    /// Present visitors who wait.
-    pub waiting: u64,
+    /// The highest number called; `None` before the opening.
+    pub now_serving: Option<u64>,
+    /// Present visitors who wait; `None` before the opening.
+    pub waiting: Option<u64>,
     /// Its hours.
     pub window: Window,
 }
@@ -96,8 +96,8 @@ impl Serialize for Lanes<'_> {
 
 #[derive(Serialize)]
 struct LaneInWords {
-    now_serving: u64,
-    waiting: u64,
+    now_serving: Option<u64>,
+    waiting: Option<u64>,
     window: WindowInWords,
 }
 
@@ -121,7 +121,12 @@ mod tests {
     fn the_board_is_as_agreed() {
         let catalogue = Catalogue::parse(include_str!("../../waiting-room-assets/en.toml")).expect("a catalogue");
         let room = RoomName::new("bonus-600").expect("a name");
-        let lane = LaneBoard { class: ClassName::citizen(), now_serving: 12, waiting: 345, window: Window::ALWAYS };
+        let lane = LaneBoard {
+            class: ClassName::citizen(),
+            now_serving: Some(12),
+            waiting: Some(345),
+            window: Window::ALWAYS,
+        };
         let board = Board {
             room: &room,
             state: RoomState::Open,

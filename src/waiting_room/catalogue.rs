@@ -36,6 +36,10 @@ pub struct Catalogue {
     pub script: ScriptTexts,
     /// The page that answers a form which was not sent.
     pub form: FormTexts,
+    /// The page about a draw.
+    pub draw: DrawTexts,
+    /// The proof of a place.
+    pub receipt: ReceiptTexts,
     /// Pages that only say something.
     pub notices: BTreeMap<Notice, Heading>,
     #[serde(skip)]
@@ -72,6 +76,12 @@ pub struct Figures {
     pub nobody_ahead: String,
     /// `{n}` called visitors stand before this one at the gate.
     pub at_gate: Forms,
+    /// Before the opening: one can join from `{at}` on.
+    pub gather_from: String,
+    /// Before the opening: places are given in the order of arrival.
+    pub by_arrival: String,
+    /// Before the opening: places are drawn by lot.
+    pub by_lot: String,
     /// `{reason}` since `{clock}` of the same day.
     pub reason: String,
     /// `{reason}` since `{clock}` on `{day}` `{month}`.
@@ -193,6 +203,32 @@ pub struct FormTexts {
     plain: String,
     send_again: String,
     pub(super) turn: String,
+}
+
+/// `[draw]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawTexts {
+    heading: String,
+    pub(super) before: String,
+    pub(super) arrival: String,
+    pub(super) after: String,
+    commitment: String,
+    seed: String,
+    gathered: String,
+    facts: String,
+}
+
+/// `[receipt]`
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptTexts {
+    heading: String,
+    pub(super) numbered: String,
+    pub(super) unnumbered: String,
+    made: String,
+    keep: String,
+    token: String,
 }
 
 /// `[wait]`

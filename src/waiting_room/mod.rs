@@ -11,6 +11,7 @@ pub mod language;
 pub mod page;
 pub mod plural;
 pub mod preview;
+pub mod proof_pages;
 pub mod queue;
 pub mod timetable;
 pub mod words;

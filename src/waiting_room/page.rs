@@ -14,7 +14,7 @@ use super::assets::{Assets, BrokenAssets, Headers, Look, Scripting};
 use super::catalogue::{Catalogue, Direction, Heading, Labels, Notice, ScriptTexts};
 use super::encoding::{Coding, Encoded};
 use super::language::LANGUAGE_COOKIE;
-use super::queue::{QueueState, ReasonCode, Standing, Text};
+use super::queue::{Gathering, QueueState, ReasonCode, Standing, Text};
 use super::words::Words;
 use crate::config::{LocalText, RoomPage};
 use crate::domain::names::RoomName;
@@ -51,7 +51,7 @@ pub enum Code {
 }
 
 impl RoomFrame {
-    fn look<'a>(&'a self, assets: &'a Assets) -> &'a Look {
+    pub(super) fn look<'a>(&'a self, assets: &'a Assets) -> &'a Look {
         self.look.as_ref().unwrap_or_else(|| assets.plain_look())
     }
 }
@@ -274,9 +274,11 @@ impl LinePage<'_> {
             remark: self.remark.map(|remark| remark.text(text)),
             message: OwnText::of(&standing.message, text),
             figures: &figures,
-            offer: Offer::to(state),
-            join_label: if standing.state == QueueState::None { "join" } else { "join_again" },
+            offer: if may_gather(standing) { Offer::Join } else { Offer::to(state) },
+            join_label: if standing.state == QueueState::None || may_gather(standing) { "join" } else { "join_again" },
             has_place: has_place(standing.state),
+            is_kept: standing.reference.is_some(),
+            opens_in: opens_in(standing, words),
             waits,
             moves: standing.state == QueueState::Waiting && !standing.nobody_enters(),
             says_all: matches!(state, QueueState::BeforeOpening | QueueState::ClosedHours),
@@ -294,6 +296,18 @@ impl LinePage<'_> {
         };
         plain(frame.look(assets), text, assets.render("line.html", &context)?)
     }
+}
+
+/// Whether the visitor can draw a ticket before the opening, and has none.
+fn may_gather(standing: &Standing) -> bool {
+    let has_begun = matches!(standing.gathering, Some(Gathering::ByArrival | Gathering::ByLot));
+    standing.state == QueueState::BeforeOpening && standing.reference.is_none() && has_begun
+}
+
+/// How long it is until the room opens.
+fn opens_in(standing: &Standing, words: &Words<'_>) -> Option<String> {
+    let at = standing.window.opens_at.filter(|_| standing.state == QueueState::BeforeOpening)?;
+    Some(words.until(at, standing.updated_at))
 }
 
 /// Whoever has a turn is not told to enter while nobody can, or outside their hours.
@@ -454,7 +468,7 @@ struct CodeContext<'a> {
     to: &'a str,
 }
 
-fn plain(look: &Look, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
+pub(super) fn plain(look: &Look, catalogue: &Catalogue, html: String) -> Result<PlainPage, BrokenAssets> {
     Ok(PlainPage { headers: look.headers(catalogue, Scripting::Plain)?, body: html.into() })
 }
 
@@ -500,7 +514,7 @@ impl Links {
 }
 
 #[derive(Serialize)]
-struct FrameContext<'a> {
+pub(super) struct FrameContext<'a> {
     text: &'a Catalogue,
     style: &'a str,
     room: &'a str,
@@ -541,7 +555,7 @@ struct LanguageLink<'a> {
 
 impl<'a> FrameContext<'a> {
     /// `host` names a service that has no name of its own.
-    fn of(
+    pub(super) fn of(
         assets: &'a Assets,
         frame: Option<&'a RoomFrame>,
         host: Option<&str>,
@@ -696,6 +710,9 @@ struct LineContext<'a> {
     offer: Offer,
     join_label: &'static str,
     has_place: bool,
+    /// Whether there is a ticket, so that the place is kept.
+    is_kept: bool,
+    opens_in: Option<String>,
     waits: bool,
     moves: bool,
     /// Whether the heading is the reason already.

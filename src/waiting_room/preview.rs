@@ -15,7 +15,7 @@ use super::catalogue::{Catalogue, Notice};
 use super::page::{
     Code, LinePage, Links, NoticePage, PageKind, Published, Remark, RoomFrame, WayOn, Whereabouts, waiting_html,
 };
-use super::queue::{QueueState, Reason, ReasonCode, Standing, Window};
+use super::queue::{Gathering, QueueState, Reason, ReasonCode, Standing, Window};
 use super::words::Words;
 use crate::config::{LocalText, RoomPage};
 use crate::domain::names::{ClassName, RoomName};
@@ -278,9 +278,20 @@ fn standings() -> Vec<(String, Standing)> {
             "before-opening",
             Standing {
                 window: opens(95 * MINUTE),
+                ahead: None,
                 wait: None,
-                progress: Some(0.0),
+                progress: None,
+                gathering: Some(Gathering::ByLot),
                 ..stopped(QueueState::BeforeOpening, ReasonCode::BeforeOpening)
+            },
+        ),
+        (
+            "before-gathering",
+            Standing {
+                window: opens(26 * HOUR),
+                reason: Some(reason(ReasonCode::BeforeOpening)),
+                gathering: Some(Gathering::From(MOMENT + 25 * HOUR)),
+                ..ended(QueueState::BeforeOpening)
             },
         ),
         (

@@ -48,8 +48,21 @@ pub struct Standing {
     pub updated_at: Unix,
     /// What gives the place back on another device.
     pub recovery_code: Option<String>,
+    /// Before the opening: how places will be given.
+    pub gathering: Option<Gathering>,
     /// When a stay inside ends.
     pub session: Option<Session>,
+}
+
+/// How those who come before the opening get their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathering {
+    /// Nobody can join yet, only from this hour on.
+    From(Unix),
+    /// In the order in which they came.
+    ByArrival,
+    /// By lot.
+    ByLot,
 }
 
 /// When a stay inside ends, if nothing more happens.
@@ -187,6 +200,7 @@ impl Standing {
             refresh,
             updated_at,
             recovery_code: None,
+            gathering: None,
             session: None,
         }
     }
@@ -283,6 +297,9 @@ fn ahead_in_words(standing: &Standing, words: &Words<'_>) -> Option<String> {
     match (standing.state, standing.ahead_at_gate) {
         (QueueState::YourTurn, Some(ahead)) if ahead > 0 => Some(words.ahead_at_gate(ahead)),
         (QueueState::YourTurn, _) => None,
+        (QueueState::BeforeOpening, _) => {
+            standing.gathering.map(|gathering| words.gathering(gathering, standing.updated_at))
+        }
         _ => standing.ahead.map(|ahead| words.ahead(ahead)),
     }
 }

@@ -8,8 +8,10 @@ use jiff::civil::Date;
 use crate::config::{Config, Room};
 use crate::domain::local_time::{LocalTime, beginning, timestamp};
 use crate::domain::names::ClassName;
+use crate::domain::opening::{Order, Plan};
 use crate::domain::schedule::{Access, Borrow, Span, WindowTerms};
 use crate::domain::schedule_check::weekday_name;
+use crate::domain::time::Unix;
 
 /// The days of which a timetable speaks, both included.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,9 @@ fn of_room(room: &Room, days: Days) -> String {
     let end = days.to.tomorrow().unwrap_or(days.to);
     let (from, to) = (beginning(zone, days.from, LocalTime::MIDNIGHT), beginning(zone, end, LocalTime::MIDNIGHT));
     let mut text = format!("room \"{}\", time zone {}\n", room.name, zone.iana_name().unwrap_or("unnamed"));
+    if let Some(opening) = room.opening.filter(|opening| opening.at < to) {
+        let _ = writeln!(text, "  {}", announced(room, &opening));
+    }
     for span in room.schedule.spans(from, to) {
         // Writing to a text cannot fail.
         let _ = writeln!(text, "  {}  {}", hours(room, span), terms(room, span));
@@ -48,6 +53,21 @@ fn hours(room: &Room, span: Span<'_>) -> String {
     let length = if minutes.is_multiple_of(60) { format!("{} h", minutes / 60) } else { format!("{minutes} min") };
     let offset = |at: &Zoned| at.strftime(" (UTC%:z)").to_string();
     format!("{} to {}, {length} by the changing clock", moment(&from, &offset(&from)), moment(&to, &offset(&to)))
+}
+
+/// `opens Wed 2026-04-01 08:00 (UTC+02:00), places drawn by lot; visitors gather from Wed 2026-04-01 06:00`
+fn announced(room: &Room, opening: &Plan) -> String {
+    let of = |at: Unix| timestamp(at).to_zoned(room.time_zone.clone());
+    let order = match opening.order {
+        Order::Arrival => "places in the order of arrival",
+        Order::Lottery => "places drawn by lot",
+    };
+    let gather = match opening.gather_from {
+        Unix(0) => "visitors may gather at any time before".to_owned(),
+        from => format!("visitors gather from {}", moment(&of(from), "")),
+    };
+    let at = of(opening.at);
+    format!("opens {}, {order}; {gather}; nobody enters before", moment(&at, &at.strftime(" (UTC%:z)").to_string()))
 }
 
 fn moment(at: &Zoned, offset: &str) -> String {
@@ -127,6 +147,17 @@ mod tests {
             Sun 2026-03-29 16:00 to Mon 2026-03-30 00:00  citizen 66.7 % (never lent), intermediary 33.3 %, \
             what is left unused is lent, 50/s, at most 700 inside, \"Citizens\"\n";
         assert_eq!(timetable("2026-03-28", "2026-03-29", APRIL), expected);
+    }
+
+    #[test]
+    fn openings_stand_above_the_hours() {
+        let opening =
+            "[room.opening]\nat = \"2026-03-28T08:00\"\norder = \"lottery\"\ngather_from = \"2026-03-28T06:00\"\n";
+        let shown = timetable("2026-03-28", "2026-03-28", opening);
+        let line = "  opens Sat 2026-03-28 08:00 (UTC+01:00), places drawn by lot; visitors gather from Sat 2026-03-28 06:00; \
+                    nobody enters before\n";
+        assert!(shown.contains(line), "{shown}");
+        assert!(!timetable("2026-03-27", "2026-03-27", opening).contains("opens"));
     }
 
     #[test]

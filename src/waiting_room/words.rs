@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::catalogue::{Catalogue, Forms};
-use super::queue::Reason;
+use super::queue::{Gathering, Reason};
 use crate::domain::time::Unix;
 use crate::domain::wait_estimate::WaitRange;
 
@@ -26,6 +26,21 @@ impl Words<'_> {
     pub fn ahead(&self, ahead: u64) -> String {
         let figures = &self.catalogue.figures;
         if ahead == 0 { figures.nobody_ahead.clone() } else { self.counted(&figures.ahead, ahead) }
+    }
+
+    /// Before the opening, in the place of those ahead: "drawn by lot when the service opens"
+    pub fn gathering(&self, gathering: Gathering, now: Unix) -> String {
+        let figures = &self.catalogue.figures;
+        match gathering {
+            Gathering::From(from) => fill(&figures.gather_from, &[("at", &self.at(from, now))]),
+            Gathering::ByArrival => figures.by_arrival.clone(),
+            Gathering::ByLot => figures.by_lot.clone(),
+        }
+    }
+
+    /// How long it is until an hour that was set, to the minute: "1 hour 35 minutes". Never shorter than it is.
+    pub fn until(&self, at: Unix, now: Unix) -> String {
+        self.span(at.since(now).as_secs().div_ceil(60))
     }
 
     /// "3 people are entering before you"
@@ -81,6 +96,11 @@ impl Words<'_> {
             return fill(&self.catalogue.figures.reason, &[("reason", words), ("clock", &clock(&since))]);
         }
         self.dated(&self.catalogue.figures.reason_dated, &since, words)
+    }
+
+    /// "2026-11-03 11:42:10 +01:00": for what is kept, the same in all languages.
+    pub fn dated_clock(&self, at: Unix) -> String {
+        self.zoned(at).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
     }
 
     /// "11:42"
@@ -155,7 +175,7 @@ fn clock(at: &Zoned) -> String {
 }
 
 /// Puts values in the place of `{name}`. Braces inside a value stay what they are.
-fn fill(text: &str, values: &[(&str, &str)]) -> String {
+pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(text.len() + 16);
     let mut rest = text;
     while let Some((before, name, after)) = next_placeholder(rest) {

@@ -1059,6 +1059,65 @@ scene('outside the hours the page says when they begin, without script', { line:
   assert.equal(await page.locator('form[action*="/enter"]').count(), 0);
 });
 
+/** The room opens so many seconds after this is asked for, and places are drawn by lot. */
+const opensIn = (seconds) => ({ at: new Date(Date.now() + seconds * 1000).toISOString(), order: 'lottery' });
+
+scene('before the hour the page counts down without a number, and at the hour the visitor enters', { line: 0, settings: MOVING }, async ({ program, page }) => {
+  await program.change({ opening: opensIn(20) });
+  await page.goto(WANTED);
+  await inLine(page);
+  await heading(page, 'Il servizio non è ancora aperto');
+  assert.match(await text(page, '#opens_in'), /^0:00:\d\d$/);
+  assert.match(await text(page, '#ahead'), /estraggono a sorte/);
+  assert.equal(await page.locator('#now_serving').isVisible(), false);
+  assert.equal(await page.locator('#progress').isVisible(), false);
+  const reference = await text(page, '#reference');
+  await picture(page, 'before-opening');
+  await page.locator('#pause').click();
+  const stopped = await text(page, '#opens_in');
+  await page.clock.runFor(3000);
+  assert.equal(await text(page, '#opens_in'), stopped, 'a paused page counts nothing down');
+  await page.locator('#pause').click();
+  const facts = async () => (await fetch(`${program.origin}${OWN}/draw/${ROOM}`, { headers: { accept: 'application/json' } })).json();
+  const before = await facts();
+  await enters(page, program);
+  const after = await facts();
+  assert.equal(after.commitment, before.commitment);
+  assert.equal(before.seed, null);
+  assert.match(after.seed, /^[0-9a-f]{64}$/);
+  assert.match(reference, /^[0-9A-Z]{4}-[0-9A-Z]{4}$/);
+});
+
+scene('before the gathering there is no place, and the page joins by itself when there is one', { line: 0, settings: MOVING }, async ({ program, context, page }) => {
+  const gather_from = new Date(Date.now() + 20_000).toISOString();
+  await program.change({ opening: { ...opensIn(600), gather_from } });
+  await page.goto(WANTED);
+  await heading(page, 'Il servizio non è ancora aperto');
+  assert.equal(await ticket(context), undefined);
+  assert.equal(await page.locator('#kept').isVisible(), false, 'nobody is told of a place that there is not');
+  await inTime(page, page.locator('#kept:visible'));
+  assert.notEqual(await ticket(context), undefined);
+  assert.equal(await page.locator('#trouble').isVisible(), false, 'a first place is no new one');
+});
+
+scene('before the hour the page without script says how long it is, and at the hour the visitor enters', { line: 0, profile: { javaScriptEnabled: false }, settings: MOVING }, async ({ program, page }) => {
+  await program.change({ opening: opensIn(20) });
+  await page.goto(WANTED);
+  await page.locator('#plain button').click();
+  await heading(page, 'Il servizio non è ancora aperto');
+  await page.getByText('1 minuto').waitFor();
+  await picture(page, 'plain-before-opening');
+  await entersByHand(page, program, '/pratica/domanda?anno=2020&figli=2');
+});
+
+scene('the receipt can be read in a page of its own', { profile: { javaScriptEnabled: false } }, async ({ page }) => {
+  await page.goto(WANTED);
+  await page.locator('#plain button').click();
+  await page.getByRole('link', { name: 'Ricevuta' }).click();
+  await page.getByText(/in fila per pratica da .*, numero 13/).waitFor();
+  await picture(page, 'receipt');
+});
+
 scene('a second press does not break off the entry', {}, async ({ portal, program, page }) => {
   const wanted = '/pratica/domanda?anno=2020&figli=2';
   const release = portal.hold(wanted);

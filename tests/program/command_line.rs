@@ -177,3 +177,58 @@ fn a_state_that_another_anticamera_uses_is_in_use() {
     assert_eq!(second.code, 1, "{second:?}");
     assert!(second.errors.contains("state"), "{second:?}");
 }
+
+/// Facts of a draw as they are published, and the reference of the visitor who came first.
+fn facts(held: bool, seed: &str) -> String {
+    let commitment = anticamera::domain::draw_proof::to_hex(&anticamera::domain::lottery::commitment(&[9; 32]));
+    let (seed, lanes, at) = match held {
+        true => (format!("\"{seed}\""), r#"[{"class":"citizen","class_number":3,"first":1,"count":10}]"#, "\"now\""),
+        false => ("null".to_owned(), "null", "null"),
+    };
+    format!(
+        r#"{{"room":"fair","line":"0000000000000007","opening":1,"order":"lottery","algorithm":"anticamera-lottery-1",
+        "at":"","announced_at":"","commitment":"{commitment}","held_at":{at},"seed":{seed},"lanes":{lanes}}}"#
+    )
+}
+
+#[test]
+fn draw_verify_says_the_place_or_that_the_draw_does_not_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let before = file("before.json", &facts(false, ""));
+    let after = file("after.json", &facts(true, &"09".repeat(32)));
+    let forged = file("forged.json", &facts(true, &"08".repeat(32)));
+    let class = anticamera::domain::names::ClassId(3);
+    let reference = anticamera::domain::reference::Gatherer { class, index: 1 }.reference().unwrap();
+    let verify = |after: &str, reference: &str| {
+        run(&["draw", "verify", "--before", &before, "--after", after, "--reference", reference])
+    };
+    let good = verify(&after, &reference);
+    assert_eq!(good.code, 0, "{good:?}");
+    assert!(
+        good.output.contains("the draw holds") && good.output.contains("is number 7 in the lane citizen"),
+        "{good:?}"
+    );
+    for (after, reference, says) in [
+        (&forged, reference.as_str(), "DOES NOT HOLD"),
+        (&before, reference.as_str(), "from before the opening"),
+        (&after, "0000-0000", "not the reference"),
+    ] {
+        let bad = verify(after, reference);
+        assert_eq!(bad.code, 1, "{bad:?}");
+        assert!(bad.errors.contains(says), "{bad:?}");
+    }
+}
+
+#[test]
+fn receipt_verify_refuses_what_is_no_receipt() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    fs::write(&file, good().text()).unwrap();
+    let verified = run(&["receipt", "verify", "--config", file.to_str().unwrap(), "nonsense"]);
+    assert_eq!(verified.code, 1, "{verified:?}");
+}

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redb::{
-    Database, Durability, Error, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition,
-    WriteTransaction,
+    AccessGuard, Database, Durability, Error, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, Table,
+    TableDefinition, TableError, WriteTransaction,
 };
 
 use super::super::StoreError;
@@ -21,6 +21,7 @@ use super::super::tickets::TicketPage;
 use super::disk::Disk;
 use super::pending::{Pending, Visit};
 use crate::domain::names::{ClassId, RoomName};
+use crate::domain::opening::Opening;
 use crate::domain::time::Unix;
 
 /// The format that this version writes, and the newest that it reads.
@@ -44,6 +45,8 @@ const TICKETS: TableDefinition<(&str, u8, u64), &[u8]> = TableDefinition::new("t
 const SEATS: TableDefinition<(&str, Visitor), SeatRow> = TableDefinition::new("seats");
 /// Room and pass identity to the second since 1970 until which the end is remembered.
 const ENDED: TableDefinition<(&str, Visitor), u32> = TableDefinition::new("ended");
+/// Room and number of an opening to the opening, as JSON. Made with the first one: files of earlier versions have none.
+const OPENINGS: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("openings");
 
 /// The open state file.
 #[derive(Debug)]
@@ -160,6 +163,20 @@ impl StateFile {
         })
     }
 
+    /// Writes down an opening of a room's line.
+    ///
+    /// # Errors
+    /// What was known of it stays; the file must be opened again.
+    pub fn note_opening(&self, room: &RoomName, opening: &Opening) -> Result<(), StoreError> {
+        guarded(&self.name, || {
+            let text = serde_json::to_vec(opening).map_err(|error| Error::Corrupted(error.to_string()))?;
+            self.transaction(|write| {
+                write.open_table(OPENINGS)?.insert((room.as_str(), opening.number), text.as_slice())?;
+                Ok(())
+            })
+        })
+    }
+
     /// Lets go of the file, and leaves it so that the next start need not repair it.
     ///
     /// # Errors
@@ -206,6 +223,7 @@ impl StateFile {
             ended: ended.collect::<Result<_, StorageError>>()?,
             frozen: Duration::from_millis(frozen_ms),
             last_durable: self.last_durable,
+            openings: read_openings(&read, name)?,
         })
     }
 }
@@ -401,7 +419,22 @@ fn remove_line(write: &WriteTransaction, room: &RoomName) -> Result<(), Error> {
     write.open_table(TICKETS)?.retain_in((room, 0, 0)..=(room, u8::MAX, u64::MAX), |_, _| false)?;
     write.open_table(SEATS)?.retain_in(whole_room.clone(), |_, _| false)?;
     write.open_table(ENDED)?.retain_in(whole_room, |_, _| false)?;
+    write.open_table(OPENINGS)?.retain_in((room, 0)..=(room, u32::MAX), |_, _| false)?;
     Ok(())
+}
+
+fn read_openings(read: &ReadTransaction, room: &str) -> Result<Vec<Opening>, Error> {
+    let table = match read.open_table(OPENINGS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let read = |row: Result<(_, AccessGuard<'_, &[u8]>), StorageError>| {
+        let (_, opening) = row?;
+        let unknown = |error: serde_json::Error| Error::Corrupted(format!("it has an unknown opening: {error}"));
+        serde_json::from_slice(opening.value()).map_err(unknown)
+    };
+    table.range((room, 0)..=(room, u32::MAX))?.map(read).collect()
 }
 
 fn read_lanes(

@@ -35,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 use super::{Fact, Health, Line, Observer, Operation, StoreError};
 use crate::clock::Clock;
 use crate::domain::names::{ClassId, RoomName};
+use crate::domain::opening::Opening;
 use counter::Promise;
 use disk::Disk;
 use shared::{Draw, Order, Shared};
@@ -118,6 +119,22 @@ impl Embedded {
     pub async fn lift(&self, room: &RoomName, class: ClassId, number: u64) -> Result<(), StoreError> {
         self.shared.lift(room, class, number)?;
         self.flush().await
+    }
+
+    /// See [`super::Store::counters`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn counters(&self, room: &RoomName) -> Result<Vec<(ClassId, u64)>, StoreError> {
+        self.shared.counters(room)
+    }
+
+    /// See [`super::Store::note_opening`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn note_opening(&self, room: &RoomName, opening: &Opening) -> Result<(), StoreError> {
+        self.order(|reply| Order::NoteOpening { room: room.clone(), opening: Box::new(opening.clone()), reply }).await
     }
 
     /// See [`super::Store::record`].

@@ -13,6 +13,7 @@ use super::file::{Mark, RoomBatch};
 use super::pending::Pending;
 use crate::clock::Clock;
 use crate::domain::names::{ClassId, RoomName};
+use crate::domain::opening::Opening;
 use crate::domain::time::Mono;
 
 /// A commit that takes longer counts as a disk that does not answer.
@@ -43,6 +44,15 @@ pub enum Order {
         fresh_identity: u64,
         /// Gets the new line.
         reply: Reply<Line>,
+    },
+    /// Write down an opening of a room's line.
+    NoteOpening {
+        /// The room.
+        room: RoomName,
+        /// The opening.
+        opening: Box<Opening>,
+        /// Is told when it is durable.
+        reply: Reply<()>,
     },
     /// Write everything, trim the marks and let go of the file. Always the last order.
     Close(Reply<()>),
@@ -160,6 +170,16 @@ impl Shared {
     /// Lifts a counter in memory.
     pub fn lift(&self, room: &RoomName, class: ClassId, number: u64) -> Result<(), StoreError> {
         self.lock().counter(room, class).map(|counter| counter.lift(number))
+    }
+
+    /// What the counters of a room stand at.
+    pub fn counters(&self, room: &RoomName) -> Result<Vec<(ClassId, u64)>, StoreError> {
+        let state = self.lock();
+        state.running()?;
+        let open = state.rooms.get(room).ok_or_else(|| StoreError::NotOpen(room.clone()))?;
+        let mut counters: Vec<_> = open.lanes.iter().map(|(class, counter)| (*class, counter.taken())).collect();
+        counters.sort_unstable();
+        Ok(counters)
     }
 
     /// Keeps a fact until it is written.

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::domain::opening::{Gathered, Held, Opening, Order};
 use crate::domain::time::Unix;
 use crate::store::contract::{CITIZEN, Subject, every_property_holds, room};
 use crate::store::{Drawn, Store};
@@ -165,4 +166,32 @@ async fn a_burst_is_served_in_the_order_of_arrival() {
     for (arrival, join) in joins.into_iter().enumerate() {
         assert_eq!(join.await.unwrap(), arrival as u64 + 1);
     }
+}
+
+#[tokio::test]
+async fn an_opening_outlasts_a_kill_and_ends_with_its_line() {
+    let subject = Directory::new();
+    let store = subject.open().await;
+    assert!(store.open_line(&room("r"), 1).await.unwrap().openings.is_empty());
+    store.take_number(&room("r"), CITIZEN, Drawn::ToEnter).await.unwrap();
+    assert_eq!(store.counters(&room("r")).unwrap(), [(CITIZEN, 1)]);
+    let first = Opening {
+        number: 1,
+        order: Order::Lottery,
+        at: Unix(5),
+        announced: Unix(4),
+        seed: Some([3; 32]),
+        after: vec![(CITIZEN, 1)],
+        held: None,
+    };
+    let held = Held { at: Unix(6), lanes: vec![Gathered { class: CITIZEN, after: 1, count: 2 }] };
+    let second = Opening { number: 2, held: Some(held), ..first.clone() };
+    store.note_opening(&room("r"), &Opening { at: Unix(9), ..first.clone() }).await.unwrap();
+    store.note_opening(&room("r"), &second).await.unwrap();
+    store.note_opening(&room("r"), &first).await.unwrap();
+    subject.kill(store).await;
+    let store = subject.open().await;
+    assert_eq!(store.open_line(&room("r"), 1).await.unwrap().openings, [first, second]);
+    assert!(store.open_line(&room("s"), 1).await.unwrap().openings.is_empty());
+    assert!(store.end_line(&room("r"), 2).await.unwrap().openings.is_empty());
 }

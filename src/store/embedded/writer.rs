@@ -130,6 +130,9 @@ impl Writer {
             Order::EndLine { room, fresh_identity, reply } => {
                 drop(reply.send(written.and_then(|()| self.end_line(&room, fresh_identity))));
             }
+            Order::NoteOpening { room, opening, reply } => {
+                drop(reply.send(written.and_then(|()| self.on_file(|file| file.note_opening(&room, &opening)))));
+            }
             Order::Close(reply) => drop(reply.send(written.and(self.close()))),
         }
     }

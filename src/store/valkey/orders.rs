@@ -67,6 +67,7 @@ impl Inner {
             ended: self.ended(room).await?,
             frozen: Duration::from_millis(frozen),
             last_durable: last.parse().ok().map(Unix),
+            openings: Vec::new(),
         };
         Ok(Found { line, seq, cursor })
     }
