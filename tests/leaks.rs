@@ -295,6 +295,64 @@ async fn a_folder_that_a_visitor_makes_up_is_not_asked_about() {
     }
 }
 
+/// How many kinds of addresses the portal was asked about, when it has been.
+async fn kinds_known(running: &Running) -> u64 {
+    calibrated(running).await;
+    running.operate("GET", "/admin/v1/leak-guard").await.json()["calibration"]["kinds"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_folder_known_on_one_host_is_asked_about_on_another() {
+    let running = guarded().await;
+    let visitor = insider(&running, 1).await;
+    for page in ["a", "b"] {
+        running.portal.script(&format!("/fair/app/{page}"), [Script::answer(200, "", "a page")]);
+    }
+    get(&visitor, "/fair/app/a").await;
+    let before = kinds_known(&running).await;
+    let answer = visitor.navigate("/fair/app/b").header("Host", "www.other.example").send().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(kinds_known(&running).await, before + 2, "its root and the folder");
+}
+
+#[tokio::test]
+async fn what_the_portal_refuses_first_is_asked_about_when_it_answers() {
+    let running = guarded().await;
+    let visitor = insider(&running, 1).await;
+    says(&running, "/fair/app/a", "");
+    get(&visitor, "/fair/app/a").await;
+    let before = kinds_known(&running).await;
+    for (status, more) in [(404, 0), (200, 1)] {
+        running.portal.script("/fair/app/letter.pdf", [Script::answer(status, "", "a page")]);
+        assert_eq!(get(&visitor, "/fair/app/letter.pdf").await.status, status);
+        assert_eq!(kinds_known(&running).await, before + more, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_made_up_host_does_not_get_a_hit_delivered() {
+    let running = guarded().await;
+    let visitor = insider(&running, 1).await;
+    says(&running, "/fair/account", "X-Cache: HIT\r\n");
+    assert_eq!(get(&visitor, "/fair/account").await.status, 502);
+    for number in 0..200 {
+        let host = format!("x{number}.example");
+        let answer = visitor.navigate("/fair/account").header("Host", &host).send().await;
+        assert_eq!(answer.status, 502, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_portal_that_is_told_its_own_host_is_asked_once() {
+    let running = room_of("1000/s").with_portal("preserve_host = false").start().await;
+    let visitor = insider(&running, 1).await;
+    says(&running, "/fair/app/a", "");
+    get(&visitor, "/fair/app/a").await;
+    let before = kinds_known(&running).await;
+    visitor.navigate("/fair/app/a").header("Host", "www.other.example").send().await;
+    assert_eq!(kinds_known(&running).await, before);
+}
+
 #[tokio::test]
 async fn a_trait_of_the_portal_is_reported_and_never_blocks() {
     let portal = super::support::portal::FakePortal::start().await;

@@ -132,21 +132,31 @@ impl Breaker {
             self.state = State::Reopened { since: last_block + terms.quiet };
             self.concerned.clear();
         }
-        if let State::Open { last_block } = &mut self.state {
-            // Nobody's second block keeps admissions stopped, nor does one with a second pass.
-            if !self.concerned.iter().any(|concerned| concerned.is(who) || concerned.site() == who.network.site()) {
-                *last_block = now;
-            }
+        if let State::Open { last_block } = self.state {
+            let is_new =
+                !self.concerned.iter().any(|concerned| concerned.is(who) || concerned.site() == who.network.site());
             self.remember(who, now);
+            // Nobody's second block keeps admissions stopped, nor does one with a second pass; those of several networks
+            // within the time do.
+            if is_new || self.goes_on(last_block, terms, now) {
+                self.state = State::Open { last_block: now };
+            }
             return Tripped::No;
         }
         self.concerned.retain(|concerned| now.since(concerned.at) < terms.within);
         self.remember(who, now);
-        if self.visitors() < terms.visitors || self.networks() < terms.networks {
+        if visitors(self.concerned.iter()) < terms.visitors || networks(self.concerned.iter()) < terms.networks {
             return Tripped::No;
         }
         self.state = State::Open { last_block: now };
         Tripped::Now
+    }
+
+    /// Whether the blocks do not end: since the one that counted last they concern one network more than it takes to stop.
+    /// The networks are known by now, so that passes prove nothing any more: anybody there can take new ones.
+    fn goes_on(&self, last_block: Mono, terms: &Terms, now: Mono) -> bool {
+        let lately = |concerned: &&Concerned| concerned.at > last_block && now.since(concerned.at) < terms.within;
+        networks(self.concerned.iter().filter(lately)) > terms.networks
     }
 
     /// The latest comes last; beyond the bound the one not seen for longest is forgotten.
@@ -156,16 +166,6 @@ impl Breaker {
             self.concerned.remove(0);
         }
         self.concerned.push(Concerned { who, at: now });
-    }
-
-    /// Visitors concerned: passes, and networks of those who had none.
-    fn visitors(&self) -> usize {
-        let passes = self.concerned.iter().filter(|concerned| concerned.who.visitor.is_some()).count();
-        passes + networks(self.concerned.iter().filter(|concerned| concerned.who.visitor.is_none()))
-    }
-
-    fn networks(&self) -> usize {
-        networks(self.concerned.iter())
     }
 
     /// What holds now; after long enough without a block admissions begin again. Asking changes nothing.
@@ -184,6 +184,12 @@ impl Breaker {
     pub fn reset(&mut self) {
         *self = Breaker::default();
     }
+}
+
+/// Visitors among these: passes, and networks of those who had none.
+fn visitors<'a>(concerned: impl Iterator<Item = &'a Concerned> + Clone) -> usize {
+    let passes = concerned.clone().filter(|concerned| concerned.who.visitor.is_some()).count();
+    passes + networks(concerned.filter(|concerned| concerned.who.visitor.is_none()))
 }
 
 /// Client networks of these. A browser with addresses of both families uses now one, now the other: the families are
@@ -300,6 +306,16 @@ mod tests {
         for second in (600..1300).step_by(30) {
             assert_eq!(block(&mut breaker, (second / 30) as u8, 1, second), Tripped::No);
         }
+    }
+
+    #[test]
+    fn a_leak_that_goes_on_among_the_same_networks_keeps_a_room_closed() {
+        let mut breaker = Breaker::default();
+        for second in 0..1200 {
+            block(&mut breaker, (second % 5) as u8, (second % 5) as u8, second);
+        }
+        assert_eq!(breaker.admissions(&TERMS, at(1700)), Admissions::Stopped);
+        assert!(matches!(breaker.admissions(&TERMS, at(1799)), Admissions::Climbing(_)), "until it ends");
     }
 
     #[test]

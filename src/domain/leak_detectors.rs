@@ -19,10 +19,12 @@ pub const LATELY: Duration = Duration::from_secs(60);
 /// Visitors remembered per session.
 const PRESENTERS: usize = 3;
 
-/// People who may be named in a login's window without anybody having to be stopped.
-const CANDIDATES: usize = 3;
+/// After so long a contest ends, however many more forms are sent.
+const LONGEST_CONTEST: Duration = Duration::from_secs(2 * LATELY.as_secs());
 
-/// Answers by which one of them must lead when the window is closed; and answers that, without a rival, end it early.
+/// Answers by which somebody must lead when the window is closed, and with which the person of the session begins: a wrong
+/// page that is loaded again and again does not outdo them soon. So many pages that, without a rival, name the same person
+/// end the window early.
 const KEEPS_BEING_NAMED: u8 = 2;
 
 /// Sessions of one identity that are told apart; so many at once are worth a report.
@@ -161,6 +163,15 @@ pub struct SessionRecord {
     may_change: Option<MayChange>,
     /// Several people have been named in a login's window: whose the session is has not been decided.
     contest: Option<Box<Contest>>,
+    /// Who lost the last contest because it came to no end.
+    lost: Option<Lost>,
+}
+
+/// Somebody who was named as often as the person of the session until the contest had to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lost {
+    identity: IdentityKey,
+    at: Mono,
 }
 
 /// A request with which somebody may have logged in or out.
@@ -178,11 +189,16 @@ impl MayChange {
     }
 }
 
-/// The people named in a login's window. A name may be the new person's or a mistake, and so may the one that is missing:
-/// all of them stay candidates until the window is closed and one of them keeps being named.
+/// Two people named in a login's window. The second may be the new person or a mistake, and so may the first: both stay
+/// candidates until the window is closed and one of them keeps being named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Contest {
-    candidates: [Option<Candidate>; CANDIDATES],
+    begun: Mono,
+    /// The person of the session.
+    before: Candidate,
+    /// Whether that person was named since then.
+    is_opposed: bool,
+    rival: Candidate,
     /// Who was named last.
     last: IdentityKey,
     /// Since when the last one has been named.
@@ -192,49 +208,49 @@ struct Contest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
     identity: IdentityKey,
-    times: u8,
+    times: u32,
     first: Mono,
 }
 
+impl Candidate {
+    fn leads(&self, other: &Candidate) -> bool {
+        self.times.checked_sub(other.times).is_some_and(|lead| lead >= u32::from(KEEPS_BEING_NAMED))
+    }
+}
+
 impl Contest {
-    /// The person of the session, and the first who is named besides.
+    /// The person of the session, and somebody who is named besides.
     fn between(bound: Bound, rival: IdentityKey, now: Mono) -> Contest {
-        let before = Candidate { identity: bound.identity, times: 0, first: bound.since };
+        let lead = u32::from(KEEPS_BEING_NAMED);
+        let before = Candidate { identity: bound.identity, times: lead, first: bound.since };
         let rival = Candidate { identity: rival, times: 1, first: now };
-        Contest { candidates: [Some(before), Some(rival), None], last: rival.identity, last_since: now }
+        Contest { begun: now, before, is_opposed: false, rival, last: rival.identity, last_since: now }
     }
 
     fn candidate(&mut self, identity: IdentityKey) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().flatten().find(|candidate| candidate.identity == identity)
+        [&mut self.before, &mut self.rival].into_iter().find(|candidate| candidate.identity == identity)
     }
 
-    /// Who has been named at least so many times more often than everybody else.
+    /// Who keeps being named, clearly more often than the other.
     fn leader(&self) -> Option<Candidate> {
-        let all = || self.candidates.iter().flatten();
-        let leader = all().max_by_key(|candidate| candidate.times)?;
-        let others = all().filter(|candidate| candidate.identity != leader.identity);
-        let next = others.map(|candidate| candidate.times).max().unwrap_or(0);
-        (leader.times >= next.saturating_add(KEEPS_BEING_NAMED)).then_some(*leader)
+        let (before, rival) = (self.before, self.rival);
+        before.leads(&rival).then_some(before).or_else(|| rival.leads(&before).then_some(rival))
     }
 
-    /// Another login begins: what was counted before it says nothing about who it is.
+    /// Whose the session is, if that must be decided now that `named` is named once more: nobody keeps both forever.
+    fn winner(&self, named: IdentityKey) -> Candidate {
+        let is_unopposed = !self.is_opposed && named != self.before.identity;
+        self.leader().unwrap_or(if is_unopposed { self.rival } else { self.before })
+    }
+
+    fn must_end(&self, now: Mono) -> bool {
+        now.since(self.begun) >= LONGEST_CONTEST
+    }
+
+    /// Another login begins: what was counted before it says nothing about who it is. Nobody leads.
     fn begin_anew(&mut self) {
-        self.candidates.iter_mut().flatten().for_each(|candidate| candidate.times = 0);
-    }
-
-    /// One more person; the one named least often makes room, but never the person of the session.
-    fn add(&mut self, identity: IdentityKey, of_session: IdentityKey, now: Mono) {
-        let place = match self.candidates.iter().position(Option::is_none) {
-            Some(free) => self.candidates.get_mut(free),
-            None => {
-                let others = self.candidates.iter_mut();
-                let others = others.filter(|place| place.is_none_or(|candidate| candidate.identity != of_session));
-                others.min_by_key(|place| place.map_or(0, |candidate| candidate.times))
-            }
-        };
-        if let Some(place) = place {
-            *place = Some(Candidate { identity, times: 0, first: now });
-        }
+        self.before.times = u32::from(KEEPS_BEING_NAMED);
+        self.rival.times = 1;
     }
 
     /// A candidate is named. Says whether that contradicts what was named before.
@@ -246,6 +262,7 @@ impl Contest {
         if let Some(candidate) = self.candidate(identity) {
             candidate.times = candidate.times.saturating_add(1);
         }
+        self.is_opposed |= identity == self.before.identity;
         let is_contradiction = identity != self.last;
         if is_contradiction {
             (self.last, self.last_since) = (identity, now);
@@ -331,14 +348,23 @@ impl SessionRecord {
 
     /// From here on somebody else may be named. Whoever has led so far is the person of the session until then.
     fn begin_window(&mut self, change: MayChange) {
+        let now = change.since;
         self.may_change = Some(change);
         let Some(contest) = &mut self.contest else { return };
-        if let (Some(leader), Some(bound)) = (contest.leader(), self.bound)
-            && leader.identity != bound.identity
-        {
-            self.bound = Some(Bound { identity: leader.identity, since: leader.first, before: Some(bound.identity) });
+        let (before, rival) = (contest.before, contest.rival);
+        if rival.leads(&before) || (contest.must_end(now) && !contest.is_opposed) {
+            self.adopt(rival, before.identity);
+        } else if !contest.must_end(now) {
+            contest.begin_anew();
         }
-        contest.begin_anew();
+    }
+
+    /// A contest is decided: the session is somebody else's now.
+    fn adopt(&mut self, winner: Candidate, before: IdentityKey) -> Bound {
+        let bound = Bound { identity: winner.identity, since: winner.first, before: Some(before) };
+        self.contest = None;
+        self.bound = Some(bound);
+        bound
     }
 
     /// A visitor whom the session was not issued to, and who has not presented it before.
@@ -422,7 +448,7 @@ impl SessionRecord {
             self.note_login_over(asked, shows);
             return None;
         };
-        let bound = self.decide(bound, now);
+        let bound = self.decide(bound, identity, now);
         if bound.identity != identity && !self.knows(asked.who, asked.at) {
             // A stranger has no say in whose session it is.
             return Some(Finding {
@@ -430,9 +456,14 @@ impl SessionRecord {
                 ..Finding::of(Detector::SessionIdentities, Certainty::Sure)
             });
         }
-        if let Some(contest) = &mut self.contest
-            && contest.candidate(identity).is_some()
-        {
+        if let Some(contest) = &mut self.contest {
+            if contest.candidate(identity).is_none() {
+                // A login brings one new name.
+                return Some(Finding {
+                    other_identity: Some(bound.identity),
+                    ..Finding::of(Detector::SessionIdentities, Certainty::Sure)
+                });
+            }
             let other = contest.last;
             return contest.name(identity, asked.at, now).then(|| Finding {
                 other_identity: Some(other),
@@ -450,32 +481,31 @@ impl SessionRecord {
         let finding = |detector, certainty| {
             Some(Finding { other_identity: Some(bound.identity), ..Finding::of(detector, certainty) })
         };
-        if asked.effect == Effect::MayLogIn || self.changed_lately(now) {
-            match &mut self.contest {
-                None => self.contest = Some(Box::new(Contest::between(bound, identity, now))),
-                Some(contest) => {
-                    contest.add(identity, bound.identity, now);
-                    contest.name(identity, now, now);
-                }
-            }
+        let lost_lately = |lost: Lost| lost.identity == identity && now.since(lost.at) < LONGEST_CONTEST;
+        if (asked.effect == Effect::MayLogIn || self.changed_lately(now)) && !self.lost.is_some_and(lost_lately) {
+            self.contest = Some(Box::new(Contest::between(bound, identity, now)));
             return finding(Detector::SessionIdentities, Certainty::Likely);
         }
         finding(Detector::IdentityMismatch, Certainty::Sure)
     }
 
-    /// Decides a contest whose window is closed, if one of the people kept being named. Says whose the session is.
-    fn decide(&mut self, bound: Bound, now: Mono) -> Bound {
-        let Some(leader) =
-            self.contest.as_ref().and_then(|contest| contest.leader()).filter(|_| !self.changed_lately(now))
-        else {
-            return bound;
-        };
-        self.contest = None;
-        if leader.identity == bound.identity {
+    /// Decides a contest whose window is closed, if one of them kept being named, and any that has lasted too long.
+    /// Says whose the session is, before somebody is named now.
+    fn decide(&mut self, bound: Bound, named: IdentityKey, now: Mono) -> Bound {
+        let Some(contest) = self.contest.as_deref().copied() else { return bound };
+        let must_end = contest.must_end(now);
+        let can_end = !self.changed_lately(now) && contest.leader().is_some();
+        if !must_end && !can_end {
             return bound;
         }
-        let bound = Bound { identity: leader.identity, since: leader.first, before: Some(bound.identity) };
-        self.bound = Some(bound);
+        let winner = contest.winner(named);
+        if winner.identity != bound.identity {
+            return self.adopt(winner, bound.identity);
+        }
+        self.contest = None;
+        if must_end {
+            self.lost = Some(Lost { identity: contest.rival.identity, at: now });
+        }
         bound
     }
 
@@ -762,7 +792,9 @@ mod tests {
         let finding = named(&mut record, BRUNO, 1, 11, 12);
         assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Likely)));
         assert_eq!(named(&mut record, ANNA, 1, 9, 13), None, "a late answer to another tab");
-        assert_eq!(named(&mut record, BRUNO, 1, 14, 14), None, "he keeps being named");
+        for second in 14..17 {
+            assert_eq!(named(&mut record, BRUNO, 1, second, second), None, "he keeps being named");
+        }
         assert_eq!(
             found(named(&mut record, ANNA, 1, 80, 80)),
             Some((Detector::IdentityMismatch, Certainty::Sure)),
@@ -792,7 +824,9 @@ mod tests {
         read(&mut renewed, 1, 13);
         let after = named(&mut renewed, BRUNO, 1, 13, 13);
         assert_eq!(found(after), Some((Detector::SessionIdentities, Certainty::Likely)));
-        assert_eq!(named(&mut renewed, BRUNO, 1, 14, 14), None);
+        for second in 14..17 {
+            assert_eq!(named(&mut renewed, BRUNO, 1, second, second), None);
+        }
         assert_eq!(found(named(&mut renewed, ANNA, 1, 75, 75)), Some((Detector::IdentityMismatch, Certainty::Sure)));
     }
 
@@ -864,8 +898,7 @@ mod tests {
         named(&mut record, ANNA, 1, 1, 1);
         log_in(&mut record, BRUNO, 1, 10, 11);
         // Nothing is asked for until long after the window.
-        let back = named(&mut record, ANNA, 1, 300, 300);
-        assert_eq!(found(back), Some((Detector::IdentityMismatch, Certainty::Likely)), "nobody knows whose it is");
+        assert_eq!(named(&mut record, ANNA, 1, 300, 300), None, "hers before, and nobody led");
         assert_eq!(named(&mut record, ANNA, 1, 301, 301), None);
         assert_eq!(named(&mut record, ANNA, 1, 302, 302), None);
         assert_eq!(named(&mut record, ANNA, 1, 303, 303), None);
@@ -942,19 +975,98 @@ mod tests {
         assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Sure)));
     }
 
-    #[test]
-    fn many_names_do_not_push_out_the_person_of_the_session() {
+    /// A session of hers in which a form is sent, and Bruno is named.
+    fn contested() -> SessionRecord {
         let mut record = SessionRecord::default();
         record.issue(who(1), at(0));
         named(&mut record, ANNA, 1, 1, 1);
-        log_in(&mut record, BRUNO, 1, 10, 11);
-        for (second, person) in [(12, 3), (13, 4), (14, 5), (15, 6)] {
-            named(&mut record, IdentityKey([person; 16]), 1, second, second);
+        let finding = log_in(&mut record, BRUNO, 1, 10, 11);
+        assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Likely)));
+        record
+    }
+
+    fn is_blocked(finding: Option<Finding>) -> bool {
+        finding.is_some_and(|finding| finding.certainty == Certainty::Sure)
+    }
+
+    #[test]
+    fn a_third_name_in_one_contest_is_stopped() {
+        let mut record = contested();
+        for (second, person) in [(12, 3), (13, 4), (14, 5)] {
+            let finding = named(&mut record, IdentityKey([person; 16]), 1, second, second);
+            assert_eq!(found(finding), Some((Detector::SessionIdentities, Certainty::Sure)));
         }
         for second in 16..100 {
-            let finding = named(&mut record, ANNA, 1, second, second);
-            assert!(finding.is_none_or(|finding| finding.certainty == Certainty::Likely), "{finding:?}");
+            assert!(!is_blocked(named(&mut record, ANNA, 1, second, second)), "nor is she pushed out");
         }
+    }
+
+    #[test]
+    fn a_wrong_page_that_is_reloaded_twice_is_not_adopted() {
+        let mut record = contested();
+        assert_eq!(named(&mut record, BRUNO, 1, 12, 12), None);
+        assert_eq!(named(&mut record, BRUNO, 1, 13, 13), None);
+        for second in 80..200 {
+            assert!(!is_blocked(named(&mut record, ANNA, 1, second, second)), "at {second}");
+        }
+        assert!(is_blocked(named(&mut record, BRUNO, 1, 200, 200)));
+    }
+
+    #[test]
+    fn whoever_logs_in_and_looks_at_little_is_not_blocked() {
+        let mut record = contested();
+        assert_eq!(named(&mut record, BRUNO, 1, 40, 40), None);
+        for second in [300, 400, 500] {
+            assert_eq!(named(&mut record, BRUNO, 1, second, second), None, "nobody else was named");
+        }
+        assert!(is_blocked(named(&mut record, ANNA, 1, 501, 501)));
+    }
+
+    #[test]
+    fn whoever_logs_in_and_sends_a_form_is_not_blocked() {
+        let mut record = contested();
+        assert_eq!(record.present(who(1), Arrival::Inside, Effect::MayLogIn, at(20)), None);
+        record.note_answer(Effect::MayLogIn, at(21));
+        for second in 90..200 {
+            assert_eq!(named(&mut record, BRUNO, 1, second, second), None, "the form's own answer named nobody");
+        }
+    }
+
+    #[test]
+    fn no_contest_lasts_for_ever() {
+        let mut record = contested();
+        for second in 12..131 {
+            let person = if second % 2 == 0 { ANNA } else { BRUNO };
+            if second % 30 == 0 {
+                // More forms prolong nothing.
+                assert_eq!(record.present(who(1), Arrival::Inside, Effect::MayLogIn, at(second)), None);
+            }
+            assert!(!is_blocked(named(&mut record, person, 1, second, second)), "at {second}");
+        }
+        for second in (131..240).step_by(2) {
+            record.present(who(1), Arrival::Inside, Effect::MayLogIn, at(second));
+            assert!(is_blocked(named(&mut record, BRUNO, 1, second, second)), "at {second}");
+            assert_eq!(named(&mut record, ANNA, 1, second + 1, second + 1), None, "the session stays hers");
+        }
+        // Much later he may log in.
+        log_in(&mut record, BRUNO, 1, 400, 401);
+        for second in 402..600 {
+            assert!(!is_blocked(named(&mut record, BRUNO, 1, second, second)), "at {second}");
+        }
+    }
+
+    #[test]
+    fn a_tie_of_very_many_answers_is_no_lead() {
+        let mut record = contested();
+        for _ in 0..600 {
+            named(&mut record, ANNA, 1, 12, 12);
+            named(&mut record, BRUNO, 1, 12, 12);
+        }
+        named(&mut record, BRUNO, 1, 13, 13);
+        assert!(!is_blocked(named(&mut record, ANNA, 1, 100, 100)), "nobody led when the window closed");
+        assert!(!is_blocked(named(&mut record, BRUNO, 1, 101, 101)), "nor did she");
+        assert!(!is_blocked(named(&mut record, ANNA, 1, 140, 140)));
+        assert!(is_blocked(named(&mut record, BRUNO, 1, 141, 141)));
     }
 
     #[test]
@@ -1021,7 +1133,7 @@ mod tests {
 
     proptest! {
         /// One browser, whatever it does, never makes a finding that may be blocked, but for a page that names somebody
-        /// else without a login.
+        /// else without a login. Nobody becomes somebody else, and somebody else again, within minutes.
         #[test]
         fn one_browser_is_never_blocked(steps in proptest::collection::vec((0..5u8, 0..40u64), 0..60)) {
             let mut record = SessionRecord::default();
@@ -1033,6 +1145,7 @@ mod tests {
                     0 => read(&mut record, 1, now),
                     // A login whose own answer names the person before, or the new one.
                     1 | 4 => {
+                        now += 2 * LONGEST_CONTEST.as_secs();
                         let before = person;
                         person = if person == ANNA { BRUNO } else { ANNA };
                         let finding = log_in(&mut record, if step == 1 { person } else { before }, 1, now, now + 1);

@@ -30,6 +30,8 @@ const SHARE: usize = 128;
 const LONGEST: usize = 200;
 /// Bytes of a host that is asked for (RFC 1035 section 2.3.4), and a port's.
 const LONGEST_HOST: usize = 261;
+/// Unclear answers after which a kind is not asked about any more.
+const UNCLEAR: u8 = 3;
 /// Until a kind in doubt is asked again.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -43,16 +45,15 @@ pub struct Kind {
 
 impl Kind {
     /// The kind of a path on a host. Of paths that can be read in several ways only the root's is known.
-    pub fn of(host: &str, path: &str) -> Kind {
-        let host = name_of(host);
+    fn of(host: String, path: &str) -> Kind {
         match folder_and_ending(path) {
             Some((folder, ending)) => Kind { host, folder: route_of(folder), ending: ending.to_ascii_lowercase() },
-            None => Kind { host, ..Kind::default() },
+            None => Kind::root(host),
         }
     }
 
-    fn root(host: &str) -> Kind {
-        Kind { host: name_of(host), ..Kind::default() }
+    fn root(host: String) -> Kind {
+        Kind { host, ..Kind::default() }
     }
 
     /// The host, without a port, in lower case; empty for the portal's own address.
@@ -73,6 +74,11 @@ impl Kind {
     /// Whether it speaks of many folders, with any number.
     fn has_numbers(&self) -> bool {
         self.folder.contains('*')
+    }
+
+    /// The same folder and ending, whatever the host.
+    fn is_elsewhere(&self, other: &Kind) -> bool {
+        self.folder == other.folder && self.ending == other.ending
     }
 
     fn above(&self) -> Option<Kind> {
@@ -127,13 +133,40 @@ impl Question {
 
     /// The same in a folder with another number, for kinds that speak of folders with any number.
     pub fn path_elsewhere(&self, random: &str) -> Option<String> {
-        self.kind.has_numbers().then(|| self.path_in(&self.kind.folder.replace('*', random), random))
+        self.kind.has_numbers().then(|| self.path_in(&self.folder_elsewhere(random), random))
+    }
+
+    /// A folder that looks like the one that visitors ask in, with other numbers: a portal may serve numbers of the right
+    /// length only.
+    fn folder_elsewhere(&self, random: &str) -> String {
+        let mut digits = random.bytes().cycle();
+        let mut shape = self.kind.folder.split('/');
+        let elsewhere = |segment: &str| match shape.next() {
+            Some("*") => segment.chars().map(|letter| another(letter, digits.next().unwrap_or_default())).collect(),
+            _ => segment.to_owned(),
+        };
+        self.folder.split('/').map(elsewhere).collect::<Vec<String>>().join("/")
     }
 
     fn path_in(&self, folder: &str, random: &str) -> String {
         let ending = self.kind.ending();
         let dot = if ending.is_empty() { "" } else { "." };
         format!("{folder}/{MARK}{random}{dot}{ending}")
+    }
+}
+
+/// Another character of the same sort: a number keeps its length and does not begin with a zero if it did not, a key its
+/// letters' case.
+fn another(letter: char, random: u8) -> char {
+    let within = |first: u8, count: u8| char::from(first + random % count);
+    match letter {
+        '1'..='9' => within(b'1', 9),
+        '0' => '0',
+        'a'..='f' => within(b'a', 6),
+        'A'..='F' => within(b'A', 6),
+        'g'..='z' => within(b'g', 20),
+        'G'..='Z' => within(b'G', 20),
+        _ => letter,
     }
 }
 
@@ -155,6 +188,9 @@ pub enum Known {
     Nothing,
     /// The portal says this of itself.
     Trait(HitHeader),
+    /// The portal was always so slow that the `Age` it said was no more than the time the answer took: as many seconds at
+    /// most may be what it says of itself.
+    AgeUpTo(u64),
 }
 
 /// Something that a visitor asked for and the portal answered.
@@ -189,51 +225,136 @@ pub struct Traits {
     queued: HashSet<Kind>,
     /// Hosts that the configuration names.
     hosts: Vec<HostPattern>,
-    /// The host of which the configuration wanted to know something first.
-    first_host: Option<String>,
+    /// Hosts of which the configuration wants to know something; the empty one is the portal's own.
+    configured: Vec<String>,
+    sent: HostSent,
+    /// How often the answer about a kind was unclear, and the greatest `Age` that it said.
+    unclear: HashMap<Kind, (u8, u64)>,
     /// Whether a kind could not be taken up: then the nearest above decides.
     is_crowded: bool,
+}
+
+/// Which host the portal is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostSent {
+    /// The one that the visitor asked for.
+    #[default]
+    Visitors,
+    /// Always its own: then it cannot tell one from the other.
+    Portals,
 }
 
 /// What the portal said, when, and what it was asked.
 #[derive(Clone, Debug)]
 struct Answer {
-    header: Option<HitHeader>,
+    said: Said,
     at: Mono,
     question: Question,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// Hit headers, or none.
+    Clearly(Heard),
+    /// No more than `Age`, and that could not be told from the time the answers took.
+    AgeUpTo(u64),
+}
+
+impl Answer {
+    /// What it says about a folder. When a folder with another number said something else, it speaks of the very folder
+    /// that was asked about only.
+    fn about(&self, folder: Option<&str>) -> Known {
+        match self.said {
+            Said::AgeUpTo(seconds) => Known::AgeUpTo(seconds),
+            Said::Clearly(heard) if self.differs(&heard) && folder != Some(&self.question.folder) => Known::NotYet,
+            Said::Clearly(heard) => heard.here.map_or(Known::Nothing, Known::Trait),
+        }
+    }
+
+    fn differs(&self, heard: &Heard) -> bool {
+        self.question.kind.has_numbers() && heard.here != heard.elsewhere
+    }
+
+    /// What the portal says of itself, somewhere there.
+    fn header(&self) -> Option<HitHeader> {
+        match self.said {
+            Said::AgeUpTo(_) => Some(HitHeader::Age),
+            Said::Clearly(heard) if self.question.kind.has_numbers() => heard.here.or(heard.elsewhere),
+            Said::Clearly(heard) => heard.here,
+        }
+    }
+}
+
+impl Known {
+    /// The stricter of two: what is nobody's trait is a hit.
+    fn stricter(self, other: Known) -> Known {
+        match (self, other) {
+            (Known::Nothing, _) | (_, Known::Nothing) => Known::Nothing,
+            (Known::NotYet, known) | (known, Known::NotYet) => known,
+            (Known::AgeUpTo(one), Known::AgeUpTo(other)) => Known::AgeUpTo(one.min(other)),
+            (Known::AgeUpTo(seconds), Known::Trait(HitHeader::Age))
+            | (Known::Trait(HitHeader::Age), Known::AgeUpTo(seconds)) => Known::AgeUpTo(seconds),
+            (one, other) if one == other => one,
+            _ => Known::Nothing,
+        }
+    }
+}
+
 impl Traits {
-    /// Takes over the hosts that a configuration names; `*` names none.
-    pub fn know_hosts(&mut self, hosts: Vec<HostPattern>) {
+    /// Takes over the hosts that a configuration names (`*` names none), and which of them the portal is told.
+    pub fn know_hosts(&mut self, hosts: Vec<HostPattern>, sent: HostSent) {
+        if self.sent != sent {
+            *self = Traits { sent, ..Traits::default() };
+        }
         self.hosts = hosts.into_iter().filter(|host| !host.is_every_host()).collect();
+        self.configured.clear();
+    }
+
+    /// The host as the portal can tell it from others.
+    fn name_of(&self, host: &str) -> String {
+        match self.sent {
+            HostSent::Visitors => name_of(host),
+            HostSent::Portals => String::new(),
+        }
+    }
+
+    fn kind_of(&self, host: &str, path: &str) -> Kind {
+        Kind::of(self.name_of(host), path)
     }
 
     /// Asks about what the configuration names.
     pub fn want_configured(&mut self, host: &str, path: &str) {
-        self.first_host.get_or_insert_with(|| name_of(host));
+        let name = self.name_of(host);
+        if !self.configured.contains(&name) {
+            self.configured.push(name);
+        }
         if let Some((folder, _)) = folder_and_ending(path) {
-            self.add(Kind::of(host, path), folder, host, Source::Configuration);
+            self.add(self.kind_of(host, path), folder, host, Source::Configuration);
         }
     }
 
     /// Asks about the kind of what was seen, unless that is known already or must not be believed. Says whether there is
     /// something new to ask.
     pub fn want(&mut self, seen: &Seen<'_>) -> bool {
-        let Some((folder, _)) = folder_and_ending(seen.path) else { return false };
-        let kind = Kind::of(seen.host, seen.path);
+        let folder = folder_and_ending(seen.path).map_or("", |(folder, _)| folder);
+        let kind = self.kind_of(seen.host, seen.path);
         if self.knows(&kind) || !self.is_believed(seen) {
             return false;
         }
         let source = Source::Visitors(seen.site);
         // Paths that can be read in several ways, and kinds beyond the bound, are judged by the root.
-        let root = self.add(Kind::root(seen.host), "", seen.host, source);
+        let root = self.add(Kind::root(self.name_of(seen.host)), "", seen.host, source);
         self.add(kind, folder, seen.host, source) || root
     }
 
     /// Whether the kind of a path itself is known or will be asked about, so that nobody need ask for that.
     pub fn has(&self, host: &str, path: &str) -> bool {
-        self.knows(&Kind::of(host, path))
+        self.knows(&self.kind_of(host, path))
+    }
+
+    /// Whether there are so many kinds that hardly another one is taken up.
+    pub fn is_full(&self) -> bool {
+        self.answers.len() + self.unanswered().count() >= MOST
     }
 
     fn knows(&self, kind: &Kind) -> bool {
@@ -243,8 +364,8 @@ impl Traits {
     /// Whether what was seen is more than what a visitor made up: the host is one that the configuration names, or the
     /// portal serves it; and the portal did not say that there is no such thing.
     fn is_believed(&self, seen: &Seen<'_>) -> bool {
-        let name = name_of(seen.host);
-        let is_known = self.hosts.iter().any(|host| host.matches(&name));
+        let name = self.name_of(seen.host);
+        let is_known = self.configured.contains(&name) || self.hosts.iter().any(|host| host.matches(&name));
         let is_there = !seen.status.is_client_error() || seen.looked_like == LookedLike::Hit;
         seen.host.len() <= LONGEST_HOST && if is_known { is_there } else { seen.status.is_success() }
     }
@@ -270,13 +391,13 @@ impl Traits {
         if own >= SHARE {
             return false;
         }
-        if self.answers.len() + self.unanswered().count() < MOST {
+        if !self.is_full() {
             return true;
         }
         let mut brought: HashMap<ClientSite, Vec<&Answer>> = HashMap::new();
         for answer in self.answers.values() {
             // What is a trait stays: without it, the portal's own answers would be taken for hits.
-            if let (Source::Visitors(site), None) = (answer.question.source, answer.header) {
+            if let (Source::Visitors(site), None) = (answer.question.source, answer.header()) {
                 brought.entry(site).or_default().push(answer);
             }
         }
@@ -331,42 +452,63 @@ impl Traits {
         }
     }
 
-    /// The portal has answered: these headers, if any, are its own. What only the very folder says counts for that
-    /// folder, and not for those with other numbers.
+    /// The portal has answered: these headers, if any, are its own.
     pub fn learn(&mut self, question: Question, heard: Heard, now: Mono) {
+        self.note_answer(question, Said::Clearly(heard), now);
+    }
+
+    /// The portal has answered, but took as long as the `Age` it says. Everything else is asked first; after a few times
+    /// that counts as what it says of itself. Says whether there is an answer now.
+    pub fn learn_unclear(&mut self, question: Question, age: u64, now: Mono) -> bool {
+        let (times, most) = self.unclear.get(&question.kind).copied().unwrap_or_default();
+        let (times, most) = (times + 1, most.max(age));
+        if times >= UNCLEAR {
+            self.note_answer(question, Said::AgeUpTo(most), now);
+            return true;
+        }
+        self.unclear.insert(question.kind, (times, most));
+        self.postpone();
+        false
+    }
+
+    fn note_answer(&mut self, question: Question, said: Said, now: Mono) {
         self.waiting.retain(|waiting| waiting.kind != question.kind);
         self.queued.remove(&question.kind);
-        let kind = question.kind.clone();
-        let very_folder = Kind { folder: question.folder.clone(), ..kind.clone() };
-        self.answers.remove(&very_folder);
-        let header = if kind.has_numbers() { heard.elsewhere } else { heard.here };
-        if header != heard.here && self.answers.len() < MOST {
-            let of_folder = Question { kind: very_folder.clone(), ..question.clone() };
-            self.answers.insert(very_folder, Answer { header: heard.here, at: now, question: of_folder });
-        }
-        self.answers.insert(kind, Answer { header, at: now, question });
+        self.unclear.remove(&question.kind);
+        self.answers.insert(question.kind.clone(), Answer { said, at: now, question });
+        self.is_crowded = self.is_crowded && self.is_full();
     }
 
-    /// What is known of a path: of its very folder or its kind, or, when there are too many kinds, of the nearest above.
+    /// What is known of a path: of its kind, or, when there are too many kinds, of the nearest above. Where that is nothing,
+    /// other hosts decide: anybody can write any `Host`, and nobody may choose to be judged by nothing.
     pub fn of(&self, host: &str, path: &str) -> Known {
         let kind = self.nearest(host, path);
-        let very_folder = || {
-            let (folder, _) = folder_and_ending(path).filter(|_| kind.has_numbers())?;
-            self.answers.get(&Kind { folder: folder.to_owned(), ..kind.clone() })
-        };
-        match very_folder().or_else(|| self.answers.get(&kind)).or_else(|| self.of_configured_host(&kind)) {
-            None => Known::NotYet,
-            Some(Answer { header: None, .. }) => Known::Nothing,
-            Some(Answer { header: Some(header), .. }) => Known::Trait(*header),
+        let folder = folder_and_ending(path).map(|(folder, _)| folder);
+        match self.answers.get(&kind) {
+            Some(answer) => answer.about(folder),
+            None => self.of_other_hosts(&kind, folder),
         }
     }
 
-    /// What is known of the kind, or the nearest above, on the host that the configuration names first. Anybody can write
-    /// any `Host`: nobody may choose to be judged by nothing.
-    fn of_configured_host(&self, kind: &Kind) -> Option<&Answer> {
-        let is_known = self.is_named(&kind.host) || self.answers.contains_key(&Kind::root(&kind.host));
-        let host = self.first_host.as_ref().filter(|host| **host != kind.host && !is_known)?;
-        let mut kind = Kind { host: host.clone(), ..kind.clone() };
+    /// The strictest of what is known of the kind on any host; and, for a host of which nothing at all is known, of the
+    /// nearest above on the hosts that the configuration names.
+    fn of_other_hosts(&self, kind: &Kind, folder: Option<&str>) -> Known {
+        let alike = self.answers.iter().filter(|(other, _)| other.is_elsewhere(kind));
+        let known = alike.fold(Known::NotYet, |known, (_, answer)| known.stricter(answer.about(folder)));
+        match self.answers.get(&Kind::root(kind.host.clone())) {
+            // What the host says of itself everywhere is no hit on it.
+            Some(root) if root.header().is_some() && known != Known::NotYet => root.about(None),
+            Some(_) => known,
+            None if self.configured.contains(&kind.host) => known,
+            None => self.configured.iter().fold(known, |known, host| {
+                let kind = Kind { host: host.clone(), ..kind.clone() };
+                self.above_or_at(kind).map_or(known, |answer| known.stricter(answer.about(folder)))
+            }),
+        }
+    }
+
+    /// What is known of a kind or of the nearest above.
+    fn above_or_at(&self, mut kind: Kind) -> Option<&Answer> {
         loop {
             if let Some(answer) = self.answers.get(&kind) {
                 return Some(answer);
@@ -375,12 +517,8 @@ impl Traits {
         }
     }
 
-    fn is_named(&self, host: &str) -> bool {
-        self.hosts.iter().any(|named| named.matches(host))
-    }
-
     fn nearest(&self, host: &str, path: &str) -> Kind {
-        let mut kind = Kind::of(host, path);
+        let mut kind = self.kind_of(host, path);
         while self.is_crowded && !self.knows(&kind) {
             match kind.above() {
                 Some(above) => kind = above,
@@ -402,7 +540,7 @@ impl Traits {
             kind.folder.is_empty() && kind.ending.is_empty() && *source == Source::Configuration
         };
         let mut roots = self.answers.values().filter(is_root).peekable();
-        roots.peek().is_some() && roots.all(|answer| answer.header.is_none())
+        roots.peek().is_some() && roots.all(|answer| answer.header().is_none())
     }
 
     /// How many kinds are known.
@@ -417,7 +555,7 @@ impl Traits {
 
     /// Where the portal says of itself what caches say of their hits.
     pub fn found(&self) -> Vec<(Kind, HitHeader)> {
-        let found = self.answers.iter().filter_map(|(kind, answer)| Some((kind.clone(), answer.header?)));
+        let found = self.answers.iter().filter_map(|(kind, answer)| Some((kind.clone(), answer.header()?)));
         let mut found: Vec<(Kind, HitHeader)> = found.collect();
         found.sort();
         found
@@ -447,7 +585,8 @@ mod tests {
 
     fn traits() -> Traits {
         let mut traits = Traits::default();
-        traits.know_hosts(vec![HostPattern::parse(HOST).unwrap(), HostPattern::parse("*").unwrap()]);
+        traits
+            .know_hosts(vec![HostPattern::parse(HOST).unwrap(), HostPattern::parse("*").unwrap()], HostSent::Visitors);
         traits.want_configured(HOST, "/");
         traits
     }
@@ -505,9 +644,13 @@ mod tests {
     fn what_one_host_says_is_no_trait_of_another() {
         let mut traits = traits();
         traits.want(&Seen { host: "gateway.example", ..seen("/gateway/a") });
+        traits.want(&seen("/gateway/a"));
         answer_all(&mut traits, at(0));
+        let host = |host: &str| Kind { host: host.to_owned(), folder: "/gateway".to_owned(), ending: String::new() };
+        let question = traits.answers.get(&host(HOST)).unwrap().question.clone();
+        traits.learn(question, Heard::default(), at(0));
         assert_eq!(traits.of("gateway.example", "/gateway/b"), Known::Trait(HitHeader::Age));
-        assert_eq!(traits.of(HOST, "/gateway/b"), Known::NotYet);
+        assert_eq!(traits.of(HOST, "/gateway/b"), Known::Nothing);
     }
 
     #[test]
@@ -568,17 +711,151 @@ mod tests {
         assert!(traits.len() + traits.waiting.len() <= MOST);
     }
 
+    /// A folder with a number, and what was heard there and elsewhere.
+    fn numbered(heard: Heard) -> Traits {
+        let mut traits = traits();
+        answer_all(&mut traits, at(0));
+        traits.want(&seen("/case/1234/a"));
+        let question = traits.next().unwrap();
+        traits.learn(question, heard, at(0));
+        traits
+    }
+
     #[test]
     fn one_folder_with_a_number_teaches_nothing_about_the_others() {
-        let mut traits = traits();
-        traits.want(&seen("/case/1234/a"));
-        let root = traits.next().unwrap();
-        traits.learn(root, Heard::default(), at(0));
-        let question = traits.next().unwrap();
-        assert_eq!(question.path_elsewhere("99").as_deref(), Some("/case/99/anticamera-calibration-99"));
-        traits.learn(question, Heard { here: Some(HitHeader::Age), elsewhere: None }, at(0));
+        let traits = numbered(Heard { here: Some(HitHeader::Age), elsewhere: None });
         assert_eq!(traits.of(HOST, "/case/1234/b"), Known::Trait(HitHeader::Age));
-        assert_eq!(traits.of(HOST, "/case/5678/b"), Known::Nothing);
+        assert_eq!(traits.of(HOST, "/case/5678/b"), Known::NotYet);
+    }
+
+    #[test]
+    fn an_error_page_elsewhere_is_no_trait_of_the_folders_with_numbers() {
+        let traits = numbered(Heard { here: None, elsewhere: Some(HitHeader::Age) });
+        assert_eq!(traits.of(HOST, "/case/1234/b"), Known::Nothing);
+        assert_eq!(traits.of(HOST, "/case/5678/b"), Known::NotYet);
+        let both = Some(HitHeader::Age);
+        let traits = numbered(Heard { here: both, elsewhere: both });
+        assert_eq!(traits.of(HOST, "/case/5678/b"), Known::Trait(HitHeader::Age));
+    }
+
+    #[test]
+    fn nobodys_number_is_reported_whatever_was_heard() {
+        let mut traits = numbered(Heard { here: Some(HitHeader::Age), elsewhere: None });
+        traits.doubt_all();
+        answer_all(&mut traits, at(20));
+        traits.learn(
+            traits.answers.values().find(|answer| answer.question.kind.has_numbers()).unwrap().question.clone(),
+            Heard { here: Some(HitHeader::Age), elsewhere: None },
+            at(21),
+        );
+        let folders: Vec<String> = traits.found().iter().map(|(kind, _)| kind.folder().to_owned()).collect();
+        assert_eq!(folders, ["/case/*"]);
+    }
+
+    #[test]
+    fn a_number_is_asked_about_by_one_that_looks_like_it() {
+        let mut traits = traits();
+        answer_all(&mut traits, at(0));
+        traits.want(&seen("/case/1204/RSSMRA85T10A562S/v2/a.pdf"));
+        let path = traits.next().unwrap().path_elsewhere("3f9ac17e").unwrap();
+        let parts: Vec<&str> = path.split('/').collect();
+        let [_, "case", number, key, "v2", name] = parts.as_slice() else { panic!("{path}") };
+        assert!(number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()), "{path}");
+        assert!(*number != "1204" && *key != "RSSMRA85T10A562S" && key.len() == 16, "{path}");
+        assert_eq!(*name, format!("{MARK}3f9ac17e.pdf"));
+    }
+
+    #[test]
+    fn a_portal_that_is_always_slow_and_says_an_age_has_that_age() {
+        let mut traits = traits();
+        answer_all(&mut traits, at(0));
+        traits.want(&seen("/slow/a"));
+        traits.want(&seen("/other/a"));
+        for round in 0..3 {
+            assert_eq!(traits.of(HOST, "/slow/a"), Known::NotYet);
+            let question = traits.waiting.iter().find(|question| question.folder == "/slow").unwrap().clone();
+            assert_eq!(traits.learn_unclear(question, 1 + round % 2, at(0)), round == 2);
+        }
+        assert_eq!(traits.of(HOST, "/slow/b"), Known::AgeUpTo(2));
+        assert_eq!(traits.of(HOST, "/other/b"), Known::NotYet, "only there");
+        assert_eq!(traits.waiting.len(), 1);
+    }
+
+    #[test]
+    fn a_made_up_host_that_the_portal_serves_hides_no_hit() {
+        let mut traits = traits();
+        traits.want(&seen("/account/a"));
+        traits.want(&Seen { host: "made-up.example", ..seen("/") });
+        answer_all(&mut traits, at(0));
+        assert_eq!(traits.of("made-up.example", "/account/a"), Known::Nothing, "known on the real host");
+        assert_eq!(traits.of("made-up.example", "/gateway/a"), Known::NotYet, "known nowhere");
+        // Whoever has spent the share is judged all the same.
+        for number in 0..2 * SHARE {
+            traits.want(&Seen { host: &format!("h{number}.example"), ..seen("/") });
+        }
+        answer_all(&mut traits, at(0));
+        assert_eq!(traits.of("h9999.example", "/account/a"), Known::Nothing);
+    }
+
+    #[test]
+    fn the_strictest_of_the_configured_hosts_decides() {
+        let mut traits = traits();
+        traits.want_configured("gateway.example", "/gateway/");
+        traits.want_configured("gateway.example", "/account/");
+        traits.want_configured(HOST, "/account/");
+        answer_all(&mut traits, at(0));
+        assert_eq!(traits.of("made-up.example", "/account/a"), Known::Nothing);
+        assert_eq!(
+            traits.of("made-up.example", "/gateway/a"),
+            Known::Nothing,
+            "the other configured host's root says nothing of the kind"
+        );
+        assert_eq!(traits.of(HOST, "/gateway/a"), Known::Trait(HitHeader::Age), "as if hosts were one");
+    }
+
+    #[test]
+    fn what_a_host_says_everywhere_is_no_hit_in_a_new_folder() {
+        let mut traits = traits();
+        traits.want_configured("other.example", "/");
+        traits.want_configured(HOST, "/account/");
+        while let Some(question) = traits.next() {
+            let here = (question.host == "other.example").then_some(HitHeader::Age);
+            traits.learn(question, Heard { here, elsewhere: None }, at(0));
+        }
+        assert_eq!(traits.of("other.example", "/account/a"), Known::Trait(HitHeader::Age));
+        assert_eq!(traits.of(HOST, "/account/a"), Known::Nothing);
+    }
+
+    #[test]
+    fn a_portal_that_is_told_its_own_host_has_one() {
+        let mut traits = traits();
+        traits.know_hosts(Vec::new(), HostSent::Portals);
+        traits.want_configured(HOST, "/");
+        assert!(traits.want(&Seen { host: "made-up.example", ..seen("/account/a") }));
+        answer_all(&mut traits, at(0));
+        assert_eq!(traits.len(), 2);
+        assert!(traits.has("other.example", "/account/b"));
+        assert_eq!(traits.of("other.example", "/account/a"), Known::Nothing);
+    }
+
+    #[test]
+    fn paths_that_can_be_read_in_several_ways_bring_the_root() {
+        let mut traits = traits();
+        assert!(traits.want(&Seen { host: "www.example", ..seen("/app;jsessionid=1/page") }));
+        answer_all(&mut traits, at(0));
+        assert_eq!(traits.of("www.example", "/app;jsessionid=1/page"), Known::Nothing);
+        assert_eq!(traits.len(), 2);
+    }
+
+    #[test]
+    fn when_there_is_room_again_new_kinds_are_told_apart_again() {
+        let mut traits = traits();
+        for number in 0..2 * SHARE {
+            traits.want(&seen(&folder(number)));
+        }
+        assert!(traits.is_crowded);
+        answer_all(&mut traits, at(0));
+        assert!(!traits.is_crowded);
     }
 
     #[test]

@@ -20,8 +20,6 @@ const AT_ONCE: usize = 100;
 const FORGOTTEN_BITS: usize = 1 << 16;
 /// Files of a folder that are watched.
 const WATCHED: usize = 8;
-/// Kinds of names in a folder that are told apart.
-const ENDINGS: usize = 8;
 /// Visitors who must have got a file alike.
 const SEVERAL: usize = 3;
 
@@ -54,15 +52,6 @@ impl Existence {
     pub fn of(status: StatusCode) -> Existence {
         if status.is_client_error() { Existence::Refused } else { Existence::Exists }
     }
-}
-
-/// Whether an answer was the first of its kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Novelty {
-    /// It was: nothing in that folder had such an ending.
-    New,
-    /// It was not, or it proves nothing.
-    Known,
 }
 
 /// What the portal answered in each folder, on routes that are not public.
@@ -111,7 +100,6 @@ struct Folder {
     shareable: u64,
     /// Answers that could not.
     personal: u64,
-    endings: Vec<Box<str>>,
     watched: Vec<File>,
 }
 
@@ -142,14 +130,6 @@ impl Folder {
             self.watched.push(file);
         }
         true
-    }
-
-    fn note_ending(&mut self, ending: &str) -> Novelty {
-        if self.endings.len() >= ENDINGS || self.endings.iter().any(|known| **known == *ending) {
-            return Novelty::Known;
-        }
-        self.endings.push(ending.into());
-        Novelty::New
     }
 
     /// Whether everything in it could be shared, and several visitors got the same.
@@ -183,22 +163,19 @@ pub struct Proposal {
 
 impl Folders {
     /// Notes an answer on a personal route.
-    pub fn note(&mut self, answered: &Answered<'_>) -> Novelty {
+    pub fn note(&mut self, answered: &Answered<'_>) {
         self.requests += 1;
-        let Some((folder, ending)) = folder_and_ending(answered.path) else { return Novelty::Known };
+        let Some((folder, _)) = folder_and_ending(answered.path) else { return };
         if let Some(seen) = self.seen.get_mut(folder) {
-            seen.note(answered);
-            return seen.note_ending(ending);
+            return seen.note(answered);
         }
         if answered.exists == Existence::Refused {
-            return Novelty::Known;
+            return;
         }
         if self.seen.len() >= MOST {
             self.forget_some();
         }
-        let seen = self.seen.entry(folder.to_owned()).or_default();
-        seen.note(answered);
-        seen.note_ending(ending)
+        self.seen.entry(folder.to_owned()).or_default().note(answered);
     }
 
     /// Forgets the folders that were asked for least.
@@ -213,7 +190,8 @@ impl Folders {
         }
     }
 
-    /// Folders in and below which everything could have been shared; so many `more` requests were for others. The highest of each branch, most requests first.
+    /// The patterns that it would have been safe to list, the one with most requests first: of every branch the highest
+    /// folder in and below which everything could have been shared. So many `more` requests were for other folders.
     pub fn proposals(&self, more: u64) -> Vec<Proposal> {
         let mut below: BTreeMap<&str, Below> = BTreeMap::new();
         for (folder, seen) in &self.seen {
@@ -315,18 +293,6 @@ mod tests {
     }
 
     #[test]
-    fn new_kinds_of_names_are_told() {
-        let mut folders = Folders::default();
-        let mut novelty =
-            |path| folders.note(&Answered { path, mark: 1, visitor: 1, file: None, exists: Existence::Exists });
-        assert_eq!(novelty("/a/b"), Novelty::New);
-        assert_eq!(novelty("/a/c"), Novelty::Known);
-        assert_eq!(novelty("/a/c.css"), Novelty::New);
-        assert_eq!(novelty("/a/d.css"), Novelty::Known);
-        assert_eq!(novelty("/a/%2e/d.css"), Novelty::Known, "no plain folder");
-    }
-
-    #[test]
     fn many_folders_are_summed_up_quickly_and_bounded() {
         let mut folders = Folders::default();
         for number in 0..3 * MOST as u64 {
@@ -368,7 +334,7 @@ mod tests {
     fn made_up_folders_are_not_noted() {
         let mut folders = Folders::default();
         let refused = |path| Answered { path, mark: 1, visitor: 1, file: None, exists: Existence::Refused };
-        assert_eq!(folders.note(&refused("/made-up/page")), Novelty::Known);
+        folders.note(&refused("/made-up/page"));
         assert!(folders.seen.is_empty());
         note(&mut folders, "/static/a.css", 1, Some(1));
         folders.note(&refused("/static/missing.css"));

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
+use http::header::{ACCEPT, AGE, CACHE_CONTROL, HOST, USER_AGENT};
 use http::{HeaderMap, Request};
 use http_body_util::Empty;
 use serde_json::{Value, json};
@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use super::Leaks;
 use super::fetch::{NotFetched, Side, fetch};
 use crate::config::Config;
-use crate::domain::hit_header::{HitHeader, Says, says_of_caches};
+use crate::domain::hit_header::{HitHeader, Says, says_of_caches, seconds_of_age};
 use crate::domain::paths::{HostPattern, host_of};
-use crate::domain::portal_traits::{Heard, Known, Question, Seen, Traits};
+use crate::domain::portal_traits::{Heard, HostSent, Known, Question, Seen, Traits};
 use crate::domain::time::Mono;
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
@@ -66,7 +66,9 @@ impl Leaks {
         let public = config.server.public_url.as_ref().map(|url| url.authority.as_str());
         let mut traits = self.traits_mut();
         let named = public.and_then(|authority| HostPattern::parse(host_of(authority)).ok());
-        traits.know_hosts(config.rooms.iter().flat_map(|room| room.hosts.iter().cloned()).chain(named).collect());
+        let sent = if config.portal.preserve_host { HostSent::Visitors } else { HostSent::Portals };
+        let hosts = config.rooms.iter().flat_map(|room| room.hosts.iter().cloned()).chain(named);
+        traits.know_hosts(hosts.collect(), sent);
         traits.want_configured(public.unwrap_or_default(), "/");
         for room in &config.rooms {
             let start = room.start.split(['?', '#']).next().unwrap_or("/");
@@ -82,32 +84,47 @@ impl Leaks {
     }
 
     /// Asks as long as there is something to ask, up to a stretch. Says when to go on; `None` when there is nothing
-    /// left. What the portal does not answer waits behind everything else.
+    /// left. What the portal does not answer, or not clearly, waits behind everything else.
     async fn ask_some(&self, config: &Config) -> Option<Mono> {
         let mut failed = Vec::new();
+        let mut pause = PAUSE;
         for _ in 0..AT_A_STRETCH {
             let Some(question) = self.traits().next().filter(|question| !failed.contains(&question.kind)) else {
                 break;
             };
             let kind = question.kind.clone();
-            if let Err(error) = self.ask_the_portal(question, config).await {
-                tracing::debug!(%error, "the portal could not be asked for a path that nobody ever asked for");
-                self.traits_mut().postpone();
-                failed.push(kind);
+            match self.ask_the_portal(question, config).await {
+                Ok(Asked::Answered) => {}
+                Ok(Asked::Unclearly) => failed.push(kind),
+                Err(error) => {
+                    tracing::debug!(%error, "the portal could not be asked for a path that nobody ever asked for");
+                    self.traits_mut().postpone();
+                    failed.push(kind);
+                    pause = AGAIN;
+                }
             }
         }
-        let pause = if failed.is_empty() { PAUSE } else { AGAIN };
-        self.traits().next().map(|_| self.clock.mono() + pause)
+        let next = self.traits().next()?;
+        // What was unclear is asked again later; nothing else waits for that.
+        Some(self.clock.mono() + if failed.contains(&next.kind) { AGAIN } else { pause })
     }
 
-    async fn ask_the_portal(&self, question: Question, config: &Config) -> Result<(), NotFetched> {
+    async fn ask_the_portal(&self, question: Question, config: &Config) -> Result<Asked, NotFetched> {
         let here = self.hear(&question, config, Question::path).await?;
-        let elsewhere = match question.path_elsewhere("") {
+        let elsewhere = match question.path_elsewhere("0") {
             Some(_) => {
                 self.hear(&question, config, |question, random| question.path_elsewhere(random).unwrap_or_default())
                     .await?
             }
-            None => None,
+            None => Ok(None),
+        };
+        let now = self.clock.mono();
+        let (here, elsewhere) = match (here, elsewhere) {
+            (Ok(here), Ok(elsewhere)) => (here, elsewhere),
+            (Err(Unclear(age)), _) | (_, Err(Unclear(age))) => {
+                let is_learned = self.traits_mut().learn_unclear(question, age, now);
+                return Ok(if is_learned { Asked::Answered } else { Asked::Unclearly });
+            }
         };
         if let Some(header) = here
             && self.traits().of(&question.host, &question.path("")) != Known::Trait(header)
@@ -121,8 +138,8 @@ impl Leaks {
                  the header in leak_guard.ignore_hit_headers if no cache writes it"
             );
         }
-        self.traits_mut().learn(question, Heard { here, elsewhere }, self.clock.mono());
-        Ok(())
+        self.traits_mut().learn(question, Heard { here, elsewhere }, now);
+        Ok(Asked::Answered)
     }
 
     /// What looks like a hit on a fresh address. An answer that took its time may say its age without being old: it is
@@ -132,20 +149,23 @@ impl Leaks {
         question: &Question,
         config: &Config,
         path: impl Fn(&Question, &str) -> String,
-    ) -> Result<Option<HitHeader>, NotFetched> {
-        let mut heard = None;
+    ) -> Result<Result<Option<HitHeader>, Unclear>, NotFetched> {
+        let mut heard = Err(Unclear(0));
         for _ in 0..TIMES {
             let random = entropy::bytes::<16>().map_err(|_| NotFetched::Body)?;
             let asked_at = self.clock.mono();
             let headers = ask(question, &path(question, &super::audit::hex(random)), config).await?;
             let under_way = self.clock.mono().since(asked_at);
             match says_of_caches(&headers, &config.leak_guard.rules.ignored_markers, under_way) {
-                Says::Hit(header) => return Ok(Some(header)),
-                Says::Nothing => heard = Some(()),
-                Says::Unclear => {}
+                Says::Hit(header) => return Ok(Ok(Some(header))),
+                Says::Nothing => heard = Ok(None),
+                Says::Unclear => {
+                    let age = headers.get_all(AGE).iter().map(seconds_of_age).max().unwrap_or_default();
+                    heard = heard.map_err(|Unclear(before)| Unclear(before.max(age)));
+                }
             }
         }
-        heard.map(|()| None).ok_or(NotFetched::Unclear)
+        Ok(heard)
     }
 
     /// A personal answer of a kind that was not seen before.
@@ -194,6 +214,19 @@ impl Leaks {
             "traits": places,
         })
     }
+}
+
+/// Answers so slow that the `Age` they said, in seconds, says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Unclear(u64);
+
+/// What came of a question.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// It need not be asked again.
+    Answered,
+    /// The answers were too slow to tell.
+    Unclearly,
 }
 
 /// As requests reach the portal.

@@ -3,6 +3,7 @@
 use http::{HeaderMap, Method, StatusCode};
 
 use super::audit::{Event, hex};
+use super::proposals::Novelty;
 use super::{Leaks, Whose};
 use crate::config::{self, DetectorAction};
 use crate::domain::hit_header::{HitHeader, may_be_fresh};
@@ -13,7 +14,6 @@ use crate::domain::leak_detectors::{
 use crate::domain::leak_guard::{CacheBehind, Guarded, Mode, Reason, Route, Verdict, is_the_same_for_everybody};
 use crate::domain::names::RoomName;
 use crate::domain::portal_traits::{Known, LookedLike, Seen};
-use crate::domain::public_proposals::Novelty;
 use crate::domain::route_shape::route_of;
 use crate::domain::time::{Mono, Now};
 use crate::telemetry::metrics::{LeakGuardAction, LeakGuardRule};
@@ -116,9 +116,7 @@ impl Exchange<'_> {
         if route == Route::Public {
             return Ok(());
         }
-        if self.leaks.proposals.note(self.origin.path, self.origin.who, guarded.file, status) == Novelty::New {
-            self.leaks.note_kind(&self.seen(status, LookedLike::Fresh));
-        }
+        self.note_kind(guarded, status);
         let is_silent = guarded.says_nothing_of_caches_and_sessions() && self.effect == Effect::Reads;
         if is_silent || !self.settings.detectors.are_on() {
             return Ok(());
@@ -131,6 +129,22 @@ impl Exchange<'_> {
             self.named(guarded, headers, status, now),
         ];
         stopped.into_iter().flatten().next().map_or(Ok(()), Err)
+    }
+
+    /// The portal is asked about every kind of address that it serves. Nearly every answer is of a kind that is known.
+    fn note_kind(&self, guarded: &Guarded, status: StatusCode) {
+        let Origin { host, path, who, .. } = self.origin;
+        let proposals = &self.leaks.proposals;
+        if proposals.note(host, path, who, guarded.file, status) == Novelty::Known {
+            return;
+        }
+        if !self.leaks.traits().has(host, path) {
+            self.leaks.note_kind(&self.seen(status, LookedLike::Fresh));
+        }
+        let traits = self.leaks.traits();
+        if traits.has(host, path) || traits.is_full() {
+            proposals.remember(host, path, guarded.file, status);
+        }
     }
 
     /// The answer to what may have been a login is there.
@@ -206,7 +220,7 @@ impl Exchange<'_> {
     fn hit(&self, guarded: &Guarded, status: StatusCode, now: Now) -> Option<Detector> {
         let hit = guarded.hit.filter(|_| self.settings.rules.cache_behind == CacheBehind::Distrusted)?;
         if hit == HitHeader::Age && may_be_fresh(guarded.age, now.mono.since(self.origin.left)) {
-            // Nor does an answer that a cache gave to several who waited for it look any different: it is counted.
+            // What a cache gave to several who waited for one answer looks just like that: so it is counted.
             return self.note_harmless_hit(hit, LeakGuardAction::Observed);
         }
         if !self.leaks.traits().has(self.origin.host, self.origin.path) {
@@ -218,10 +232,13 @@ impl Exchange<'_> {
                 return self.note_harmless_hit(hit, LeakGuardAction::Alarmed);
             }
             Known::Trait(header) if header == hit => return self.note_harmless_hit(hit, LeakGuardAction::Alarmed),
+            Known::AgeUpTo(seconds) if hit == HitHeader::Age && guarded.age <= seconds => {
+                return self.note_harmless_hit(hit, LeakGuardAction::Alarmed);
+            }
             Known::NotYet => Certainty::Likely,
             // A picture, a film or an archive may be somebody's own.
-            Known::Nothing | Known::Trait(_) if guarded.file.is_some() => Certainty::Likely,
-            Known::Nothing | Known::Trait(_) => Certainty::Sure,
+            Known::Nothing | Known::Trait(_) | Known::AgeUpTo(_) if guarded.file.is_some() => Certainty::Likely,
+            Known::Nothing | Known::Trait(_) | Known::AgeUpTo(_) => Certainty::Sure,
         };
         let event = Event { header: Some(hit.as_str()), ..self.event(None, None, None) };
         let stopped = self.act_on(&Finding::cache_hit(certainty), event, Some(status))?;

@@ -44,9 +44,6 @@ pub(crate) enum NotFetched {
     /// No HTTP answer.
     #[error("no HTTP answer: {0}")]
     Http(#[from] hyper::Error),
-    /// Answers that were so slow that their age says nothing.
-    #[error("the answer is as old as it took to come, which says nothing")]
-    Unclear,
     /// A body that is too long or broke off.
     #[error("the answer broke off or is too long")]
     Body,

@@ -8,18 +8,27 @@ use std::sync::{Mutex, PoisonError};
 use http::StatusCode;
 
 use crate::domain::leak_detectors::Who;
-use crate::domain::public_proposals::{Answered, Existence, Folders, Novelty, Proposal};
+use crate::domain::public_proposals::{Answered, Existence, Folders, Proposal};
 
-/// Folders with something personal in them that are recognised without a lock.
+/// Folders of a host with something personal in them that are recognised without a lock.
 const AT_A_GLANCE: usize = 1024;
+
+/// Whether an answer may be of a kind that was not seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Novelty {
+    /// It may.
+    New,
+    /// It is not.
+    Known,
+}
 
 /// The folders of this process.
 #[derive(Debug)]
 pub(super) struct Proposals {
     short: RandomState,
     folders: Mutex<Folders>,
-    /// Folders (and endings) of which it is known that they have something personal, in short. Nearly every answer is of
-    /// one of them, and tells nothing new.
+    /// Folders (with their hosts and endings) of which it is known that they have something personal, and whose kind is
+    /// calibrated or waits for that, in short. Nearly every answer is of one of them, and tells nothing new.
     personal: Box<[AtomicU64]>,
     /// Answers in them.
     more: AtomicU64,
@@ -34,8 +43,8 @@ impl Default for Proposals {
 
 impl Proposals {
     /// Notes an answer; `file` is its version, when it looks like a file that is the same for everybody.
-    pub(super) fn note(&self, path: &str, who: Who, file: Option<u64>, status: StatusCode) -> Novelty {
-        let glance = if file.is_none() { self.glance(path) } else { None };
+    pub(super) fn note(&self, host: &str, path: &str, who: Who, file: Option<u64>, status: StatusCode) -> Novelty {
+        let glance = if file.is_none() { self.glance(host, path) } else { None };
         if let Some((place, folder)) = glance
             && place.load(Ordering::Relaxed) == folder
         {
@@ -49,22 +58,29 @@ impl Proposals {
         });
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let exists = Existence::of(status);
-        let novelty = folders.note(&Answered { path, mark, visitor, file, exists });
-        if let Some((place, folder)) = glance.filter(|_| exists == Existence::Exists) {
-            place.store(folder, Ordering::Relaxed);
-        }
-        novelty
+        folders.note(&Answered { path, mark, visitor, file, exists });
+        Novelty::New
     }
 
-    /// Where it stands whether a path's folder and ending are known, and as what.
-    fn glance(&self, path: &str) -> Option<(&AtomicU64, u64)> {
+    /// Such answers tell nothing new from now on. What the portal refused proves nothing.
+    pub(super) fn remember(&self, host: &str, path: &str, file: Option<u64>, status: StatusCode) {
+        let proves = file.is_none() && Existence::of(status) == Existence::Exists;
+        if let Some((place, folder)) = self.glance(host, path).filter(|_| proves) {
+            place.store(folder, Ordering::Relaxed);
+        }
+    }
+
+    /// Where it stands whether a path's folder and ending are known on a host, and as what.
+    fn glance(&self, host: &str, path: &str) -> Option<(&AtomicU64, u64)> {
         let bytes = path.as_bytes();
         let folder = bytes.get(..memchr::memrchr(b'/', bytes)?)?;
         let name = bytes.get(folder.len()..)?;
         let ending = memchr::memrchr(b'.', name).and_then(|at| name.get(at..)).unwrap_or_default();
         let mut hasher = self.short.build_hasher();
+        hasher.write(host.as_bytes());
         hasher.write(folder);
         hasher.write(ending);
+        hasher.write_usize(host.len());
         hasher.write_usize(folder.len());
         let folder = hasher.finish();
         Some((self.personal.get(folder as usize % AT_A_GLANCE)?, folder))
