@@ -126,7 +126,8 @@ impl Gateway {
             (Admit::Turn, _, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
             (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, read)).await,
             _ => {
-                let journey = Journey { room: Some(&room.settings.name), ..Journey::ungated(call) };
+                let sticky = credentials.staff.as_ref().map(|bearer| bearer.sticky);
+                let journey = Journey { room: Some(&room.settings.name), sticky, ..Journey::ungated(call) };
                 Ok(self.forward_read(call, journey, read, admit_decision(admit)).await)
             }
         }
@@ -293,8 +294,8 @@ impl Gateway {
             keep: Some(Active::begin(&entered.room.live, entered.seat, &self.shared.clock)),
             room: Some(&entered.room.settings.name),
             inside: Some((entered.room, entered.ticket)),
-            arrival: Arrival::Entering,
             seat: Some(entered.seat),
+            arrival: Arrival::Entering,
             tokens,
         }
     }

@@ -39,6 +39,7 @@ use crate::domain::recovery::RecoveryCode;
 use crate::domain::schedule::OpenNow;
 use crate::domain::token::Kind;
 use crate::room::{NoTicket, Novelty, Occasion, Ticket, View};
+use crate::staff::Shown;
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{CodePage, LinePage, NoticePage, Remark, WayOn};
@@ -664,7 +665,8 @@ impl Visit<'_> {
     fn staff(self) -> Result<Response<Body>, Refusal> {
         let secret = self.call.query("pass").unwrap_or_default();
         let (room, shared) = (&self.room.settings.name, &self.gateway.shared);
-        shared.staff.of(room, [&secret].into_iter(), self.call.now.unix).ok_or(Refusal::NotFound)?;
+        let shown = shared.staff.of(room, [&secret].into_iter(), self.call.now.unix);
+        shown.and_then(Shown::bearer).ok_or(Refusal::NotFound)?;
         let mut response = see_other(self.wanted().as_str());
         response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         add_cookies(&mut response, vec![staff_cookie(room, self.call.channel, &secret)]);

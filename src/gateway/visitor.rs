@@ -15,6 +15,7 @@ use crate::domain::negotiation::has_fetch_metadata;
 use crate::domain::seat::{pass_life, renewal_due, within_grace};
 use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText};
 use crate::room::{Seat, Shown, Ticket};
+use crate::staff::Bearer;
 use crate::telemetry::metrics::{Metrics, TokenRejection};
 
 /// How much longer than its token a pass's cookie is kept: so that the grace rules can see it, and because the token's
@@ -34,6 +35,8 @@ pub struct Credentials {
     pub expired: bool,
     /// What the request of a newcomer proves.
     pub proven: Option<Verdict>,
+    /// The pass of staff that came along, when it is good.
+    pub staff: Option<Bearer>,
 }
 
 /// A good pass.
