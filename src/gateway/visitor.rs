@@ -123,10 +123,12 @@ impl Credentials {
             }
         }
         if let Some(held) = self.ticket {
-            if let Some(old) = room.live.joins.seen(&held.ticket) {
+            let standing = room.live.standing(&held.ticket, Asks::Scripted);
+            if (standing.is_a_place() || standing == Standing::Entered)
+                && let Some(old) = room.live.joins.seen(&held.ticket)
+            {
                 room.live.leave(&old);
             }
-            let standing = room.live.standing(&held.ticket, Asks::Scripted);
             let lost =
                 standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
             if lost {
