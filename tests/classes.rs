@@ -690,35 +690,6 @@ async fn a_place_given_before_is_not_given_again_while_the_room_is_closed() {
 }
 
 #[tokio::test]
-async fn a_move_to_a_place_that_lapsed_unseen_is_made_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let ed = Issuing::ed25519("ed");
-    let file = dir.path().join("jwks.json");
-    std::fs::write(&file, key_set(&[&ed])).unwrap();
-    let proof = jwt_proof(file.to_str().unwrap(), "header = \"authorization\"");
-    let setup = room_of("10/s").with("ticket_lifetime = \"24h\"");
-    let held = setup.clone().with("state = \"hold\"").with_more(&class_with(&proof));
-    let running = held.clone().start().await;
-    let token = ed.token(&claims_but("exp", json!(NOW + 100_000)));
-    let visitor = running.visitor();
-    assert_eq!(class_of(joining(&visitor)).await, "citizen");
-    let lost = visitor.copy();
-    assert_eq!(bearing(&lost, &token).send().await.queue()["class"], "office");
-    // Only the office is called, and does not come.
-    let office_alone = "\n[[room.window]]\nfrom = \"00:00\"\nto = \"24:00\"\nshare = { office = 1 }\n";
-    running.reload(&setup.with_more(&format!("{office_alone}{}", class_with(&proof)))).await;
-    for _ in 0..20 {
-        running.advance(Duration::from_secs(60)).await;
-        running.seconds(1).await;
-    }
-    running.reload(&held).await;
-    let again = bearing(&visitor, &token).send().await.queue();
-    assert_eq!((&again["class"], &again["state"]), (&json!("office"), &json!("held")), "{again}");
-    let arrivals = running.metric("arrivals_total{class=\"office\",room=\"fair\"}");
-    assert_eq!(arrivals, 2.0, "a place that stands");
-}
-
-#[tokio::test]
 async fn two_classes_with_one_gateway_key_both_look_at_a_header() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("gateway.key");
