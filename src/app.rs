@@ -634,7 +634,12 @@ impl Control {
         let Some(room) = snapshot.rooms.iter().find(|room| room.settings.name == *name) else {
             return RoomStateAnswer::UnknownRoom;
         };
-        room.live.by_hand(wish, self.clock.mono());
+        let now = self.clock.mono();
+        // Thawed is everywhere: this node may have led when it was frozen.
+        if wish == ByHand::Freeze && !room.live.leads(now) {
+            return RoomStateAnswer::Follows;
+        }
+        room.live.by_hand(wish, now);
         RoomStateAnswer::Applied
     }
 

@@ -24,6 +24,7 @@ pub mod config;
 pub mod demo;
 pub mod domain;
 pub mod entropy;
+pub mod folder;
 pub mod gateway;
 pub mod keys;
 pub mod leaks;

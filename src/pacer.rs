@@ -10,12 +10,12 @@ use crate::clock::Clock;
 use crate::domain::budget::TICK;
 use crate::domain::leak_breaker::Admissions;
 use crate::domain::line::Standstill;
-use crate::domain::portal_health::Finding;
+use crate::domain::portal_health::{Finding, together};
 use crate::domain::time::Now;
 use crate::gateway::snapshot::{RoomInForce, Snapshot};
 use crate::leaks::Leaks;
 use crate::proxy::Portal;
-use crate::room::{Around, NamedLane, together};
+use crate::room::{Around, NamedLane};
 use crate::store;
 use crate::telemetry::metrics::Metrics;
 use crate::waiting_room::assets::Assets;
@@ -78,7 +78,7 @@ impl Pacer {
     fn around(&self, room: &RoomInForce, snapshot: &Snapshot, now: Now) -> Around {
         let (guard, ramp) = (&snapshot.config.leak_guard, snapshot.config.portal.ramp);
         let [login, by_hand] = room.live.health();
-        let (finding, part) = together(&[self.portal.health(), login, by_hand], ramp, now);
+        let (finding, part) = together(&[self.portal.health(), login, by_hand], ramp, now.mono);
         let standstill = (finding == Finding::Ill).then_some(Standstill::PortalUnhealthy);
         let around = Around { standstill, ramp: part.min(room.live.borne()) };
         match self.leaks.admissions(&room.settings.name, guard, ramp, now) {

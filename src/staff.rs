@@ -1,7 +1,7 @@
 //! Passes of staff and monitoring on disk: one file each, `ID.json`, in a directory that only the program's user may read.
 //! `anticamera pass` writes them; every running program with the same directory reads them again when they change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::watch;
 
-use crate::classes::codes::{self, Looks};
 use crate::domain::names::RoomName;
 use crate::domain::staff::{StaffPass, Worth, hash_of, is_name};
 use crate::domain::time::Unix;
 use crate::entropy::{self, NoEntropy};
+use crate::folder::{self, Found, Looks, Why};
 use crate::gateway::snapshot::Snapshot;
 
 /// Passes at most.
@@ -59,16 +59,21 @@ pub struct StaffPasses {
 }
 
 impl StaffPasses {
-    /// The pass of this room that a secret belongs to.
-    pub fn of(&self, room: &RoomName, secrets: impl Iterator<Item = impl AsRef<[u8]>>, now: Unix) -> Option<String> {
+    /// What the secrets that came along are worth in this room: the first good one counts, otherwise the first known one.
+    pub fn of(&self, room: &RoomName, secrets: impl Iterator<Item = impl AsRef<[u8]>>, now: Unix) -> Option<Shown> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if known.is_empty() {
             return None;
         }
-        secrets.filter_map(|secret| hash_of(secret.as_ref())).find_map(|hash| {
-            let pass = known.get(&hash).filter(|pass| pass.room == room.as_str())?;
-            (pass.worth(now.0 / 1000) == Worth::Good).then(|| pass.name.clone())
-        })
+        let mut worthless = None;
+        for hash in secrets.filter_map(|secret| hash_of(secret.as_ref())) {
+            let Some(pass) = known.get(&hash).filter(|pass| pass.room == room.as_str()) else { continue };
+            match pass.worth(now.0 / 1000) {
+                Worth::Good => return Some(Shown::Good(Bearer { name: pass.name.clone(), sticky: pass.sticky() })),
+                worth => worthless = worthless.or(Some(Shown::Worthless(worth))),
+            }
+        }
+        worthless
     }
 
     /// Whether there are none.
@@ -76,7 +81,7 @@ impl StaffPasses {
         self.known.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Takes over what was written since.
+    /// Takes over what was written since. What cannot be read at this moment stays as it was.
     pub fn look(&self, dir: &Path) {
         let changed = fs::metadata(dir).and_then(|facts| facts.modified()).ok();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,17 +90,50 @@ impl StaffPasses {
         } else if !looked.1.is_due(changed) {
             return;
         }
-        match list(dir) {
-            Ok((passes, broken)) => {
-                for error in broken {
-                    tracing::error!(%error, "a staff pass cannot be read and opens nothing; the others do");
+        match read_all(dir) {
+            Ok(found) => {
+                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+                let unreadable: HashSet<&str> = found.unreadable().collect();
+                let kept = known.values().filter(|pass| unreadable.contains(pass.id.as_str())).cloned();
+                let kept: Vec<StaffPass> = kept.collect();
+                let passes = found.known.into_iter().chain(kept);
+                *known = passes.map(|pass| (pass.hash.clone(), pass)).collect();
+                drop(known);
+                for error in found.broken.into_iter().map(fault) {
+                    tracing::error!(%error, "a staff pass cannot be read; what is not known opens nothing");
                 }
-                let passes = passes.into_iter().map(|pass| (pass.hash.clone(), pass)).collect();
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = passes;
             }
             Err(error) => tracing::warn!(%error, "the staff passes read last stay in force"),
         }
     }
+}
+
+/// What a secret that came along is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It opens the room.
+    Good(Bearer),
+    /// It did once.
+    Worthless(Worth),
+}
+
+impl Shown {
+    /// Who may enter by it.
+    pub fn bearer(self) -> Option<Bearer> {
+        match self {
+            Shown::Good(bearer) => Some(bearer),
+            Shown::Worthless(_) => None,
+        }
+    }
+}
+
+/// Whoever enters by a pass of staff.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// The pass's name.
+    pub name: String,
+    /// Always the same for one pass: by it the requests of a session go to the same address of the portal.
+    pub sticky: u64,
 }
 
 /// Keeps the passes up to date. Files live in real time, so this does not run on the program's clock.
@@ -150,24 +188,20 @@ pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(String, StaffPas
 /// # Errors
 /// [`StaffFault`]
 pub fn list(dir: &Path) -> Result<(Vec<StaffPass>, Vec<StaffFault>), StaffFault> {
-    let fault = |error| StaffFault::Io(dir.to_owned(), error);
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
-        entries => entries.map_err(fault)?,
-    };
-    let (mut passes, mut broken) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let path = entry.map_err(fault)?.path();
-        if path.extension().is_none_or(|ending| ending != "json") || passes.len() >= MOST {
-            continue;
-        }
-        match read(&path) {
-            Ok(pass) => passes.push(pass),
-            Err(fault) => broken.push(fault),
-        }
-    }
+    let Found { known: mut passes, broken } = read_all(dir)?;
     passes.sort_by(|one: &StaffPass, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
-    Ok((passes, broken))
+    Ok((passes, broken.into_iter().map(fault).collect()))
+}
+
+fn read_all(dir: &Path) -> Result<Found<StaffPass>, StaffFault> {
+    folder::read(dir, MOST, read_one).map_err(|error| StaffFault::Io(dir.to_owned(), error))
+}
+
+fn fault((path, why): (PathBuf, Why)) -> StaffFault {
+    match why {
+        Why::Io(error) => StaffFault::Io(path, error),
+        Why::Content(error) => StaffFault::Content(path, error),
+    }
 }
 
 /// Takes a pass back.
@@ -182,14 +216,14 @@ pub fn revoke(dir: &Path, id: &str) -> Result<StaffPass, StaffFault> {
     Ok(revoked)
 }
 
-fn read(path: &Path) -> Result<StaffPass, StaffFault> {
-    let text = fs::read(path).map_err(|error| StaffFault::Io(path.to_owned(), error))?;
-    serde_json::from_slice(&text).map_err(|error| StaffFault::Content(path.to_owned(), error))
+fn read_one(path: &Path) -> Result<StaffPass, Why> {
+    let text = fs::read(path).map_err(Why::Io)?;
+    serde_json::from_slice(&text).map_err(Why::Content)
 }
 
 fn put(dir: &Path, pass: &StaffPass) -> Result<(), StaffFault> {
     let text = serde_json::to_vec_pretty(pass).map_err(|error| StaffFault::Content(dir.to_owned(), error))?;
-    codes::put(dir, &pass.id, &text).map_err(|error| StaffFault::Io(dir.to_owned(), error))
+    folder::put(dir, &pass.id, &text).map_err(|error| StaffFault::Io(dir.to_owned(), error))
 }
 
 #[cfg(test)]
@@ -210,19 +244,45 @@ mod tests {
         let text = fs::read_to_string(dir.join(format!("{}.json", pass.id))).unwrap();
         assert!(!text.contains(&secret), "only its hash is kept");
         let (fair, other) = (RoomName::new("fair").unwrap(), RoomName::new("other").unwrap());
-        let opens = |room: &RoomName, secret: &str, at| passes.of(room, [secret].iter(), Unix(at));
+        let shown = |room: &RoomName, secret: &str, at| passes.of(room, [secret].iter(), Unix(at));
+        let opens = |room: &RoomName, secret: &str, at| {
+            shown(room, secret, at).and_then(Shown::bearer).map(|bearer| bearer.name)
+        };
         passes.look(&dir);
         assert_eq!(opens(&fair, &secret, 0).as_deref(), Some("monitoring"));
         assert_eq!(opens(&other, &secret, 0), None);
         assert_eq!(opens(&fair, &secret[1..], 0), None);
-        assert_eq!(opens(&fair, &secret, 2_000_000), None, "expired");
+        assert_eq!(shown(&fair, &secret, 2_000_000), Some(Shown::Worthless(Worth::Expired)));
         fs::write(dir.join("broken.json"), "{").unwrap();
         revoke(&dir, &pass.id).unwrap();
         passes.look(&dir);
-        assert_eq!(opens(&fair, &secret, 0), None);
+        assert_eq!(shown(&fair, &secret, 0), Some(Shown::Worthless(Worth::Revoked)));
         let (listed, broken) = list(&dir).unwrap();
         assert_eq!((listed[0].worth(0), listed.len(), broken.len()), (Worth::Revoked, 1, 1));
         assert!(matches!(revoke(&dir, "ffff"), Err(StaffFault::Unknown(_))));
         assert!(matches!(create(&dir, wanted("a\nb"), Unix(0)), Err(StaffFault::Name(_))));
+    }
+
+    #[test]
+    fn a_pass_whose_file_cannot_be_read_at_this_moment_opens_what_it_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("passes");
+        let (secret, pass) = create(&dir, wanted("monitoring"), Unix(0)).unwrap();
+        let passes = StaffPasses::default();
+        passes.look(&dir);
+        let fair = RoomName::new("fair").unwrap();
+        let opens = || passes.of(&fair, [&secret].into_iter(), Unix(0)).and_then(Shown::bearer).is_some();
+        // Reading a directory as a file is an error of the file system.
+        let file = dir.join(format!("{}.json", pass.id));
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        passes.look(&dir);
+        assert!(opens());
+        fs::remove_dir(&file).unwrap();
+        passes.look(&dir);
+        assert!(!opens(), "it was taken away");
+        fs::write(&file, "{").unwrap();
+        passes.look(&dir);
+        assert!(!opens());
     }
 }

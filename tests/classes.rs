@@ -651,6 +651,44 @@ async fn a_lost_answer_to_a_move_into_a_better_class_costs_nothing() {
     assert_eq!(typing(&stranger, &good).send().await.status, 422, "nobody else gets it");
 }
 
+/// Waits as a citizen, and the answer that moved the visitor into the office's class is lost: the copy has got it.
+async fn moved_without_knowing(running: &Running, good: &str) -> (Visitor, Visitor) {
+    let visitor = running.visitor();
+    assert_eq!(class_of(joining(&visitor)).await, "citizen");
+    let lost = visitor.copy();
+    assert_eq!(typing(&lost, good).send().await.queue()["class"], "office");
+    (visitor, lost)
+}
+
+#[tokio::test]
+async fn whose_turn_it_is_keeps_it_when_a_code_is_typed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, _) = code(dir.path(), 1);
+    let proof = format!("[[class.proof]]\nkind = \"invitation_code\"\ndir = \"{}\"", dir.path().display());
+    let setup = room_of("10/s").with_more(&class_with(&proof));
+    let running = setup.clone().with("state = \"hold\"").start().await;
+    let (visitor, _lost) = moved_without_knowing(&running, &good).await;
+    running.reload(&setup).await;
+    running.seconds(5).await;
+    let again = typing(&visitor, &good).send().await;
+    assert_eq!((again.status, again.queue()["state"].as_str()), (422, Some("your_turn")), "{again:?}");
+    assert_eq!(again.queue()["class"], "citizen", "the turn that is at hand");
+}
+
+#[tokio::test]
+async fn a_place_given_before_is_not_given_again_while_the_room_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, _) = code(dir.path(), 1);
+    let proof = format!("[[class.proof]]\nkind = \"invitation_code\"\ndir = \"{}\"", dir.path().display());
+    let setup = room_of("10/s").with_more(&class_with(&proof));
+    let running = setup.clone().with("state = \"hold\"").start().await;
+    let (visitor, _lost) = moved_without_knowing(&running, &good).await;
+    running.reload(&setup.clone().with("state = \"closed\"")).await;
+    assert_eq!(typing(&visitor, &good).send().await.status, 422);
+    running.reload(&setup.with("state = \"hold\"")).await;
+    assert_eq!(typing(&visitor, &good).send().await.queue()["class"], "office");
+}
+
 #[tokio::test]
 async fn two_classes_with_one_gateway_key_both_look_at_a_header() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::crowd::{Client, Crowd, Portal, free_address, no_number_twice, overtaken_by_nobody, worst_excess};
 use crate::support::process::{Proxy, Setup};
 use crate::support::redis::Redis;
+use crate::support::wire;
 
 const RATE: f64 = 40.0;
 const NODES: usize = 3;
@@ -153,4 +154,25 @@ async fn a_store_that_goes_away_and_comes_back_costs_nobody_a_place() {
     crowd.settle(Duration::from_secs(60)).await;
     // While the store is away nobody is called; those told just before wait as long as it takes.
     judge(&crowd, &portal, MOMENTS);
+}
+
+/// What a node answers to an order about the room, and the text of it.
+fn order(node: &Proxy, what: &str) -> (u16, String) {
+    let token = std::fs::read_to_string(node.file().with_file_name("state").join("admin-token")).unwrap();
+    let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
+    let mut operator = wire::Visitor::new(node.admin);
+    operator.host = "localhost";
+    let answer = operator.ask("POST", &format!("/admin/v1/rooms/r/{what}"), &bearer, b"");
+    (answer.status, answer.text().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_follows_does_not_pretend_to_freeze_the_room() {
+    let portal = Portal::start().await;
+    let cluster = Cluster::start(&portal).await;
+    let leader = cluster.leader().await;
+    let (status, text) = order(&cluster.nodes[(leader + 1) % NODES], "freeze");
+    assert!(status == 409 && text.contains("another node leads"), "{status} {text}");
+    assert_eq!(order(&cluster.nodes[leader], "freeze").0, 200);
+    assert_eq!(order(&cluster.nodes[(leader + 1) % NODES], "thaw").0, 200);
 }

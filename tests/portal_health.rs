@@ -19,6 +19,16 @@ async fn insider(running: &Running) -> Visitor {
     visitor
 }
 
+/// So many inside, whose entries are long enough ago to say nothing about the portal any more.
+async fn insiders(running: &Running, count: usize) -> Vec<Visitor> {
+    let mut inside = Vec::new();
+    for _ in 0..count {
+        inside.push(insider(running).await);
+    }
+    running.seconds(11).await;
+    inside
+}
+
 /// Lets seconds pass, one by one, until this is so.
 async fn until(running: &Running, so: impl Fn() -> bool) -> u64 {
     let waiting = async {
@@ -111,10 +121,10 @@ async fn one_bad_probe_is_chance_and_a_reload_ends_the_asking() {
 
 #[tokio::test]
 async fn a_portal_whose_answers_are_mostly_errors_gets_nobody_new() {
-    let running = room_of("10/s").with("session_duration = \"2m\"").start().await;
-    let inside = insider(&running).await;
+    let running = room_of("100/s").with("session_duration = \"2m\"").start().await;
+    let crowd = insiders(&running, 30).await;
     running.portal.script("/fair/busy", [Script::answer(503, "", "too many")]);
-    for _ in 0..30 {
+    for inside in &crowd {
         let answer = inside.navigate("/fair/busy").send().await;
         assert_eq!((answer.status, answer.text().as_str()), (503, "too many"), "what the portal says is passed on");
     }
@@ -123,17 +133,32 @@ async fn a_portal_whose_answers_are_mostly_errors_gets_nobody_new() {
     assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
     // Ten seconds later that is over.
     until(&running, || running.metric("portal_healthy") == 1.0).await;
-    assert!(inside.navigate("/fair/").send().await.is_the_portals());
+    assert!(crowd[0].navigate("/fair/").send().await.is_the_portals());
 }
 
-/// So many requests of somebody inside, each of which the portal takes so long for.
-async fn slow_answers(running: &Running, inside: &Visitor, count: usize, takes: Duration) {
+#[tokio::test]
+async fn one_visitor_who_meets_errors_again_and_again_does_not_stop_the_others() {
+    let running = room_of("100/s").start().await;
+    let inside = insiders(&running, 1).await;
+    running.portal.script("/fair/busy", [Script::answer(503, "", "too many")]);
+    for _ in 0..12 {
+        for _ in 0..30 {
+            assert_eq!(inside[0].navigate("/fair/busy").send().await.status, 503);
+        }
+        running.seconds(1).await;
+        assert_eq!(running.metric("portal_healthy"), 1.0);
+    }
+    assert!(running.visitor().navigate("/fair/").send().await.is_the_portals());
+}
+
+/// A request of everybody inside, each of which the portal takes so long for.
+async fn slow_answers(running: &Running, crowd: &[Visitor], takes: Duration) {
     let (open, step) = gate();
     let answer = Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec());
     running.portal.script("/fair/slow", [Script::new([step, answer])]);
     let before = running.portal.seen().len();
-    let asking: Vec<_> = (0..count).map(|_| inside.navigate("/fair/slow").begin()).collect();
-    timeout(PATIENCE, running.portal.arrived(before + count)).await.unwrap();
+    let asking: Vec<_> = crowd.iter().map(|inside| inside.navigate("/fair/slow").begin()).collect();
+    timeout(PATIENCE, running.portal.arrived(before + crowd.len())).await.unwrap();
     running.advance(takes).await;
     open.send(true).unwrap();
     for answer in asking {
@@ -144,12 +169,12 @@ async fn slow_answers(running: &Running, inside: &Visitor, count: usize, takes: 
 
 #[tokio::test]
 async fn a_portal_that_takes_too_long_gets_nobody_new() {
-    let running = room_of("10/s").with_portal("max_latency = \"5s\"").start().await;
-    let inside = insider(&running).await;
-    slow_answers(&running, &inside, 25, Duration::from_secs(2)).await;
+    let running = room_of("100/s").with_portal("max_latency = \"5s\"").start().await;
+    let crowd = insiders(&running, 30).await;
+    slow_answers(&running, &crowd, Duration::from_secs(2)).await;
     running.seconds(1).await;
     assert_eq!(running.metric("portal_healthy"), 1.0);
-    slow_answers(&running, &inside, 30, Duration::from_secs(9)).await;
+    slow_answers(&running, &crowd, Duration::from_secs(9)).await;
     running.seconds(1).await;
     assert_eq!(running.metric("portal_healthy"), 0.0);
     until(&running, || running.metric("portal_healthy") == 1.0).await;
@@ -161,19 +186,21 @@ async fn the_rate_adapts_to_a_slow_portal_within_its_bounds_and_the_page_says_wh
         .with("adaptive = { floor = \"80/s\", target_p95 = \"500ms\" }\nentry = \"page\"")
         .start()
         .await;
-    let inside = {
+    let mut crowd = Vec::new();
+    for _ in 0..25 {
         let visitor = running.visitor();
         visitor.join().await;
         running.until(visitor.poll().begin(), Duration::from_secs(20)).await;
         for _ in 0..2 {
             assert!(visitor.navigate("/fair/").send().await.is_the_portals());
         }
-        visitor
-    };
-    running.seconds(3).await;
+        crowd.push(visitor);
+    }
+    // How fast they entered is forgotten.
+    running.seconds(121).await;
     assert_eq!(rate(&running), 100.0);
     for _ in 0..3 {
-        slow_answers(&running, &inside, 25, Duration::from_secs(4)).await;
+        slow_answers(&running, &crowd, Duration::from_secs(4)).await;
         assert!(rate(&running) >= 80.0, "{}", rate(&running));
     }
     running.seconds(1).await;

@@ -9,6 +9,9 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::support::app::{Asking, PATIENCE, ROOM, Running, Visitor, room_of};
+use crate::support::portal::FakePortal;
+use crate::support::process::Setup;
+use crate::support::wire;
 
 /// Runs `anticamera pass` with the configuration of a running program.
 fn order(file: &Path, arguments: &[&str]) -> (bool, String, String) {
@@ -78,6 +81,7 @@ async fn a_staff_pass_opens_a_full_held_and_closed_room_and_is_taken_back() {
     until(|| async { !opens().await }).await;
     let (_, listed, _) = order(&running.file, &["list"]);
     assert!(listed.contains("revoked"), "{listed}");
+    assert!(running.metric("token_rejections_total{reason=\"ended\"}") >= 1.0);
 }
 
 #[tokio::test]
@@ -110,4 +114,37 @@ async fn orders_for_staff_passes_that_make_no_sense_are_refused() {
         assert!(!good && err.contains(says), "{arguments:?}: {err}");
     }
     assert_eq!(running.operate("GET", "/admin/v1/status").await.json()["rooms"][0]["name"], json!(ROOM));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_requests_of_one_staff_pass_go_to_one_address_of_the_portal() {
+    let portals = [FakePortal::start().await, FakePortal::start().await];
+    let node = Setup::in_front_of(&[portals[0].address, portals[1].address]).start();
+    let (good, out, err) =
+        order(&node.file(), &["create", "--room", "r", "--name", "Rossi", "--expires", "2040-12-31"]);
+    assert!(good, "{err}");
+    let secret = out.lines().find_map(|line| line.strip_prefix("Waiting-Room-Staff: ")).unwrap().to_owned();
+    let ask =
+        || wire::Visitor::new(node.address).ask("GET", "/r/desk", &format!("Waiting-Room-Staff: {secret}\r\n"), b"");
+    let counted = "anticamera_staff_requests_total{name=\"Rossi\",room=\"r\"}";
+    let metrics = || {
+        let mut operator = wire::Visitor::new(node.admin);
+        operator.host = "localhost";
+        operator.get("/metrics").text().to_owned()
+    };
+    until(|| async {
+        ask();
+        metrics().contains(counted)
+    })
+    .await;
+    let seen = || portals.each_ref().map(|portal| portal.seen().iter().filter(|seen| seen.target == "/r/desk").count());
+    let before = seen();
+    for _ in 0..8 {
+        assert_eq!(ask().status, 200);
+    }
+    let [one, other] = seen();
+    assert!(
+        [(before[0] + 8, before[1]), (before[0], before[1] + 8)].contains(&(one, other)),
+        "{before:?} {one} {other}"
+    );
 }

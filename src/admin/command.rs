@@ -66,4 +66,6 @@ pub enum RoomStateAnswer {
     Applied,
     /// There is no such room.
     UnknownRoom,
+    /// Another node leads the room's line, and what is said of it here changes nothing.
+    Follows,
 }

@@ -53,6 +53,8 @@ enum Refused {
     NotFound,
     #[error("there is no room of this name")]
     UnknownRoom,
+    #[error("another node leads this room's line and decides who enters: freeze the room there (leads in its status)")]
+    Follows,
     #[error("this path answers {0}")]
     Method(&'static str),
     #[error("changes need 'Authorization: Bearer TOKEN' with the token in admin.token_file")]
@@ -83,6 +85,7 @@ impl Refused {
             Refused::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Token => StatusCode::UNAUTHORIZED,
             Refused::TooManyFailures(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refused::Follows => StatusCode::CONFLICT,
             Refused::Body => StatusCode::BAD_REQUEST,
             Refused::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Refused::Wish(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -286,6 +289,7 @@ async fn set_room_state(admin: &Admin, room: RoomName, state: RoomState) -> Resu
             Ok(json_answer(StatusCode::OK, &json!({"room": name.as_str(), "state": state})))
         }
         RoomStateAnswer::UnknownRoom => Err(Refused::UnknownRoom),
+        RoomStateAnswer::Follows => Err(Refused::Follows),
     }
 }
 
@@ -298,6 +302,7 @@ async fn by_hand(admin: &Admin, room: RoomName, wish: ByHand) -> Result<Answer, 
             Ok(json_answer(StatusCode::OK, &json!({"room": name.as_str(), "frozen": wish == ByHand::Freeze})))
         }
         RoomStateAnswer::UnknownRoom => Err(Refused::UnknownRoom),
+        RoomStateAnswer::Follows => Err(Refused::Follows),
     }
 }
 

@@ -2,18 +2,18 @@
 //! `anticamera codes` writes, and `ID.uses`, to which the running program adds a line for each ticket drawn. So neither
 //! ever overwrites what the other wrote.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use crate::domain::invitation::{Code, Invitation, RANDOM_BYTES, find};
 use crate::domain::names::ClassName;
 use crate::domain::proof::Failure;
 use crate::domain::time::{Now, Unix};
 use crate::entropy::{self, NoEntropy};
+use crate::folder::{self, Found, Looks, Why};
 
 /// Codes at most: each attempt looks at all of them.
 const MOST: usize = 20_000;
@@ -46,34 +46,6 @@ pub struct Codes {
     dir: PathBuf,
     known: Mutex<Vec<Known>>,
     looks: Mutex<Looks>,
-}
-
-/// When the directory is worth reading.
-#[derive(Debug, Default)]
-pub(crate) struct Looks {
-    /// When it was changed last, as far as is known.
-    changed: Option<SystemTime>,
-    /// So many looks it is read whatever its time says: file systems do not tell changes apart that are close together.
-    reads_left: u32,
-    /// Looks since it was read.
-    since: u32,
-}
-
-/// Looks after a change at which the directory is read all the same.
-const READS_AFTER_CHANGE: u32 = 3;
-/// After so many looks it is read without a change.
-const LOOKS_WITHOUT_READING: u32 = 60;
-
-impl Looks {
-    pub(crate) fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
-        if changed != self.changed {
-            *self = Looks { changed, reads_left: READS_AFTER_CHANGE, since: 0 };
-        }
-        let due = self.reads_left > 0 || self.since >= LOOKS_WITHOUT_READING;
-        self.reads_left = self.reads_left.saturating_sub(1);
-        self.since = if due { 0 } else { self.since + 1 };
-        due
-    }
 }
 
 /// A code and how often it was used.
@@ -118,9 +90,9 @@ impl Codes {
     /// # Errors
     /// [`CodesFault`]
     pub fn open(dir: &Path) -> Result<Codes, CodesFault> {
-        let read = read_all(dir)?;
-        report(&read.broken);
-        Ok(Codes { dir: dir.to_owned(), known: Mutex::new(read.known), looks: Mutex::default() })
+        let found = read_all(dir)?;
+        report(found.broken);
+        Ok(Codes { dir: dir.to_owned(), known: Mutex::new(found.known), looks: Mutex::default() })
     }
 
     /// Where they are.
@@ -128,22 +100,25 @@ impl Codes {
         &self.dir
     }
 
-    /// Takes over what was written since. When the directory cannot be read the old ones stay; a broken file is reported,
-    /// and its code is good for nothing until it is mended.
+    /// Takes over what was written since. What cannot be read at this moment, the directory or a file, stays as it was; a
+    /// file that says something else is reported, and its code is good for nothing until it is mended.
     pub fn read_again(&self) {
         let changed = fs::metadata(&self.dir).and_then(|facts| facts.modified()).ok();
         if !self.looks.lock().unwrap_or_else(PoisonError::into_inner).is_due(changed) {
             return;
         }
         match read_all(&self.dir) {
-            Ok(Read { known: read, broken }) => {
-                report(&broken);
+            Ok(found) => {
                 let mut known = self.lock();
-                let used =
-                    |id: &str| known.iter().find(|known| known.invitation.id == id).map_or(0, |known| known.used);
+                let before = |id: &str| known.iter().find(|known| known.invitation.id == id);
+                let used = |id: &str| before(id).map_or(0, |known| known.used);
+                let kept: Vec<Known> = found.unreadable().filter_map(before).cloned().collect();
+                let Found { known: read, broken } = found;
                 let merged = read.into_iter().map(|new| Known { used: new.used.max(used(&new.invitation.id)), ..new });
-                let merged: Vec<Known> = merged.collect();
+                let merged: Vec<Known> = merged.chain(kept).collect();
                 *known = merged;
+                drop(known);
+                report(broken);
             }
             Err(error) => tracing::warn!(%error, "the invitation codes read last stay in force"),
         }
@@ -205,9 +180,9 @@ impl Drop for Reservation {
     }
 }
 
-fn report(broken: &[CodesFault]) {
-    for error in broken {
-        tracing::error!(%error, "an invitation code cannot be read and is good for nothing; the others are");
+fn report(broken: Vec<(PathBuf, Why)>) {
+    for error in broken.into_iter().map(fault) {
+        tracing::error!(%error, "an invitation code cannot be read; what is not known is good for nothing");
     }
 }
 
@@ -241,12 +216,12 @@ pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation
 /// # Errors
 /// [`CodesFault`]
 pub fn list(dir: &Path) -> Result<(Vec<Known>, Vec<CodesFault>), CodesFault> {
-    let Read { mut known, broken } = read_all(dir)?;
+    let Found { mut known, broken } = read_all(dir)?;
     known.sort_by(|one, other| {
         let key = |known: &Known| (known.invitation.created, known.invitation.id.clone());
         key(one).cmp(&key(other))
     });
-    Ok((known, broken))
+    Ok((known, broken.into_iter().map(fault).collect()))
 }
 
 /// Takes a code back.
@@ -261,65 +236,33 @@ pub fn revoke(dir: &Path, id: &str) -> Result<Invitation, CodesFault> {
     Ok(revoked)
 }
 
-/// What a directory holds, and the files that say nothing.
-#[derive(Debug, Default)]
-struct Read {
-    known: Vec<Known>,
-    broken: Vec<CodesFault>,
+/// Reads every file, and says which of them say nothing.
+fn read_all(dir: &Path) -> Result<Found<Known>, CodesFault> {
+    folder::read(dir, MOST, read_one).map_err(|error| CodesFault::Io(dir.to_owned(), error))
 }
 
-/// Reads every file. One that cannot be read, or says something else, keeps nobody from hearing of the others.
-fn read_all(dir: &Path) -> Result<Read, CodesFault> {
-    let fault = |path: &Path| {
-        let path = path.to_owned();
-        move |error| CodesFault::Io(path, error)
-    };
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::default()),
-        entries => entries.map_err(fault(dir))?,
-    };
-    let mut read = Read::default();
-    for entry in entries {
-        let path = entry.map_err(fault(dir))?.path();
-        if path.extension().is_none_or(|ending| ending != "json") || read.known.len() >= MOST {
-            continue;
-        }
-        match read_one(&path) {
-            Ok(known) => read.known.push(known),
-            Err(fault) => read.broken.push(fault),
-        }
+fn fault((path, why): (PathBuf, Why)) -> CodesFault {
+    match why {
+        Why::Io(error) => CodesFault::Io(path, error),
+        Why::Content(error) => CodesFault::Content(path, error),
     }
-    Ok(read)
 }
 
-fn read_one(path: &Path) -> Result<Known, CodesFault> {
-    let fault = |error| CodesFault::Io(path.to_owned(), error);
-    let text = fs::read(path).map_err(fault)?;
-    let invitation: Invitation =
-        serde_json::from_slice(&text).map_err(|error| CodesFault::Content(path.to_owned(), error))?;
+fn read_one(path: &Path) -> Result<Known, Why> {
+    let text = fs::read(path).map_err(Why::Io)?;
+    let invitation: Invitation = serde_json::from_slice(&text).map_err(Why::Content)?;
     let uses = match fs::read(path.with_extension("uses")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        uses => uses.map_err(fault)?,
+        uses => uses.map_err(Why::Io)?,
     };
     let lines = uses.iter().filter(|byte| **byte == b'\n').count();
     Ok(Known { invitation, used: u32::try_from(lines).unwrap_or(u32::MAX) })
 }
 
-/// Writes a code's file beside its name and then gives it the name, so that nobody ever reads half of it.
 fn write(dir: &Path, invitation: &Invitation) -> Result<(), CodesFault> {
     let path = dir.join(format!("{}.json", invitation.id));
     let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path, error))?;
-    put(dir, &invitation.id, &text).map_err(|error| CodesFault::Io(dir.to_owned(), error))
-}
-
-/// Writes `ID.json` beside its name and then gives it the name.
-pub(crate) fn put(dir: &Path, id: &str, text: &[u8]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let path = dir.join(format!("{id}.json"));
-    let temporary = path.with_extension("new");
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = written.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
-    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all())
+    folder::put(dir, &invitation.id, &text).map_err(|error| CodesFault::Io(dir.to_owned(), error))
 }
 
 #[cfg(test)]
@@ -402,5 +345,26 @@ mod tests {
         assert_eq!((known.len(), faults.len()), (1, 1));
         // A start finds the others too.
         assert!(Arc::new(Codes::open(&dir).unwrap()).reserve(&first.to_string(), &office, now(0)).is_err());
+    }
+    #[test]
+    fn a_file_that_cannot_be_read_at_this_moment_says_what_it_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("codes");
+        let office = ClassName::new("office").unwrap();
+        let (code, invitation) = create(&dir, wanted(2), Unix(0)).unwrap();
+        let codes = Arc::new(Codes::open(&dir).unwrap());
+        codes.reserve(&code.to_string(), &office, now(0)).unwrap().1.confirm(now(0));
+        // Reading a directory as a file is an error of the file system.
+        let file = dir.join(format!("{}.json", invitation.id));
+        let text = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        codes.read_again();
+        codes.reserve(&code.to_string(), &office, now(0)).expect("the second use").1.confirm(now(0));
+        assert_eq!(codes.reserve(&code.to_string(), &office, now(0)).map(drop), Err(Failure::UsedUp));
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, text).unwrap();
+        codes.read_again();
+        assert_eq!(codes.reserve(&code.to_string(), &office, now(0)).map(drop), Err(Failure::UsedUp));
     }
 }

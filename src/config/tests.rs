@@ -565,6 +565,19 @@ fn warned_keys(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_window_with_nothing_to_adapt_is_warned_of() {
+    let warned = |floor: &str| {
+        let windows = "[[room.window]]\nfrom = \"08:00\"\nto = \"20:00\"\nadmission_rate = \"10/s\"\nshare = { citizen = 1 }\n\
+                       [[room.window]]\nfrom = \"20:00\"\nto = \"08:00\"\nshare = { citizen = 1 }\n";
+        let adaptive = format!("adaptive = {{ floor = \"{floor}\", target_p95 = \"800ms\" }}\n");
+        let keys = warned_keys(&(SMALLEST.to_owned() + &adaptive + windows));
+        keys.contains(&"room \"bonus-600\".adaptive".to_owned())
+    };
+    assert!(warned("10/s") && warned("20/s"));
+    assert!(!warned("5/s"));
+}
+
+#[test]
 fn warnings_name_what_is_probably_not_meant() {
     let file =
         |lines: &str| SMALLEST.replace("[[room]]", &format!("leak_guard.public = [\"/static/**\"]\n{lines}\n[[room]]"));

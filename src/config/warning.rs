@@ -108,6 +108,7 @@ fn of_room(room: &Room) -> Vec<Warning> {
     warnings.extend(too_few_seats(room));
     warnings.extend(short_session(room));
     warnings.extend(short_ticket(room));
+    warnings.extend(nothing_to_adapt(room));
     warnings
 }
 
@@ -144,6 +145,17 @@ fn entries_within(room: &Room, span: Duration) -> u128 {
 fn short_session(room: &Room) -> Option<Warning> {
     let text = "less than a minute: who reads a page for that long loses the seat; visitors need 10m or more";
     (room.session_duration < Duration::from_mins(1)).then(|| of(room, "session_duration", text))
+}
+
+/// Where the rate is not above the floor, nothing can be lowered.
+fn nothing_to_adapt(room: &Room) -> Option<Warning> {
+    let floor = room.adaptive?.floor;
+    let lowest = room.schedule.rates().min_by(|one, other| one.per_second().total_cmp(&other.per_second()))?;
+    let text = format!(
+        "the rate of a window, {lowest}, is not above the floor, {floor}, so it stays as it is however slow the portal is; \
+         write a lower floor"
+    );
+    (lowest.per_second() <= floor.per_second()).then(|| of(room, "adaptive", text))
 }
 
 /// Whoever waits for their hours with the page closed must have a ticket when they begin.

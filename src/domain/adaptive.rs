@@ -56,6 +56,8 @@ pub struct Throttle {
     /// The logarithm of the portal's time, smoothed.
     smoothed: Option<f64>,
     is_lowered: bool,
+    /// The rate that the parts are parts of.
+    rate: Option<Rate>,
 }
 
 impl Throttle {
@@ -71,11 +73,21 @@ impl Throttle {
             }
         };
         let lowest = (wanted.floor.per_second() / rate.per_second()).ln().min(0.0);
+        self.keep_to(rate);
         self.learnt = (self.learnt - error / OVER_TIME).clamp(lowest, 0.0);
         let wish = (self.learnt - AT_ONCE * error).clamp(lowest, 0.0);
         self.level = (self.level + (wish - self.level).clamp(-FALLS, RISES)).clamp(lowest, 0.0);
         let part = self.level.exp();
         self.is_lowered = part < LOWERED || (self.is_lowered && part < WHOLE_AGAIN);
+    }
+
+    /// Another rate may be in force from now on: the portal bears as many as before.
+    fn keep_to(&mut self, rate: Rate) {
+        let before = self.rate.replace(rate).unwrap_or(rate);
+        let shift = (before.per_second() / rate.per_second()).ln();
+        if before != rate && self.is_lowered {
+            (self.learnt, self.level) = (self.learnt + shift, self.level + shift);
+        }
     }
 
     /// How much too slow the portal is: 0 is right, towards 1 ever slower, down to -1 at half of the time wanted and below.
@@ -232,6 +244,35 @@ mod tests {
             made.throttle.second(&wanted(), per_second(100), &made.recent);
         }
         assert_eq!(made.throttle.permille(), WHOLE);
+    }
+
+    #[test]
+    fn the_rate_of_another_hour_does_not_change_what_the_portal_bears() {
+        let mut made = Made::new(60.0, 0.2, 60.0);
+        let mut last = 0.0;
+        for (rate, seconds) in [(100, 6000), (400, 600), (100, 600)] {
+            for second in 0..seconds {
+                let (in_force, takes) = made.second(per_second(rate), 1000.0);
+                assert!(
+                    last == 0.0 || second > 0 || (0.9..1.1).contains(&(in_force / last)),
+                    "{in_force} after {last}"
+                );
+                assert!(last == 0.0 || takes < 1.2, "{rate}/s, second {second}: {takes} s");
+                last = if second + 1 == seconds { in_force } else { last };
+            }
+        }
+        // A lower rate than what it bears is simply in force.
+        assert_eq!(made.second(per_second(30), 1000.0).0, 30.0);
+    }
+
+    #[test]
+    fn what_was_whole_is_whole_at_another_rate() {
+        let mut made = Made::new(60.0, 0.1, 600.0);
+        for rate in [20, 100, 40] {
+            for _ in 0..60 {
+                assert_eq!(made.second(per_second(rate), 1000.0).0, f64::from(rate));
+            }
+        }
     }
 
     proptest! {

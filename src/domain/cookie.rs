@@ -205,8 +205,12 @@ pub fn staff_secrets(headers: &HeaderMap, room: &RoomName, channel: Channel) -> 
 
 /// The `Set-Cookie` value that keeps a pass of staff until the browser is closed.
 pub fn staff_cookie(room: &RoomName, channel: Channel, secret: &str) -> HeaderValue {
-    let secure = if channel == Channel::Secure { "; Secure" } else { "" };
-    set_cookie(format!("{}={secret}; Path=/; HttpOnly{secure}; SameSite=Lax", staff_name(room, channel)))
+    // Like a pass: the form by which a login provider sends its visitor back comes from another site.
+    let bound = match channel {
+        Channel::Secure => "HttpOnly; Secure; SameSite=None",
+        Channel::Plain => "HttpOnly; SameSite=Lax",
+    };
+    set_cookie(format!("{}={secret}; Path=/; {bound}", staff_name(room, channel)))
 }
 
 /// Takes every cookie of ours out of a request, of any room and kind, before the portal sees it. Other cookies stay byte
@@ -324,6 +328,17 @@ mod tests {
         let cookies = cookies();
         let values = cookies.name(kind, channel).values(&headers);
         values.map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_pass_of_staff_comes_back_with_the_form_of_a_login_provider() {
+        let room = RoomName::new("bonus-600").unwrap();
+        let set = |channel| staff_cookie(&room, channel, "SECRET").to_str().unwrap().to_owned();
+        assert_eq!(
+            set(Channel::Secure),
+            "__Host-anticamera-staff-bonus-600=SECRET; Path=/; HttpOnly; Secure; SameSite=None"
+        );
+        assert_eq!(set(Channel::Plain), "anticamera-staff-bonus-600=SECRET; Path=/; HttpOnly; SameSite=Lax");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::budget::WHOLE;
 use super::pulse::Recent;
 use super::time::Mono;
 
@@ -110,6 +111,15 @@ const ENOUGH: u64 = 20;
 /// Answers it takes to stay ill: one tab that goes on asking must not keep everybody out.
 const ENOUGH_TO_STAY: u64 = 10;
 
+/// Of one visitor at most one answer in so long counts: five in the ten seconds that are judged, so that it takes four
+/// visitors to make ill and nobody alone can stop everybody.
+const HEARD_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether an answer to a visitor counts, whose last answer that counted came at `heard`; `None` when none has yet.
+pub fn counts(heard: Option<Mono>, now: Mono) -> bool {
+    heard.is_none_or(|heard| now.since(heard) >= HEARD_EVERY)
+}
+
 /// What answers to visitors may be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bearable {
@@ -129,6 +139,29 @@ pub fn judge(recent: &Recent, so_far: Finding, bearable: Bearable) -> Finding {
     let is_slow = bearable.latency.is_some_and(|limit| p95.is_some_and(|p95| p95 > limit.mul_f64(part.1)));
     let enough = if so_far == Finding::Ill { ENOUGH_TO_STAY } else { ENOUGH };
     if (errs || is_slow) && answers.count() >= enough { Finding::Ill } else { Finding::Well }
+}
+
+/// What the room's own vitals come to: whether anybody can be admitted, and the thousandths of the rate that are let in
+/// while one of them recovers, or while the portal is slow.
+pub fn together(healths: &[Health], ramp: Duration, now: Mono) -> (Finding, u32) {
+    let finding = if healths.iter().all(|health| health.is_healthy()) { Finding::Well } else { Finding::Ill };
+    let ramps = healths.iter().map(|health| match health {
+        Health::Healthy { since: Some(since) } => ramped(now.since(*since), ramp),
+        Health::Healthy { since: None } | Health::Unhealthy { .. } => WHOLE,
+    });
+    (finding, ramps.min().unwrap_or(WHOLE))
+}
+
+/// A tenth of the rate: where the ramp after an outage begins.
+const RAMP_FROM: u32 = WHOLE / 10;
+
+/// Thousandths of the rate `since` the portal recovered: from a tenth to the whole.
+fn ramped(since: Duration, ramp: Duration) -> u32 {
+    if since >= ramp {
+        return WHOLE;
+    }
+    let part = since.as_secs_f64() / ramp.as_secs_f64();
+    RAMP_FROM + (f64::from(WHOLE - RAMP_FROM) * part) as u32
 }
 
 #[cfg(test)]
@@ -164,6 +197,12 @@ mod tests {
         assert_eq!(Health::ALWAYS.found(Finding::Well, Mono(7)), Health::ALWAYS);
     }
 
+    fn one_error_if(there_is_one: bool) -> Counted {
+        let mut counted = Counted { errors: u32::from(there_is_one), ..Counted::default() };
+        counted.answers[0] = counted.errors;
+        counted
+    }
+
     fn second(good: u32, errors: u32, latency: Duration) -> Recent {
         let mut counted = Counted { errors, ..Counted::default() };
         counted.answers[bucket_of(latency)] = good + errors;
@@ -193,6 +232,52 @@ mod tests {
             assert_eq!(judge(&second(0, errors, fast), Finding::Ill, BEARABLE), Finding::Well, "{errors}");
         }
         assert_eq!(judge(&second(0, ENOUGH_TO_STAY as u32, fast), Finding::Ill, BEARABLE), Finding::Ill);
+    }
+
+    #[test]
+    fn the_rate_ramps_from_a_tenth_to_the_whole() {
+        let ramp = Duration::from_secs(60);
+        let at = |seconds| ramped(Duration::from_secs(seconds), ramp);
+        assert_eq!((at(0), at(30), at(60), at(600)), (100, 550, 1000, 1000));
+        assert_eq!(ramped(Duration::ZERO, Duration::ZERO), 1000);
+    }
+
+    #[test]
+    fn whoever_recovered_last_decides_on_the_rate() {
+        let second = |seconds: u64| Mono(0) + Duration::from_secs(seconds);
+        let recovered = |seconds| Health::Healthy { since: Some(second(seconds)) };
+        let now = second(100);
+        let ramp = Duration::from_secs(60);
+        assert_eq!(together(&[recovered(70), recovered(100), Health::ALWAYS], ramp, now), (Finding::Well, 100));
+        let ill = Health::Unhealthy { since: second(99) };
+        assert_eq!(together(&[Health::ALWAYS, ill], ramp, now).0, Finding::Ill);
+    }
+
+    #[test]
+    fn of_one_visitor_at_most_five_answers_count_in_ten_seconds() {
+        let mut heard = None;
+        let mut counted = 0;
+        for tenth in 0..100 {
+            let now = Mono(0) + Duration::from_millis(tenth * 100);
+            if counts(heard, now) {
+                heard = Some(now);
+                counted += 1;
+            }
+        }
+        assert_eq!(counted, 5);
+        assert!(counted < ENOUGH_TO_STAY && counted * 3 < ENOUGH);
+    }
+
+    #[test]
+    fn an_error_each_five_seconds_does_not_keep_it_ill() {
+        let mut recent = second(0, 30, Duration::from_millis(50));
+        let mut finding = judge(&recent, Finding::Well, BEARABLE);
+        assert_eq!(finding, Finding::Ill);
+        for elapsed in 1..=11 {
+            recent.push(one_error_if(elapsed % 5 == 0));
+            finding = judge(&recent, finding, BEARABLE);
+        }
+        assert_eq!(finding, Finding::Well);
     }
 
     proptest! {

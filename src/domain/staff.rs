@@ -62,6 +62,16 @@ impl StaffPass {
     }
 }
 
+impl StaffPass {
+    /// A number that is always the same for this pass.
+    pub fn sticky(&self) -> u64 {
+        self.hash.bytes().take(16).fold(0, |number, digit| {
+            let digit = char::from(digit).to_digit(16).unwrap_or(0);
+            (number << 4) | u64::from(digit)
+        })
+    }
+}
+
 /// What is kept of a secret. It has 256 random bits, so that a plain hash hides it; passes are found by their hash, so that
 /// the time it takes tells nothing about a secret.
 pub fn hash_of(secret: &[u8]) -> Option<String> {
@@ -80,8 +90,6 @@ pub fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn pass() -> StaffPass {
@@ -102,10 +110,12 @@ mod tests {
         assert!(!["", "  ", "a\nb", "x\"y", &"n".repeat(65)].iter().any(|name| is_name(name)));
     }
 
-    proptest! {
-        #[test]
-        fn another_secret_has_another_hash(one in "[A-Za-z0-9_-]{43}", other in "[A-Za-z0-9_-]{43}") {
-            prop_assert_eq!(one == other, hash_of(one.as_bytes()) == hash_of(other.as_bytes()));
-        }
+    #[test]
+    fn the_hash_is_what_files_say() {
+        // As written by an earlier version: passes handed out go on being good.
+        let hash = hash_of(b"secret").unwrap();
+        assert_eq!(hash, "ac7e51b11933e456a6d194c690a09a82322449b38fd2cd1320ae34918b5c4431");
+        assert_eq!(pass().sticky(), u64::from_str_radix(&hash[..16], 16).unwrap());
+        assert_eq!((hash_of(b""), hash_of(&[b'x'; 129])), (None, None));
     }
 }

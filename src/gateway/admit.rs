@@ -79,6 +79,8 @@ struct Journey<'a> {
     /// The room whose path it is, gated or not.
     room: Option<&'a RoomName>,
     inside: Option<(&'a Arc<RoomInForce>, Ticket)>,
+    /// The visitor's, if one is inside.
+    seat: Option<&'a Arc<Seat>>,
     arrival: Arrival,
     tokens: Tokens,
 }
@@ -92,6 +94,7 @@ impl Journey<'_> {
             keep: None,
             room: None,
             inside: None,
+            seat: None,
             arrival: Arrival::Inside,
             tokens: Tokens::default(),
         }
@@ -123,7 +126,8 @@ impl Gateway {
             (Admit::Turn, _, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
             (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, read)).await,
             _ => {
-                let journey = Journey { room: Some(&room.settings.name), ..Journey::ungated(call) };
+                let sticky = credentials.staff.as_ref().map(|bearer| bearer.sticky);
+                let journey = Journey { room: Some(&room.settings.name), sticky, ..Journey::ungated(call) };
                 Ok(self.forward_read(call, journey, read, admit_decision(admit)).await)
             }
         }
@@ -290,6 +294,7 @@ impl Gateway {
             keep: Some(Active::begin(&entered.room.live, entered.seat, &self.shared.clock)),
             room: Some(&entered.room.settings.name),
             inside: Some((entered.room, entered.ticket)),
+            seat: Some(entered.seat),
             arrival: Arrival::Entering,
             tokens,
         }
@@ -391,8 +396,8 @@ impl Gateway {
         };
         let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
-        if is_whole {
-            self.meter(&answer, upstream, journey.inside);
+        if let (true, Some((room, _)), Some(seat)) = (is_whole, journey.inside, journey.seat) {
+            self.meter(&answer, upstream, room, seat);
         }
         let mut worn = Worn::Whole;
         let mut response = match answer {
@@ -481,13 +486,9 @@ impl Gateway {
         self.shared.metrics.upstream_request_seconds.of(outcome).observe(upstream.as_secs_f64());
     }
 
-    /// Counts how fast the portal answered: for its health, and for the rate of the room.
-    fn meter(
-        &self,
-        answer: &Result<Answer, ProxyError>,
-        upstream: Duration,
-        inside: Option<(&Arc<RoomInForce>, Ticket)>,
-    ) {
+    /// Counts how fast the portal answered somebody inside: for its health, and for the rate of the room. Whoever is not
+    /// inside, or is heard often, could stop all rooms by asking for what fails.
+    fn meter(&self, answer: &Result<Answer, ProxyError>, upstream: Duration, room: &RoomInForce, seat: &Seat) {
         let says = match answer {
             Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => return,
             Ok(answer) if OVERLOADED.contains(&answer.response.status()) => Says::Fails,
@@ -495,8 +496,7 @@ impl Gateway {
             Err(error) if error.is_an_outage() => Says::Fails,
             Err(_) => return,
         };
-        // Whoever is not inside a room could stop them all by asking for what fails.
-        if let Some((room, _)) = inside {
+        if seat.is_heard(self.shared.clock.mono()) {
             self.shared.portal.meter().note(upstream, says);
             room.live.meter().note(upstream, says);
         }

@@ -57,7 +57,7 @@ pub(super) fn class_to_join<'g>(
     }
     call.snapshot.classes.count_over_quota(proven);
     let (room, class) = (room.settings.name.as_str(), room.live.class_name(proven.class));
-    tracing::info!(room, class = class.as_str(), %identity, "has all that there may be and waits as a citizen");
+    tracing::debug!(room, class = class.as_str(), %identity, "has all that there may be and waits as a citizen");
     MayDraw { class: ClassId::CITIZEN, permit: None }
 }
 

@@ -43,11 +43,12 @@ use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, Rang
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassId;
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
+use crate::domain::staff::Worth;
 use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
-use crate::staff::StaffPasses;
+use crate::staff::{Bearer, Shown, StaffPasses};
 use crate::telemetry::log::{Access, Log};
-use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::metrics::{self, Metrics, TokenRejection};
 
 /// What all request threads share.
 #[derive(Debug)]
@@ -252,10 +253,11 @@ impl Gateway {
         if route == Route::LoginCallback && pass == Pass::None {
             pass = self.pass_elsewhere(call, headers);
         }
-        if let Some(name) = staff {
+        if let Some(bearer) = &staff {
             pass = Pass::Staff;
-            metrics.count_staff(&room.settings.name, &name);
+            metrics.count_staff(&room.settings.name, &bearer.name);
         }
+        credentials.staff = staff;
         let place = credentials.place_fact(&room);
         let newcomer = matches!((pass, place), (Pass::None | Pass::JustExpired, Place::None));
         let proven = (newcomer && route == Route::Gated).then(|| prove(call, headers, None));
@@ -284,14 +286,21 @@ impl Gateway {
         }
     }
 
-    /// Whose pass of staff came along, if one did.
-    fn staff(&self, call: &Call, room: &RoomInForce, headers: &HeaderMap) -> Option<String> {
+    /// Whose good pass of staff came along, if one did.
+    fn staff(&self, call: &Call, room: &RoomInForce, headers: &HeaderMap) -> Option<Bearer> {
         let staff = &self.shared.staff;
         if staff.is_empty() {
             return None;
         }
         let secrets = cookie::staff_secrets(headers, &room.settings.name, call.channel);
-        staff.of(&room.settings.name, secrets.iter(), call.now.unix)
+        match staff.of(&room.settings.name, secrets.iter(), call.now.unix)? {
+            Shown::Good(bearer) => Some(bearer),
+            Shown::Worthless(worth) => {
+                let reason = if worth == Worth::Expired { TokenRejection::Expired } else { TokenRejection::Ended };
+                self.shared.metrics.token_rejections.of(reason).inc();
+                None
+            }
+        }
     }
 
     /// What the visitor's passes for other rooms of the host are worth on a login callback: the provider sends the

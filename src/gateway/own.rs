@@ -41,6 +41,7 @@ use crate::domain::schedule::OpenNow;
 use crate::domain::time::Unix;
 use crate::domain::token::{Claim, Kind, Token, TokenText, VisitorId};
 use crate::room::{NoTicket, Novelty, Occasion, Ticket, View};
+use crate::staff::Shown;
 use crate::telemetry::metrics::Decision;
 use crate::waiting_room::catalogue::Notice;
 use crate::waiting_room::page::{CodePage, LinePage, NoticePage, Remark, WayOn};
@@ -426,7 +427,14 @@ impl Visit<'_> {
         let live = &self.room.live;
         let old = credentials.ticket.filter(|_| reason == ReasonToDraw::BetterClass);
         // Drawn already, but the answer never arrived: no second one, whatever there may be by now.
-        let before = old.and_then(|old| live.joins.drawn_instead_of(&old.ticket, verdict.proven.class));
+        let before = old.and_then(|old| {
+            let ticket = live.joins.drawn_instead_of(&old.ticket, verdict.proven.class)?;
+            let is_a_place = live.standing(&ticket, self.asks()).is_a_place();
+            if !is_a_place {
+                live.joins.moved_to(&old.ticket);
+            }
+            is_a_place.then_some(ticket)
+        });
         let ticket = match before {
             Some(ticket) => ticket,
             None => {
@@ -455,8 +463,13 @@ impl Visit<'_> {
                 self.room.live.leave(&ticket);
                 return Ok(held);
             }
-            // The old place is left once the new ticket is seen: this answer may be lost.
-            live.joins.moved(&held.ticket, &ticket, self.call.now.mono);
+            if live.is_shared() {
+                // Other nodes, where the new ticket may be seen first, do not know of the move: nobody has two places.
+                live.leave(&held.ticket);
+            } else {
+                // The old place is left once the new ticket is seen: this answer may be lost.
+                live.joins.moved(&held.ticket, &ticket, self.call.now.mono);
+            }
         }
         tokens.ticket(&self.room, self.call, &ticket);
         tokens.take_away(&self.room, self.call, &self.message.headers, Kind::Turn);
@@ -491,9 +504,14 @@ impl Visit<'_> {
     fn given_before(&self, credentials: &Credentials, failure: Failure, tokens: &mut Tokens) -> Option<Held> {
         let held = credentials.ticket.filter(|_| failure == Failure::UsedUp && credentials.inside.is_none())?;
         let live = &self.room.live;
-        // Whose turn it is keeps it, and what was given up meanwhile is no place.
-        let waits = matches!(live.standing(&held.ticket, self.asks()), Stands::Waiting { .. });
-        let ticket = live.joins.drawn_instead_of_any(&held.ticket).filter(|_| waits)?;
+        // Whose turn it is keeps it, and what was given up meanwhile is no place. In a shared line it was left at once.
+        let moves = match live.standing(&held.ticket, self.asks()) {
+            Stands::Waiting { .. } => true,
+            Stands::Left => live.is_shared(),
+            Stands::YourTurn { .. } | Stands::Entered | Stands::Unknown => false,
+        };
+        let is_closed = self.room.settings.state == RoomState::Closed;
+        let ticket = live.joins.drawn_instead_of_any(&held.ticket).filter(|_| moves && !is_closed)?;
         if !live.standing(&ticket, self.asks()).is_a_place() {
             return None;
         }
@@ -726,7 +744,8 @@ impl Visit<'_> {
     fn staff(self) -> Result<Response<Body>, Refusal> {
         let secret = self.call.query("pass").unwrap_or_default();
         let (room, shared) = (&self.room.settings.name, &self.gateway.shared);
-        shared.staff.of(room, [&secret].into_iter(), self.call.now.unix).ok_or(Refusal::NotFound)?;
+        let shown = shared.staff.of(room, [&secret].into_iter(), self.call.now.unix);
+        shown.and_then(Shown::bearer).ok_or(Refusal::NotFound)?;
         let mut response = see_other(self.wanted().as_str());
         response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         add_cookies(&mut response, vec![staff_cookie(room, self.call.channel, &secret)]);

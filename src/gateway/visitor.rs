@@ -15,6 +15,7 @@ use crate::domain::negotiation::has_fetch_metadata;
 use crate::domain::seat::{pass_life, renewal_due, within_grace};
 use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText};
 use crate::room::{Seat, Shown, Ticket};
+use crate::staff::Bearer;
 use crate::telemetry::metrics::{Metrics, TokenRejection};
 
 /// How much longer than its token a pass's cookie is kept: so that the grace rules can see it, and because the token's
@@ -34,6 +35,8 @@ pub struct Credentials {
     pub expired: bool,
     /// What the request of a newcomer proves.
     pub proven: Option<Verdict>,
+    /// The pass of staff that came along, when it is good.
+    pub staff: Option<Bearer>,
 }
 
 /// A good pass.
@@ -120,10 +123,12 @@ impl Credentials {
             }
         }
         if let Some(held) = self.ticket {
-            if let Some(old) = room.live.joins.seen(&held.ticket) {
+            let standing = room.live.standing(&held.ticket, Asks::Scripted);
+            if (standing.is_a_place() || standing == Standing::Entered)
+                && let Some(old) = room.live.joins.seen(&held.ticket)
+            {
                 room.live.leave(&old);
             }
-            let standing = room.live.standing(&held.ticket, Asks::Scripted);
             let lost =
                 standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
             if lost {

@@ -64,10 +64,13 @@ impl Vitals {
         self.shown.subscribe()
     }
 
-    pub(super) fn failed(&self, now: Mono) {
-        if self.streak.failed() {
+    /// Counts a failure and says whether it was the one that makes ill, whatever else does already.
+    pub(super) fn failed(&self, now: Mono) -> bool {
+        let fell_ill = self.streak.failed();
+        if fell_ill {
             self.show(now);
         }
+        fell_ill
     }
 
     pub(super) fn succeeded(&self, now: Mono) {
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn three_in_a_row_make_ill_and_one_success_well() {
         let vitals = Vitals::new();
-        vitals.failed(Mono(1));
+        assert!(!vitals.failed(Mono(1)));
         vitals.failed(Mono(2));
         vitals.succeeded(Mono(3));
         vitals.failed(Mono(4));

@@ -36,6 +36,7 @@ use hyper::upgrade::OnUpgrade;
 pub use self::error::{Fault, NoSlot, ProxyError};
 pub use self::health::Health;
 pub use self::portal::Portal;
+pub(crate) use self::probe::probe_request;
 pub use self::request_body::{Pace, RequestBody, linger, receive};
 pub use self::slots::Slot;
 

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Method, Uri};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -14,6 +13,7 @@ use super::connect::{self, Connection, Names};
 use super::error::{NoSlot, ProxyError};
 use super::health::{Cause, Health, Streak, Vitals};
 use super::meter::Meter;
+use super::probe::probe_request;
 use super::request_body::RequestBody;
 use super::slots::{Slot, Slots};
 use super::tls::PortalTls;
@@ -149,12 +149,7 @@ impl Portal {
 
     async fn probe(&self, address: &Address, now: Mono) -> io::Result<()> {
         let mut connection = self.open(address, PROBE_LIMIT, now).await?;
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = Method::HEAD;
-        *request.uri_mut() = Uri::from_static("/");
-        request.headers_mut().insert(HOST, address.host.clone());
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("anticamera-probe"));
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let request = probe_request(Method::HEAD, Uri::from_static("/"), address.host.clone(), RequestBody::Empty);
         timeout(PROBE_LIMIT, connection.sender.send_request(request)).await?.map_err(io::Error::other)?;
         Ok(())
     }
@@ -207,9 +202,8 @@ impl Portal {
     /// Counts a connection failure or a time-out.
     pub(super) fn failed(&self, address: &Address, now: Mono) {
         let address_fell_ill = address.streak.failed();
-        let was = self.health();
-        self.vitals.failed(now);
-        if address_fell_ill || was != self.health() {
+        let portal_fell_ill = self.vitals.failed(now);
+        if address_fell_ill || portal_fell_ill {
             tracing::warn!(address = address.url.authority, health = ?self.health(), "the portal fails");
             self.fell_ill.notify_one();
         }
@@ -381,6 +375,16 @@ mod tests {
         for (pass, home) in homes(&portal) {
             assert!(before[&pass] == 4 || before[&pass] == home);
         }
+    }
+
+    #[tokio::test]
+    async fn failures_in_a_row_over_two_addresses_wake_the_probes_also_while_it_is_ill_for_another_reason() {
+        let portal = portal(2);
+        portal.vitals.found(Cause::Probes, Finding::Ill, Mono(0));
+        let addresses = portal.addresses();
+        [0, 1, 0].into_iter().for_each(|which: usize| portal.failed(&addresses[which], Mono(1)));
+        assert_eq!(portal.ill_addresses().len(), 2);
+        timeout(Duration::from_secs(5), portal.fell_ill.notified()).await.expect("they are woken");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ const FIRST_ERROR: StatusCode = StatusCode::BAD_REQUEST;
 /// What is asked of each address, and how long it may take.
 #[derive(Clone)]
 struct Question {
-    path: http::Uri,
+    path: Uri,
     host: Option<HeaderValue>,
     limit: Duration,
 }
@@ -89,15 +89,21 @@ impl Portal {
     async fn ask(&self, address: &Address, question: &Question, now: Mono) -> io::Result<StatusCode> {
         let asking = async {
             let mut connection = self.open(address, question.limit, now).await?;
-            let mut request = Request::new(RequestBody::Empty);
-            *request.uri_mut() = question.path.clone();
             let host = question.host.clone().unwrap_or_else(|| address.host.clone());
-            request.headers_mut().insert(HOST, host);
-            request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("anticamera-probe"));
-            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            let request = probe_request(Method::GET, question.path.clone(), host, RequestBody::Empty);
             let answer = connection.sender.send_request(request).await.map_err(io::Error::other)?;
             Ok(answer.status())
         };
         timeout(question.limit, asking).await?
     }
+}
+
+/// What whoever is asked after its health gets, on a connection for this alone.
+pub(crate) fn probe_request<B>(method: Method, target: Uri, host: HeaderValue, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.uri_mut()) = (method, target);
+    request.headers_mut().insert(HOST, host);
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("anticamera-probe"));
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    request
 }

@@ -49,7 +49,7 @@ pub use lanes::NamedLane;
 pub use opening::{Cause, NoOpening};
 pub use restore::NoRoom;
 pub use seats::{Seat, Seats, Shown};
-pub use vitals::{ByHand, ask_login_providers, together};
+pub use vitals::{ByHand, ask_login_providers};
 
 /// Polls of one ticket: one a second on average, ten at once.
 const POLLS: (Duration, u32) = (Duration::from_secs(1), 10);
@@ -653,7 +653,7 @@ impl LiveRoom {
         let (nodes, disagreeing) = self.nodes(now.mono);
         self.metrics.nodes.set(signed(nodes));
         self.metrics.nodes_disagreeing.set(signed(disagreeing));
-        self.metrics.leads.set(i64::from(self.store.role(&self.name, now.mono) == Role::Leads));
+        self.metrics.leads.set(i64::from(self.leads(now.mono)));
         self.metrics.admission_rate.set(self.rate_in_force());
         self.metrics.frozen.set(i64::from(self.is_frozen()));
         self.metrics.login_healthy.set(i64::from(self.login_is_well().unwrap_or(true)));

@@ -9,7 +9,9 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::domain::names::ClassId;
+use crate::domain::portal_health::counts;
 use crate::domain::seat::{Ends, SeatFacts, Stay, ended, ends, generation_counts, remembered_until};
+use crate::domain::time::Mono;
 use crate::domain::token::VisitorId;
 use crate::store::{SeatRecord, Standing};
 
@@ -41,6 +43,8 @@ pub struct Seat {
     open: AtomicU32,
     confirmed: AtomicBool,
     recorded_at: AtomicU32,
+    /// When an answer counted for the portal's health last, in nanoseconds of [`Mono`] and one more; 0 means never.
+    heard_at: AtomicU64,
 }
 
 /// An identity that ended before its pass expired.
@@ -79,12 +83,14 @@ impl Seat {
             open: AtomicU32::new(0),
             confirmed: AtomicBool::new(standing == Standing::Confirmed),
             recorded_at: AtomicU32::new(now),
+            heard_at: AtomicU64::new(0),
         }
     }
 
-    /// The seat of a pass that was signed in that second: from then on counts when it is due for renewal.
+    /// The seat of a pass that was signed in that second: from then on counts when it is due for renewal, and its visitor
+    /// entered no later.
     pub fn with_pass_signed_at(self, issued: u32) -> Seat {
-        Seat { renewed_at: AtomicU32::new(issued), ..self }
+        Seat { renewed_at: AtomicU32::new(issued), entered: self.entered.min(issued), ..self }
     }
 
     /// A seat as the store has it. Which generation was seen is not known, so all count.
@@ -129,6 +135,14 @@ impl Seat {
         let recorded = self.recorded_at.load(Ordering::Relaxed);
         now >= recorded.saturating_add(TOUCH_DURABLE)
             && self.recorded_at.compare_exchange(recorded, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether an answer to this visitor counts for the portal's health; nobody is heard too often.
+    pub fn is_heard(&self, now: Mono) -> bool {
+        let before = self.heard_at.load(Ordering::Relaxed);
+        let heard = before.checked_sub(1).map(Mono);
+        let this = now.0.saturating_add(1);
+        counts(heard, now) && self.heard_at.compare_exchange(before, this, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The pass came back with this generation. Returns whether that makes the seat firm.
@@ -307,5 +321,25 @@ impl Seats {
                 (*seat.key(), remembered.then(|| remembered_until(stay.idle, now)))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_seat_that_is_given_again_began_no_later_than_its_pass() {
+        let seat = Seat::new(1, ClassId::CITIZEN, 1000, Standing::Confirmed).with_pass_signed_at(400);
+        assert_eq!(seat.record().entered, 400);
+        let ahead = Seat::new(1, ClassId::CITIZEN, 1000, Standing::Confirmed).with_pass_signed_at(1003);
+        assert_eq!(ahead.record().entered, 1000);
+    }
+
+    #[test]
+    fn whoever_asks_again_and_again_is_heard_each_two_seconds() {
+        let seat = Seat::new(1, ClassId::CITIZEN, 0, Standing::Confirmed);
+        let heard = (0..100).filter(|tenth| seat.is_heard(Mono(tenth * 100_000_000))).count();
+        assert_eq!(heard, 5);
     }
 }

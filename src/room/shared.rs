@@ -95,8 +95,13 @@ pub(super) enum Granted {
 
 impl LiveRoom {
     /// Whether other nodes serve the same line.
-    pub(super) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         self.store.node().is_some()
+    }
+
+    /// Whether this node decides who enters.
+    pub fn leads(&self, now: Mono) -> bool {
+        self.store.role(&self.name, now) == Role::Leads
     }
 
     /// Tells the other nodes.

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Empty;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,10 +18,11 @@ use crate::domain::adaptive::Throttle;
 use crate::domain::budget::WHOLE;
 use crate::domain::portal_health::{Finding, Health, Probe, Probed, Thresholds};
 use crate::domain::pulse::Recent;
-use crate::domain::time::{Mono, Now};
+use crate::domain::time::Mono;
 use crate::gateway::snapshot::Snapshot;
 use crate::leaks::fetch::{NotFetched, Side, fetch};
 use crate::proxy::meter::Meter;
+use crate::proxy::probe_request;
 
 /// What is known of them.
 #[derive(Debug)]
@@ -163,12 +163,9 @@ pub async fn ask_login_providers(mut snapshot: watch::Receiver<Arc<Snapshot>>, c
 async fn ask(address: &LoginHealth, limit: Duration) -> Probe {
     let asking = async {
         let side = if address.at.https { Side::as_browsers_do(&address.at.host)? } else { Side::Plain };
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = address.path.parse().map_err(|_| NotFetched::Body)?;
-        if let Ok(host) = HeaderValue::from_str(&address.at.authority) {
-            request.headers_mut().insert(HOST, host);
-        }
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("anticamera-probe"));
+        let target = address.path.parse().map_err(|_| NotFetched::Body)?;
+        let host = HeaderValue::from_str(&address.at.authority).map_err(|_| NotFetched::Body)?;
+        let request = probe_request(Method::GET, target, host, Empty::<Bytes>::new());
         Ok::<_, NotFetched>(fetch(&address.at.host, address.at.port, side, request).await?.status)
     };
     match tokio::time::timeout(limit, asking).await {
@@ -178,53 +175,5 @@ async fn ask(address: &LoginHealth, limit: Duration) -> Probe {
             Probe::Bad
         }
         Err(_) => Probe::Bad,
-    }
-}
-
-/// What the room's own vitals come to: whether anybody can be admitted, and the thousandths of the rate that are let in
-/// while one of them recovers, or while the portal is slow.
-pub fn together(healths: &[Health], ramp: Duration, now: Now) -> (Finding, u32) {
-    let finding = if healths.iter().all(|health| health.is_healthy()) { Finding::Well } else { Finding::Ill };
-    let ramps = healths.iter().map(|health| match health {
-        Health::Healthy { since: Some(since) } => ramped(now.mono.since(*since), ramp),
-        Health::Healthy { since: None } | Health::Unhealthy { .. } => WHOLE,
-    });
-    (finding, ramps.min().unwrap_or(WHOLE))
-}
-
-/// A tenth of the rate: where the ramp after an outage begins.
-const RAMP_FROM: u32 = WHOLE / 10;
-
-/// Thousandths of the rate `since` the portal recovered: from a tenth to the whole.
-fn ramped(since: Duration, ramp: Duration) -> u32 {
-    if since >= ramp {
-        return WHOLE;
-    }
-    let part = since.as_secs_f64() / ramp.as_secs_f64();
-    RAMP_FROM + (f64::from(WHOLE - RAMP_FROM) * part) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::time::Unix;
-
-    #[test]
-    fn the_rate_ramps_from_a_tenth_to_the_whole() {
-        let ramp = Duration::from_secs(60);
-        let at = |seconds| ramped(Duration::from_secs(seconds), ramp);
-        assert_eq!((at(0), at(30), at(60), at(600)), (100, 550, 1000, 1000));
-        assert_eq!(ramped(Duration::ZERO, Duration::ZERO), 1000);
-    }
-
-    #[test]
-    fn whoever_recovered_last_decides_on_the_rate() {
-        let second = |seconds: u64| Mono(0) + Duration::from_secs(seconds);
-        let recovered = |seconds| Health::Healthy { since: Some(second(seconds)) };
-        let now = Now { mono: second(100), unix: Unix(0), wall: Unix(0) };
-        let ramp = Duration::from_secs(60);
-        assert_eq!(together(&[recovered(70), recovered(100), Health::ALWAYS], ramp, now), (Finding::Well, 100));
-        let ill = Health::Unhealthy { since: second(99) };
-        assert_eq!(together(&[Health::ALWAYS, ill], ramp, now).0, Finding::Ill);
     }
 }

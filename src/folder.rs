@@ -1,0 +1,101 @@
+//! A folder of small files, `ID.json` each, that a command writes and running programs read: invitation codes, passes of
+//! staff. Files live in real time. Only the program's user may read the folder.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// When a folder is worth reading.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// When it was changed last, as far as is known.
+    changed: Option<SystemTime>,
+    /// So many looks it is read whatever its time says: file systems do not tell changes apart that are close together.
+    reads_left: u32,
+    /// Looks since it was read.
+    since: u32,
+}
+
+/// Looks after a change at which the folder is read all the same.
+const READS_AFTER_CHANGE: u32 = 3;
+/// After so many looks it is read without a change.
+const LOOKS_WITHOUT_READING: u32 = 60;
+
+impl Looks {
+    /// Whether to read the folder now, which was changed then.
+    pub fn is_due(&mut self, changed: Option<SystemTime>) -> bool {
+        if changed != self.changed {
+            *self = Looks { changed, reads_left: READS_AFTER_CHANGE, since: 0 };
+        }
+        let due = self.reads_left > 0 || self.since >= LOOKS_WITHOUT_READING;
+        self.reads_left = self.reads_left.saturating_sub(1);
+        self.since = if due { 0 } else { self.since + 1 };
+        due
+    }
+}
+
+/// Why a file says nothing.
+#[derive(Debug)]
+pub enum Why {
+    /// It cannot be read at this moment. What it said before still holds.
+    Io(io::Error),
+    /// It says something else.
+    Content(serde_json::Error),
+}
+
+/// What a folder holds.
+#[derive(Debug)]
+pub struct Found<T> {
+    /// What the files say.
+    pub known: Vec<T>,
+    /// The files that say nothing.
+    pub broken: Vec<(PathBuf, Why)>,
+}
+
+impl<T> Found<T> {
+    /// The names of those that cannot be read at this moment, without their ending.
+    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
+        let unreadable = self.broken.iter().filter(|(_, why)| matches!(why, Why::Io(_)));
+        unreadable.filter_map(|(path, _)| path.file_stem()?.to_str())
+    }
+}
+
+/// Reads every file `*.json` of a folder, which need not be there, until so many are known. One that cannot be read, or
+/// says something else, keeps nobody from hearing of the others; one that has just been taken away is none.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn read<T>(dir: &Path, most: usize, read_one: impl Fn(&Path) -> Result<T, Why>) -> io::Result<Found<T>> {
+    let mut found = Found { known: Vec::new(), broken: Vec::new() };
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != "json") || found.known.len() >= most {
+            continue;
+        }
+        match read_one(&path) {
+            Ok(known) => found.known.push(known),
+            Err(Why::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(why) => found.broken.push((path, why)),
+        }
+    }
+    Ok(found)
+}
+
+/// Writes `ID.json` beside its name and then gives it the name, so that nobody ever reads half of it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn put(dir: &Path, id: &str, text: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let path = dir.join(format!("{id}.json"));
+    let temporary = path.with_extension("new");
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    let written = written.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all())
+}
