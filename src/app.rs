@@ -29,7 +29,7 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{ByHand, Cause, LiveRoom, NoRoom, ask_login_providers};
+use crate::room::{ByHand, LiveRoom, NoOpening, NoRoom, ask_login_providers};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::staff::{self, StaffPasses};
 use crate::store::{Operation, Store, StoreError};
@@ -600,17 +600,8 @@ impl Control {
             Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };
-        // All before any: what is written down of openings stays.
-        for room in &new.rooms {
-            if let Err(why) = room.live.check_opening(&room.settings, self.clock.now()) {
-                return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
-            }
-        }
-        for room in &new.rooms {
-            let prepared = room.live.prepare_opening(&room.settings, Cause::Reload, self.clock.now()).await;
-            if let Err(why) = prepared {
-                return refused(&format!("room \"{}\".opening", room.settings.name), why.to_string());
-            }
+        if let Err((room, why)) = self.prepare_openings(&new).await {
+            return refused(&format!("room \"{room}\".opening"), why.to_string());
         }
         for room in &new.rooms {
             room.live.reconfigure(room.settings.clone(), self.clock.now());
@@ -626,6 +617,23 @@ impl Control {
         listen(&new, &self.store, &self.portal, &self.clock);
         self.snapshot.send_replace(Arc::new(new));
         ReloadAnswer::Applied
+    }
+
+    /// Writes down what has to be known of openings before a configuration is in force: all or nothing.
+    async fn prepare_openings(&self, new: &Snapshot) -> Result<(), (RoomName, NoOpening)> {
+        let now = self.clock.now();
+        for room in &new.rooms {
+            room.live.check_opening(&room.settings, now).map_err(|why| (room.settings.name.clone(), why))?;
+        }
+        for room in &new.rooms {
+            if let Err(why) = room.live.prepare_opening(&room.settings, now).await {
+                for room in &new.rooms {
+                    room.live.take_back_opening(now).await;
+                }
+                return Err((room.settings.name.clone(), why));
+            }
+        }
+        Ok(())
     }
 
     /// Freezes a room or thaws it.

@@ -14,7 +14,7 @@ use anticamera::domain::places::Places;
 use anticamera::domain::time::{Mono, Now, Unix};
 use anticamera::domain::token::LineIdentity;
 
-use crate::support::app::{ROOM, Running, Setup, Visitor, number_of, own, room_of};
+use crate::support::app::{self, ROOM, Running, Setup, Visitor, number_of, own, room_of};
 
 /// From the end of `start` until 18:48.
 const TO_THE_HOUR: u64 = 79;
@@ -66,8 +66,6 @@ async fn at_the_hour(running: &Running, seconds: u64) {
     running.seconds(seconds).await;
     for _ in 0..200 {
         if running.board().await["lanes"]["citizen"]["now_serving"].is_u64() {
-            // The first tick after it calls.
-            running.seconds(1).await;
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -113,6 +111,8 @@ async fn before_the_gathering_nobody_draws_a_ticket_and_before_the_hour_nobody_e
     assert_eq!(visitor.navigate("/fair/").send().await.status, 503);
     assert_eq!(running.entered(), 0);
     at_the_hour(&running, 30).await;
+    // The first tick after it calls.
+    running.seconds(1).await;
     let (answer, _) = running.until(visitor.navigate("/fair/").begin(), Duration::from_secs(10)).await;
     assert!(answer.is_the_portals(), "{answer:?}");
 }
@@ -206,9 +206,11 @@ async fn in_the_order_of_arrival_everybody_keeps_the_number_and_whoever_left_is_
 
 #[tokio::test]
 async fn whoever_gathered_and_asks_late_is_not_overtaken() {
-    let running = opening("1/min", "lottery").with("state = \"hold\"").start().await;
+    let setup = with_opening("1/min", "at = \"2030-03-17T18:50\"\norder = \"lottery\"").with("state = \"hold\"");
+    let running = setup.start().await;
     let visitors = gather(&running, 10).await;
-    at_the_hour(&running, TO_THE_HOUR).await;
+    // By then nobody has asked for longer than whoever waits may stay silent.
+    at_the_hour(&running, TO_THE_HOUR + 120).await;
     let late = running.visitor();
     late.join().await;
     running.seconds(60).await;
@@ -264,6 +266,78 @@ async fn the_hour_may_be_moved_and_nothing_else_once_visitors_gather() {
 }
 
 #[tokio::test]
+async fn a_reload_that_another_room_refuses_changes_no_opening() {
+    const LOTTERY: &str = "[room.opening]\nat = \"2030-03-17T18:48\"\norder = \"lottery\"";
+    const LATER: &str = "[room.opening]\nat = \"2030-03-17T19:48\"\norder = \"lottery\"";
+    const OVER: &str = "[room.opening]\nat = \"2020-03-17T18:50\"\norder = \"lottery\"";
+    let two = |first: &str, second: &str| {
+        let another = "[[room]]\nname = \"second\"\npaths = [\"/second/**\"]\nadmission_rate = \"1/s\"";
+        room_of("10/s").with("joins_per_client = \"unlimited\"").with_more(first).with_more(another).with_more(second)
+    };
+    let running = two("", "").start().await;
+    let is_refused = |answer: ReloadAnswer| matches!(answer, ReloadAnswer::Refused(_));
+    assert!(is_refused(running.reload(&two(LOTTERY, OVER)).await));
+    let facts = running.visitor().app("GET", &format!("/.waiting-room/draw/{ROOM}")).send().await;
+    assert_eq!(facts.status, 404, "nothing was announced: {facts:?}");
+    let (answer, _) = running.until(running.visitor().navigate("/fair/").begin(), Duration::from_secs(5)).await;
+    assert!(answer.is_the_portals(), "{answer:?}");
+    assert_eq!(running.reload(&two(LOTTERY, "")).await, ReloadAnswer::Applied);
+    let announced = draw(&running).await;
+    assert_eq!(announced.opening, 1);
+    assert!(is_refused(running.reload(&two("", OVER)).await));
+    assert_eq!(draw(&running).await, announced, "it was not withdrawn");
+    assert!(is_refused(running.reload(&two(LATER, OVER)).await));
+    assert_eq!(draw(&running).await, announced, "nor moved");
+    let visitors = gather(&running, 2).await;
+    at_the_hour(&running, TO_THE_HOUR).await;
+    let numbers = numbers(&visitors).await;
+    assert_eq!(numbers.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from([2, 3]), "only they took part");
+}
+
+#[tokio::test]
+async fn what_visitors_were_told_outlasts_a_start_without_the_table_and_operators_may_hold_the_room() {
+    let mut running = opening("10/s", "lottery").start().await;
+    let visitors = gather(&running, 3).await;
+    let before = draw(&running).await;
+    running.seconds(2).await;
+    running.setup = room_of("10/s").with("joins_per_client = \"unlimited\"");
+    let running = running.restart().await;
+    let visitors: Vec<Visitor> = visitors.into_iter().map(|visitor| visitor.at(&running)).collect();
+    assert_eq!(draw(&running).await, before, "the promise stays");
+    for state in ["hold", "open"] {
+        let token = std::fs::read_to_string(running.directory.path().join("state/admin-token")).unwrap();
+        let operator = app::at(&running.visitor(), running.admin);
+        let wish = operator.request("POST", &format!("/admin/v1/rooms/{ROOM}/state"));
+        let wish = wish.header("Authorization", &format!("Bearer {}", token.trim()));
+        let answer = wish.json(&serde_json::json!({ "state": state })).send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        running.seconds(1).await;
+        let queue = visitors[0].poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
+        assert_eq!(queue["state"], "before_opening", "{queue}");
+    }
+    at_the_hour(&running, TO_THE_HOUR).await;
+    let after = draw(&running).await;
+    let number = number(&visitors[1]).await.unwrap();
+    assert_eq!(after.prove(&before, &reference(&visitors[1]).await).unwrap().number, number);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_leaps_for_a_moment_does_not_open_the_room() {
+    let running = opening("10/s", "lottery").start().await;
+    let visitors = gather(&running, 2).await;
+    let wall = running.clock.now().wall;
+    running.clock.set_wall(wall + Duration::from_secs(86_400));
+    running.seconds(2).await;
+    running.clock.set_wall(wall + Duration::from_secs(2));
+    running.seconds(1).await;
+    assert!(draw(&running).await.seed.is_none(), "the seed stays a secret");
+    let queue = visitors[0].poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
+    assert_eq!(queue["state"], "before_opening", "{queue}");
+    at_the_hour(&running, TO_THE_HOUR).await;
+    assert_eq!(numbers(&visitors).await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_hour_that_is_over_is_refused_in_a_reload_and_opens_the_room_at_a_start() {
     let over = with_opening("10/s", "at = \"2020-03-17T18:50\"\norder = \"lottery\"");
     let running = room_of("10/s").start().await;
@@ -306,6 +380,7 @@ async fn a_second_opening_of_the_line_has_a_draw_of_its_own() {
     running.seconds(1).await;
     let queue = first[0].poll().send().await.queue();
     assert_eq!(queue["state"], "before_opening", "{queue}");
+    assert_eq!(numbers(&first).await, drawn, "who has a number already is told so");
     running.setup = again;
     let running = running.restart().await;
     assert_eq!(draw(&running).await, second);
@@ -333,6 +408,53 @@ async fn a_receipt_says_what_it_proves_as_a_page_and_as_json() {
     second.hold("ticket", receipt["token"].as_str().unwrap());
     assert_eq!(second.poll().send().await.state(), "none", "a receipt is no ticket");
     assert_eq!(running.visitor().script("GET", &own("receipt")).send().await.status, 404);
+}
+
+fn a_line(rate: &str) -> Line {
+    let terms = Terms {
+        rate: rate.parse().unwrap(),
+        claim_window: Duration::from_secs(1200),
+        ticket_lifetime: Duration::from_secs(86_400),
+        gate_wait: Duration::from_secs(5),
+    };
+    Line::new(terms, Mono(0))
+}
+
+fn at_tick(tick: u64) -> Now {
+    Now { mono: Mono(tick * 100_000_000), unix: Unix(tick * 100), wall: Unix(tick * 100) }
+}
+
+#[test]
+fn whoever_stood_in_line_before_and_asked_long_ago_is_there_after_the_hour() {
+    let class = ClassId::CITIZEN;
+    let mut line = a_line("1/min");
+    let before = Conditions { standstill: Some(Standstill::BeforeOpening), ..Conditions::FINE };
+    line.tick(at_tick(1), before);
+    for number in 1..=5 {
+        line.join(class, number, Asks::Scripted, at_tick(1));
+    }
+    (2..=2900).for_each(|tick| drop(line.tick(at_tick(tick), before)));
+    for number in 6..=8 {
+        line.join(class, number, Asks::Scripted, at_tick(2900));
+    }
+    line.open(&[Gathered { class, after: 5, count: 3 }], Arc::default(), at_tick(2900));
+    (2901..=4000).for_each(|tick| drop(line.tick(at_tick(tick), Conditions::FINE)));
+    let lane = line.lane(class).unwrap();
+    assert_eq!(lane.waiting() + lane.claims() as u64, 8);
+}
+
+#[test]
+fn a_turn_from_before_the_hour_goes_to_nobody_else() {
+    let class = ClassId::CITIZEN;
+    let mut line = a_line("100/s");
+    for number in 1..=20 {
+        line.join(class, number, Asks::Scripted, at_tick(1));
+    }
+    (2..=5).for_each(|tick| drop(line.tick(at_tick(tick), Conditions::FINE)));
+    assert!(line.lane(class).unwrap().claims() > 0, "somebody was called");
+    line.open(&[Gathered { class, after: 0, count: 20 }], Arc::default(), at_tick(6));
+    let lane = line.lane(class).unwrap();
+    assert_eq!((lane.claims(), lane.at_gate(), lane.now_serving(), lane.waiting()), (0, 0, 0, 20));
 }
 
 /// A million visitors, of whom every tenth leaves before the hour, in the line itself: nothing is made for each of them at

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resolved::{Admin, AdminListen, ClientAddressHeader, Config, Room};
+use crate::domain::opening::LONGEST_SPREAD;
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::time::Unix;
 
@@ -109,6 +110,7 @@ fn of_room(room: &Room) -> Vec<Warning> {
     warnings.extend(short_session(room));
     warnings.extend(short_ticket(room));
     warnings.extend(nothing_to_adapt(room));
+    warnings.extend(short_claim(room));
     warnings
 }
 
@@ -156,6 +158,17 @@ fn nothing_to_adapt(room: &Room) -> Option<Warning> {
          write a lower floor"
     );
     (lowest.per_second() <= floor.per_second()).then(|| of(room, "adaptive", text))
+}
+
+/// After an opening it takes a while until everybody who gathered has asked and knows of a turn.
+fn short_claim(room: &Room) -> Option<Warning> {
+    let is_short = room.opening.is_some() && room.claim_window < LONGEST_SPREAD;
+    let text = format!(
+        "shorter than the {}s over which a large crowd asks after the opening, so a turn may lapse before its holder \
+         knows of it; make it 5m or longer",
+        LONGEST_SPREAD.as_secs()
+    );
+    is_short.then(|| of(room, "claim_window", text))
 }
 
 /// Whoever waits for their hours with the page closed must have a ticket when they begin.

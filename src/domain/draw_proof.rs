@@ -87,6 +87,9 @@ pub enum NotProven {
     /// The seed is not the one that was promised.
     #[error("THE DRAW DOES NOT HOLD: the seed is not the one that the commitment was made of")]
     Seed,
+    /// Two lanes are of one class, so a reference would have two places.
+    #[error("THE DRAW DOES NOT HOLD: two lanes have the class number {0}")]
+    LaneTwice(u8),
     /// The text is no reference of somebody who gathered.
     #[error("this is not the reference of anybody who came before the opening: check it for slips of the pen")]
     Reference,
@@ -107,6 +110,9 @@ impl DrawDocument {
         let lanes = self.lanes.as_ref().ok_or(NotProven::NotHeld("the facts"))?;
         let has = |lane: &&DrawnLane| lane.class_number == gatherer.class.0 && gatherer.index < lane.count;
         let lane = lanes.iter().find(has).ok_or(NotProven::Reference)?;
+        if lanes.iter().filter(|other| other.class_number == lane.class_number).count() > 1 {
+            return Err(NotProven::LaneTwice(lane.class_number));
+        }
         let line = u64::from_str_radix(&self.line, 16).map_err(|_| NotProven::Digits("line"))?;
         let facts = Facts {
             room: &self.room,
@@ -127,6 +133,7 @@ impl DrawDocument {
             ("opening", self.opening != before.opening),
             ("order", self.order != before.order),
             ("algorithm", self.algorithm != before.algorithm),
+            ("announced_at", self.announced_at != before.announced_at),
             ("commitment", self.commitment != before.commitment),
         ];
         differs.into_iter().find(|(_, differ)| *differ).map_or(Ok(()), |(name, _)| Err(NotProven::Another(name)))
@@ -214,6 +221,26 @@ mod tests {
     #[test]
     fn what_was_saved_after_the_opening_promised_nothing() {
         assert_eq!(after().prove(&after(), &reference(0)), Err(NotProven::SavedLate));
+        for late in [
+            DrawDocument { held_at: after().held_at, ..before() },
+            DrawDocument { seed: after().seed, ..before() },
+            DrawDocument { lanes: after().lanes, ..before() },
+        ] {
+            assert_eq!(after().prove(&late, &reference(0)), Err(NotProven::SavedLate));
+        }
+    }
+
+    #[test]
+    fn a_promise_of_another_announcement_is_none_of_this_draw() {
+        let another = DrawDocument { announced_at: "2026-03-31T09:00:00+02:00".to_owned(), ..before() };
+        assert_eq!(after().prove(&another, &reference(0)), Err(NotProven::Another("announced_at")));
+    }
+
+    #[test]
+    fn two_lanes_of_one_class_prove_nothing() {
+        let lanes = after().lanes.map(|lanes| lanes.iter().cloned().chain(lanes.clone()).collect());
+        let twice = DrawDocument { lanes, ..after() };
+        assert_eq!(twice.prove(&before(), &reference(0)), Err(NotProven::LaneTwice(3)));
     }
 
     #[test]

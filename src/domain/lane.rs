@@ -397,8 +397,24 @@ impl Lane {
     /// The opening is held: the places of `range` are given, and everybody is believed to be there.
     pub(super) fn open(&mut self, range: RangeInclusive<Number>, told: Told, clock: PresenceTime, unix_seconds: u32) {
         self.believe_waiting(*range.start() - 1, told, clock, unix_seconds);
+        self.take_back_calls(&range, told, clock, unix_seconds);
         self.others = self.tickets.believe_present(range, told, clock, unix_seconds).into();
         self.begins_anew();
+    }
+
+    /// A turn or a stand at the gate belongs to a place, and those of `range` are about to be given to others.
+    fn take_back_calls(&mut self, range: &RangeInclusive<Number>, told: Told, clock: PresenceTime, unix_seconds: u32) {
+        for number in self.claims.range(range.clone()).map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.end(number, State::Absent);
+            self.tickets.put(number, State::Waiting, told, clock, unix_seconds);
+        }
+        let at_gate = self.gate.in_order().map(|(number, _)| number).filter(|number| range.contains(number));
+        for number in at_gate.collect::<Vec<_>>() {
+            self.gate.remove(number);
+        }
+        let before = range.start().saturating_sub(1).max(self.tickets.done_through());
+        self.now_serving = self.now_serving.min(before);
+        self.passed_over.through = self.passed_over.through.min(before);
     }
 
     /// Those up to `through` who waited before anybody gathered, and asked as seldom as those, are believed to be there.

@@ -20,7 +20,10 @@ const FAR: Duration = Duration::from_secs(300);
 const ASK_PER_SECOND: u64 = 4000;
 
 /// The shortest and the longest stretch over which those who gathered ask after the hour.
-const SPREAD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(240));
+const SPREAD: (Duration, Duration) = (Duration::from_secs(2), LONGEST_SPREAD);
+
+/// After the hour it takes so long at the most until everybody who gathered has asked.
+pub const LONGEST_SPREAD: Duration = Duration::from_secs(240);
 
 /// In which order those who gathered get their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +118,21 @@ impl Opening {
         self.at == Unix(0)
     }
 
+    /// How many gather, when so many numbers of each lane were drawn.
+    pub fn gathered(&self, issued: impl IntoIterator<Item = (ClassId, Number)>) -> u64 {
+        issued.into_iter().map(|(class, issued)| issued.saturating_sub(self.after(class))).sum()
+    }
+
+    /// Where in a crowd of so many somebody stands who keeps the order of arrival: 0 first, 1 last.
+    pub fn part(&self, class: ClassId, number: Number, gathered: u64) -> f64 {
+        number.saturating_sub(self.after(class)) as f64 / gathered.max(1) as f64
+    }
+
+    /// Whether the holder of the number gathers for it, rather than having stood in line before.
+    pub fn is_for(&self, class: ClassId, number: Number) -> bool {
+        number > self.after(class)
+    }
+
     /// Whether somebody gathers, as far as the counters tell.
     pub fn gathers(&self, counters: &[(ClassId, Number)]) -> Crowd {
         let came = counters.iter().any(|(class, counter)| *counter > self.after(*class));
@@ -156,14 +174,21 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The phase of a room with this plan whose last opening is this.
-    pub fn of(plan: Option<&Plan>, last: Option<&Opening>, wall: Unix) -> Phase {
+    /// The phase of a room with this plan whose last opening is this. `steady` is the time that never leaps: an opening
+    /// cannot be taken back, so one wrong reading of the wall clock must not hold it.
+    pub fn of(plan: Option<&Plan>, last: Option<&Opening>, wall: Unix, steady: Unix) -> Phase {
         let is_to_come = last.is_some_and(|opening| opening.held.is_none());
-        match plan.filter(|_| is_to_come) {
-            None => Phase::Open,
-            Some(Plan { at, .. }) if wall >= *at => Phase::Due { at: *at },
-            Some(Plan { at, gather_from, .. }) if wall >= *gather_from => Phase::Gathering { at: *at },
-            Some(Plan { at, gather_from, .. }) => Phase::Announced { gather_from: *gather_from, at: *at },
+        plan.filter(|_| is_to_come).map_or(Phase::Open, |plan| Phase::before(plan, wall, steady))
+    }
+
+    /// The phase of a room whose opening is still to come.
+    pub fn before(Plan { at, gather_from, .. }: &Plan, wall: Unix, steady: Unix) -> Phase {
+        if wall >= *at && steady >= *at {
+            Phase::Due { at: *at }
+        } else if wall >= *gather_from {
+            Phase::Gathering { at: *at }
+        } else {
+            Phase::Announced { gather_from: *gather_from, at: *at }
         }
     }
 
@@ -276,13 +301,37 @@ mod tests {
 
     #[test]
     fn a_room_is_announced_then_gathers_then_is_due_then_open() {
-        let at = |wall| Phase::of(Some(&PLAN), Some(&announced()), Unix(wall));
+        let at = |wall| Phase::of(Some(&PLAN), Some(&announced()), Unix(wall), Unix(wall));
         assert_eq!(at(1), Phase::Announced { gather_from: Unix(8_000_000), at: HOUR });
         assert_eq!(at(8_000_000), Phase::Gathering { at: HOUR });
         assert_eq!(at(10_000_000), Phase::Due { at: HOUR });
-        assert_eq!(Phase::of(Some(&PLAN), Some(&held()), Unix(1)), Phase::Open, "a clock put back closes nothing");
-        assert_eq!(Phase::of(None, Some(&announced()), Unix(1)), Phase::Open);
-        assert_eq!(Phase::of(Some(&PLAN), None, Unix(1)), Phase::Open);
+        assert_eq!(
+            Phase::of(Some(&PLAN), Some(&held()), Unix(1), Unix(1)),
+            Phase::Open,
+            "a clock put back closes nothing"
+        );
+        assert_eq!(Phase::of(None, Some(&announced()), Unix(1), Unix(1)), Phase::Open);
+        assert_eq!(Phase::of(Some(&PLAN), None, Unix(1), Unix(1)), Phase::Open);
+    }
+
+    #[test]
+    fn a_clock_that_leaps_forward_opens_nothing() {
+        let leapt = Phase::of(Some(&PLAN), Some(&announced()), Unix(99_000_000), Unix(9_000_000));
+        assert_eq!(leapt, Phase::Gathering { at: HOUR });
+        let lags = Phase::of(Some(&PLAN), Some(&announced()), Unix(9_000_000), Unix(99_000_000));
+        assert_eq!(lags, Phase::Gathering { at: HOUR });
+    }
+
+    #[test]
+    fn numbers_from_before_the_gathering_do_not_spread_those_who_gather() {
+        let opening = Opening { after: vec![(CITIZEN, 1_000_000)], ..announced() };
+        let gathered = opening.gathered([(CITIZEN, 1_000_010), (ClassId(2), 10)]);
+        assert_eq!(gathered, 20);
+        let parts = [1_000_001, 1_000_010].map(|number| opening.part(CITIZEN, number, gathered));
+        assert_eq!(parts, [0.05, 0.5]);
+        assert_eq!(opening.part(CITIZEN, 7, gathered), 0.0);
+        assert!(ask_again(Duration::ZERO, gathered, 1.0) <= told_at_the_hour(gathered).interval());
+        assert_eq!([1_000_000, 1_000_001].map(|number| opening.is_for(CITIZEN, number)), [false, true]);
     }
 
     #[test]

@@ -221,6 +221,8 @@ fn before_opening(
     let by = room.live.last_opening().map(|opening| opening.order);
     let gathering = match (phase, ticket, by) {
         (Phase::Announced { gather_from, .. }, None, _) => Some(Gathering::From(gather_from)),
+        // Whoever stood in line before the opening was announced has no part in its draw.
+        (_, Some(ticket), Some(_)) if !room.live.gathers_for_the_last(ticket) => Some(Gathering::ByArrival),
         (_, _, Some(Order::Lottery)) => Some(Gathering::ByLot),
         (_, _, Some(Order::Arrival)) => Some(Gathering::ByArrival),
         _ => None,

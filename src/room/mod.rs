@@ -46,7 +46,7 @@ pub use gate::{GatePlace, Passed};
 pub use hours::InForce;
 pub use joins::{Joins, Novelty, Occasion, Ticket};
 pub use lanes::NamedLane;
-pub use opening::{Cause, NoOpening};
+pub use opening::NoOpening;
 pub use restore::NoRoom;
 pub use seats::{Seat, Seats, Shown};
 pub use vitals::{ByHand, ask_login_providers};
@@ -223,9 +223,12 @@ impl LiveRoom {
     /// Takes over a changed configuration.
     pub fn reconfigure(&self, room: Arc<config::Room>, now: Now) {
         self.lanes.rename(&room);
+        let opening = self.planned(room.opening);
+        let room = if opening == room.opening { room } else { Arc::new(config::Room { opening, ..(*room).clone() }) };
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room.clone();
         let mut inner = self.lock();
         inner.keep_to(&self.hours.now(&room, now.wall));
+        inner.openings.put_in_force();
         inner.note_phase(room.opening.as_ref(), now);
     }
 

@@ -1,13 +1,14 @@
 //! Opening a room: what is promised to those who gather becomes durable before they hear of it, and what they are given
 //! becomes durable before it is revealed. The rules are `domain::opening`'s and `domain::lottery`'s.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
 use crate::config;
-use crate::domain::lottery::SEED_LEN;
+use crate::domain::draw_proof::to_hex;
+use crate::domain::lottery::{SEED_LEN, commitment};
 use crate::domain::names::ClassId;
 use crate::domain::opening::{Crowd, Opening, Order, Phase, Plan, PlanFault, Step, ask_again, scattered, step};
 use crate::domain::places::Places;
@@ -27,6 +28,19 @@ pub(super) struct Openings {
     list: Vec<Opening>,
     pub(super) places: Arc<Places>,
     pub(super) phase: Phase,
+    /// The plan that is about to be announced: the room is closed to new draws before it is counted who drew already.
+    announcing: Option<Plan>,
+    /// Written down, but its plan is not in force yet: another room may still refuse the configuration.
+    pending: Option<Opening>,
+    /// What goes on in the place of what the configuration says.
+    kept: Option<Kept>,
+}
+
+/// A plan that goes on because those who gather were told so, although the configuration says something else.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    instead_of: Option<Plan>,
+    plan: Plan,
 }
 
 /// Why a plan cannot be in force.
@@ -43,18 +57,20 @@ pub enum NoOpening {
     Entropy(#[from] entropy::NoEntropy),
 }
 
-/// Whether the program has just started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It has: an hour that is over is only complained of, because the room must not stay away for it.
-    Start,
-    /// It runs, and what was in force goes on if the new plan is refused.
-    Reload,
-}
-
 impl Openings {
     pub(super) fn of(list: Vec<Opening>, places: Places) -> Openings {
-        Openings { list, places: Arc::new(places), phase: Phase::Open }
+        Openings { list, places: Arc::new(places), phase: Phase::Open, announcing: None, pending: None, kept: None }
+    }
+
+    /// What was written down for the plan that is now in force counts from now on.
+    pub(super) fn put_in_force(&mut self) {
+        self.announcing = None;
+        let Some(pending) = self.pending.take() else { return };
+        // The hour may have come before it could be moved.
+        let is_over = |known: &Opening| known.number == pending.number && known.held.is_some();
+        if !self.list.iter().any(is_over) {
+            self.note(pending);
+        }
     }
 
     /// The one announced last.
@@ -98,7 +114,10 @@ impl Inner {
 
     /// Notes where the room is on its way to the opening.
     pub(super) fn note_phase(&mut self, plan: Option<&Plan>, now: Now) {
-        self.openings.phase = Phase::of(plan, self.openings.last(), now.wall);
+        self.openings.phase = match &self.openings.announcing {
+            Some(plan) => Phase::before(plan, now.wall, now.unix),
+            None => Phase::of(plan, self.openings.last(), now.wall, now.unix),
+        };
     }
 }
 
@@ -118,56 +137,129 @@ impl LiveRoom {
     /// # Errors
     /// [`NoOpening`]: it may not.
     pub fn check_opening(&self, room: &config::Room, now: Now) -> Result<(), NoOpening> {
-        let (plan, last) = (room.opening, self.last_opening());
-        if plan.is_none() && last.is_none() {
+        let plan = self.planned(room.opening);
+        if plan == self.settings().opening {
             return Ok(());
         }
-        let counters = self.store.counters(&self.name)?;
-        let crowd = last.as_ref().map_or(Crowd::Nobody, |opening| opening.gathers(&counters));
-        match step(plan.as_ref(), last.as_ref(), crowd, now.wall)? {
-            Step::TooLate if self.settings().opening != plan => Err(PlanFault::Past.into()),
+        match self.step_to(plan, now)? {
+            Step::TooLate => Err(PlanFault::Past.into()),
             _ => Ok(()),
         }
     }
 
-    /// Writes down what has to be known before a plan is in force.
+    /// Writes down what has to be known before a plan is in force. It counts only from [`LiveRoom::reconfigure`] on.
     ///
     /// # Errors
     /// [`NoOpening`]: the plan cannot be in force; what was written down of an earlier one stays.
-    pub async fn prepare_opening(&self, room: &config::Room, cause: Cause, now: Now) -> Result<(), NoOpening> {
-        let _alone = self.opening_work.lock().await;
-        let (plan, last) = (room.opening, self.last_opening());
-        if plan.is_none() && last.is_none() {
+    pub async fn prepare_opening(&self, room: &config::Room, now: Now) -> Result<(), NoOpening> {
+        let plan = self.planned(room.opening);
+        if plan == self.settings().opening {
             return Ok(());
         }
-        let counters = self.store.counters(&self.name)?;
-        let crowd = last.as_ref().map_or(Crowd::Nobody, |opening| opening.gathers(&counters));
-        let step = step(plan.as_ref(), last.as_ref(), crowd, now.wall)?;
+        match self.write_down(plan, now).await? {
+            Step::TooLate => Err(PlanFault::Past.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes back what was written down for a plan that does not come into force after all.
+    pub async fn take_back_opening(&self, now: Now) {
+        let Some(pending) = self.forget_pending(now) else { return };
+        let last = self.last_opening().filter(|last| last.number == pending.number);
+        let before = last.unwrap_or_else(|| pending.withdrawn(now.wall));
+        if let Err(error) = self.store.note_opening(&self.name, &before).await {
+            tracing::error!(room = %self.name, %error, "the state knows of an opening that was refused: reload before the program is started again");
+        }
+    }
+
+    fn forget_pending(&self, now: Now) -> Option<Opening> {
+        let plan = self.settings().opening;
+        let mut inner = self.lock();
+        inner.openings.announcing = None;
+        inner.note_phase(plan.as_ref(), now);
+        inner.openings.pending.take()
+    }
+
+    /// What the plan of the configuration asks for at the start. An hour that is over, or a plan that is not what those who
+    /// gather were told, is only complained of: nothing may stay away for it.
+    pub(super) async fn opening_at_start(&self, now: Now) -> Result<(), NoOpening> {
+        let plan = self.settings().opening;
+        match self.write_down(plan, now).await {
+            Err(NoOpening::Plan(fault)) => self.keep_to_what_was_told(plan, fault),
+            Ok(Step::TooLate) => {
+                tracing::error!(room = %self.name, "opening.at lies in the past and no such opening was announced: nobody gathers, the room is open");
+            }
+            done => drop(done?),
+        }
+        self.lock().openings.put_in_force();
+        if let Some(opening) = self.last_opening().filter(|opening| opening.held.is_none()) {
+            let commitment = opening.seed.map(|seed| to_hex(&commitment(&seed)));
+            tracing::info!(room = %self.name, opening = opening.number, commitment, "an opening is announced; if the state comes from a backup, compare this with what was published");
+        }
+        Ok(())
+    }
+
+    fn keep_to_what_was_told(&self, configured: Option<Plan>, fault: PlanFault) {
+        let Some(opening) = self.last_opening() else { return };
+        tracing::error!(room = %self.name, %fault, "[room.opening] is not what those who gather were told; the room goes on with what was announced until the file is mended and reloaded");
+        let plan = Plan { at: opening.at, gather_from: opening.announced, order: opening.order };
+        self.lock().openings.kept = Some(Kept { instead_of: configured, plan });
+        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        *settings = Arc::new(config::Room { opening: Some(plan), ..config::Room::clone(&settings) });
+    }
+
+    /// The plan that a plan of the configuration stands for.
+    pub(super) fn planned(&self, configured: Option<Plan>) -> Option<Plan> {
+        let kept = self.lock().openings.kept.filter(|kept| kept.instead_of == configured);
+        kept.map_or(configured, |kept| Some(kept.plan))
+    }
+
+    /// What follows from a plan, as far as is known at this moment.
+    fn step_to(&self, plan: Option<Plan>, now: Now) -> Result<Step, NoOpening> {
+        let last = self.last_opening();
+        if plan.is_none() && last.is_none() {
+            return Ok(Step::Nothing);
+        }
+        let crowd = match &last {
+            Some(opening) => opening.gathers(&self.store.counters(&self.name)?),
+            None => Crowd::Nobody,
+        };
+        Ok(step(plan.as_ref(), last.as_ref(), crowd, now.wall)?)
+    }
+
+    /// Writes down what follows from a plan. Whoever has nothing to write waits for nobody who writes.
+    async fn write_down(&self, plan: Option<Plan>, now: Now) -> Result<Step, NoOpening> {
+        if let step @ (Step::Nothing | Step::TooLate) = self.step_to(plan, now)? {
+            return Ok(step);
+        }
+        let _alone = self.opening_work.lock().await;
+        let (step, last) = (self.step_to(plan, now)?, self.last_opening());
         let opening = match (step, last, plan) {
             (Step::Withdraw, Some(opening), _) => opening.withdrawn(now.wall),
-            (Step::Nothing | Step::Withdraw, ..) | (_, _, None) => return Ok(()),
-            (Step::TooLate, _, Some(plan)) if cause == Cause::Reload && self.settings().opening != Some(plan) => {
-                return Err(PlanFault::Past.into());
-            }
-            (Step::TooLate, ..) => {
-                tracing::error!(room = %self.name, "opening.at lies in the past and no such opening was announced: nobody gathers, the room is open");
-                return Ok(());
-            }
             (Step::Move, Some(opening), Some(plan)) => Opening { at: plan.at, ..opening },
-            (Step::Move, None, _) => return Ok(()),
-            (Step::Announce(number), _, Some(plan)) => Opening {
-                number,
-                order: plan.order,
-                at: plan.at,
-                announced: now.wall,
-                seed: seed_for(plan.order)?,
-                after: counters,
-                held: None,
-            },
+            (Step::Announce(number), _, Some(plan)) => self.announcement(number, plan, now)?,
+            _ => return Ok(step),
         };
         self.store.note_opening(&self.name, &opening).await?;
-        self.lock().openings.note(opening);
-        Ok(())
+        self.lock().openings.pending = Some(opening);
+        Ok(step)
+    }
+
+    /// A new opening. The room is closed first, so that whoever has a later number than those counted here gathers.
+    fn announcement(&self, number: u32, plan: Plan, now: Now) -> Result<Opening, NoOpening> {
+        let mut inner = self.lock();
+        inner.openings.announcing = Some(plan);
+        inner.note_phase(None, now);
+        drop(inner);
+        Ok(Opening {
+            number,
+            order: plan.order,
+            at: plan.at,
+            announced: now.wall,
+            seed: seed_for(plan.order)?,
+            after: self.store.counters(&self.name)?,
+            held: None,
+        })
     }
 
     /// Holds the opening if its hour has come and nobody is at it already.
@@ -188,9 +280,10 @@ impl LiveRoom {
 
     /// Makes the number of those who gathered final and durable, and only then lets the seed have its effect.
     async fn hold_opening(&self, clock: &Clock) -> Result<(), StoreError> {
-        let now = clock.now().wall;
+        let (now, steady) = (clock.now().wall, clock.now().unix);
         // The hour may just have been moved.
-        let due = self.last_opening().filter(|opening| opening.held.is_none() && opening.at <= now);
+        let is_due = |opening: &Opening| opening.held.is_none() && opening.at <= now && opening.at <= steady;
+        let due = self.last_opening().filter(is_due);
         let Some(mut opening) = due else { return Ok(()) };
         let held = opening.held_at(now, &self.store.counters(&self.name)?);
         opening.held = Some(held.clone());
@@ -225,17 +318,14 @@ impl LiveRoom {
     pub fn asks_again_before_opening(&self, ticket: Option<&Ticket>, anything: u64, now: Now) -> Duration {
         let inner = self.lock();
         let last = inner.openings.last();
-        let after = |class| last.map_or(0, |opening| opening.after(class));
-        let gathered: u64 = inner.line.lanes().map(|(class, lane)| lane.issued().saturating_sub(after(class))).sum();
-        let order = last.map(|opening| opening.order);
+        let gathered =
+            last.map_or(0, |last| last.gathered(inner.line.lanes().map(|(class, lane)| (class, lane.issued()))));
         let until = match (inner.openings.phase, ticket) {
             (Phase::Announced { gather_from, .. }, None) => gather_from,
             (phase, _) => phase.opens_at().unwrap_or(now.wall),
         };
-        let part = match (ticket, order) {
-            (Some(ticket), Some(Order::Arrival)) => {
-                ticket.number.saturating_sub(after(ticket.class)) as f64 / gathered.max(1) as f64
-            }
+        let part = match (ticket, last.filter(|last| last.order == Order::Arrival)) {
+            (Some(ticket), Some(last)) => last.part(ticket.class, ticket.number, gathered),
             (Some(ticket), _) => scattered(ticket.number),
             (None, _) => scattered(anything),
         };
@@ -247,10 +337,16 @@ impl LiveRoom {
         self.lock().key(ticket).number
     }
 
-    /// The number that a ticket has in the line, as it may be told: none before the opening.
+    /// The number that a ticket has in the line, as it may be told: none before the opening to those who gather for it.
     pub fn number_to_tell(&self, ticket: &Ticket) -> Option<Number> {
-        let inner = self.lock();
-        (inner.openings.phase == Phase::Open).then(|| inner.key(ticket).number)
+        let is_known = self.phase() == Phase::Open || !self.gathers_for_the_last(ticket);
+        is_known.then(|| self.place_of(ticket))
+    }
+
+    /// Whether the holder of a ticket gathers for the opening that was announced last, rather than having stood in line
+    /// before.
+    pub fn gathers_for_the_last(&self, ticket: &Ticket) -> bool {
+        self.lock().openings.last().is_none_or(|opening| opening.is_for(ticket.class, ticket.number))
     }
 
     /// Who the holder of a ticket is to a draw, announced or held.

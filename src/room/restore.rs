@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use super::lanes::NamedLanes;
-use super::opening::{Cause, NoOpening, Openings};
+use super::opening::{NoOpening, Openings};
 use super::{Around, Inner, Joins, LiveRoom, Seat, Seats, hours};
 use crate::config;
 use crate::domain::budget::WHOLE;
@@ -85,8 +85,7 @@ impl LiveRoom {
             opening_work: Arc::default(),
             vitals: Default::default(),
         };
-        let settings = live.settings();
-        live.prepare_opening(&settings, Cause::Start, now).await?;
+        live.opening_at_start(now).await?;
         // Whoever comes before the first tick finds the room as it is: held, or full.
         live.tick(now, Around { standstill: None, ramp: WHOLE });
         Ok(Arc::new(live))
