@@ -185,7 +185,7 @@
   /* ---- asking ---- */
 
   function ownAddress(name) {
-    return settings.own_path + '/' + name + '?room=' + settings.room + '&lang=' + settings.language;
+    return settings.own_path + '/' + name + '?room=' + settings.room + '&' + 'lang=' + settings.language;
   }
 
   function request(method, address, body, done) {

@@ -172,13 +172,21 @@ describe('markup', () => {
   });
 });
 
+/** Sometimes Lighthouse misses the beginning of a page and asks to be run again; what it finds is never asked for twice. */
+function lighthouseLoads(look) {
+  for (let left = 2; ; left -= 1) {
+    try { return look(); } catch (error) { if (!left || !/Please run Lighthouse again/.test(error.stderr)) { throw error; } }
+  }
+}
+
 test('Lighthouse gives full marks for accessibility and best practices', { timeout: 180_000 }, () => {
   const lighthouse = path.join(path.dirname(require.resolve('lighthouse/package.json')), 'cli/index.js');
   for (const page of ['/pratica/', `${OWN}/line?room=${ROOM}&lang=ar`]) {
-    const report = JSON.parse(execFileSync(process.execPath, [
+    const look = () => JSON.parse(execFileSync(process.execPath, [
       lighthouse, program.origin + page, '--only-categories=accessibility,best-practices,performance', '--output=json', '--quiet', '--no-enable-error-reporting',
       `--chrome-flags=--headless=new ${process.getuid() === 0 ? '--no-sandbox' : ''}`,
     ], { encoding: 'utf8', maxBuffer: 64 << 20, env: { ...process.env, CHROME_PATH: process.env.CHROMIUM ?? '/usr/bin/chromium' } }));
+    const report = lighthouseLoads(look);
     const { accessibility, 'best-practices': practices, performance } = report.categories;
     console.log(`${page}: performance ${performance.score * 100} (a figure of this machine, not a test)`);
     const short = Object.values(report.audits).filter(({ score, scoreDisplayMode }) => scoreDisplayMode === 'binary' && score === 0);
