@@ -1,8 +1,10 @@
 //! The wiring: from a configuration to a running program, reloads, and the order of stopping.
 
+mod operate;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, net::SocketAddr};
@@ -10,8 +12,8 @@ use std::{io, net::SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
-    self, Admin, AdminListener, AdminToken, AdminTokenError, BindError as AdminBindError, Command, LeakReports,
-    PortalStatus, ReloadAnswer, ReloadFault, RoomStateAnswer, Stage, Status, StoreState,
+    self, Admin, AdminListener, AdminTokenError, BindError as AdminBindError, Command, Desk, LeakReports, Operators,
+    Parts, PortalStatus, ReloadAnswer, ReloadFault, ReloadStatus, Stage, Status, StoreState,
 };
 use crate::certificates;
 use crate::classes::{self, ClassFault, Classes, HeldTickets};
@@ -19,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Limits, Reload};
 use crate::domain::keyring::Keyring;
 use crate::domain::names::{ClassName, RoomName};
+use crate::domain::overrides::Overrides;
 use crate::domain::rate::Rate;
 use crate::domain::time::{Now, Unix};
 use crate::entropy;
@@ -29,7 +32,7 @@ use crate::leaks::{self, Leaks};
 use crate::pacer::Pacer;
 use crate::proxy::Portal;
 use crate::proxy::tls::PortalTls;
-use crate::room::{ByHand, LiveRoom, NoOpening, NoRoom, ask_login_providers};
+use crate::room::{Asked, LiveRoom, NoOpening, NoRoom, ask_login_providers};
 use crate::server::{BindError, Connections, Door, Inherited, Listeners, Serving, Tls};
 use crate::staff::{self, StaffPasses};
 use crate::store::{Operation, Store, StoreError};
@@ -37,6 +40,7 @@ use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Metrics, MetricsError, ReloadResult, StoreOperation};
 use crate::waiting_room::assets::{Assets, BrokenAssets};
 use crate::waiting_room::preview::{PreviewedRoom, Previews};
+use operate::{FileInForce, with_overrides};
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,9 @@ pub enum StartError {
     /// The private listener.
     #[error(transparent)]
     AdminBind(#[from] AdminBindError),
+    /// What operators changed.
+    #[error(transparent)]
+    Overrides(#[from] admin::Unreadable),
     /// The private listener's token.
     #[error(transparent)]
     AdminToken(#[from] AdminTokenError),
@@ -103,6 +110,12 @@ pub struct App {
     tasks: tokio::task::JoinSet<()>,
 }
 
+/// Between two looks whether what operators changed is over.
+const OVERRIDES_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
+/// Faults of a reload that operators see at a glance.
+const FAULTS_SHOWN: usize = 20;
+
 /// What a reload works on.
 #[derive(Debug)]
 struct Control {
@@ -118,6 +131,11 @@ struct Control {
     admin: watch::Sender<Arc<config::Admin>>,
     previews: watch::Sender<Arc<Previews>>,
     tls: watch::Sender<Arc<Tls>>,
+    operators: watch::Sender<Arc<Operators>>,
+    desk: Arc<Desk>,
+    file: Mutex<FileInForce>,
+    /// Whether an operator wants the program to stop.
+    leaving: watch::Sender<bool>,
 }
 
 /// What the configuration names in files besides itself.
@@ -126,6 +144,22 @@ struct Files {
     assets: Arc<Assets>,
     tls: Arc<Tls>,
     portal_tls: Option<PortalTls>,
+    operators: Arc<Operators>,
+}
+
+/// What rooms and classes need of those files.
+struct Named {
+    keyring: Arc<Keyring>,
+    assets: Arc<Assets>,
+    classes: Arc<Classes>,
+}
+
+impl Named {
+    /// As they are in force: what operators change has nothing to do with them.
+    fn of(snapshot: &Snapshot) -> Named {
+        let Snapshot { keyring, assets, classes, .. } = snapshot;
+        Named { keyring: keyring.clone(), assets: assets.clone(), classes: classes.clone() }
+    }
 }
 
 impl App {
@@ -159,16 +193,24 @@ impl App {
         let redirect_addresses = addresses(|door| *door == Door::Redirect);
         let admin_address = doors.admin.local_addr();
         let seen_ticks = ticks.subscribe();
-        let admin = control.admin(doors.token, status.subscribe(), commands.clone());
+        let admin = control.admin(status.subscribe(), commands.clone());
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(admin::serve(doors.admin, Arc::new(admin), shortly_after(drain.subscribe())));
         tasks.spawn(control.portal.clone().probe_while_unhealthy(control.clock.clone()));
-        tasks.spawn(control.portal.clone().ask_after_health(control.snapshot.subscribe(), control.clock.clone()));
+        let health = control.portal.clone();
+        let config_of = |snapshot: &Arc<Snapshot>| snapshot.config.clone();
+        tasks.spawn(health.ask_after_health(control.snapshot.subscribe(), config_of, control.clock.clone()));
         tasks.spawn(staff::look_after(control.shared.staff.clone(), control.snapshot.subscribe()));
-        tasks.spawn(ask_login_providers(control.snapshot.subscribe(), control.clock.clone()));
+        let rooms_of = |snapshot: &Arc<Snapshot>| Asked {
+            probes: snapshot.config.portal.probes.clone(),
+            rooms: snapshot.rooms.iter().map(|room| (room.settings.clone(), room.live.clone())).collect(),
+        };
+        tasks.spawn(ask_login_providers(control.snapshot.subscribe(), rooms_of, control.clock.clone()));
         tasks.spawn(control.pacer(status, stage.subscribe(), ticks).run());
         tasks.spawn(obey(control.clone(), orders));
+        tasks.spawn(control.desk.clone().look_after(control.snapshot.subscribe(), control.clock.clone()));
         tasks.spawn(control.leaks.clone().look_after(control.snapshot.subscribe()));
+        tasks.spawn(control.leaks.clone().share(control.store.clone(), control.snapshot.subscribe()));
         tasks.spawn(control.leaks.clone().ask_at_the_edge(control.snapshot.subscribe()));
         tasks.spawn(classes::look_after(control.snapshot.subscribe(), control.clock.clone()));
         let serving = ServingParts {
@@ -193,6 +235,15 @@ impl App {
         })
     }
 
+    /// Waits until an operator wants the program to stop.
+    pub fn asked_to_stop(&self) -> impl Future<Output = ()> + use<> {
+        let mut leaving = self.control.leaving.subscribe();
+        async move {
+            // The sender lives as long as the program.
+            let _ = leaving.wait_for(|leaving| *leaving).await;
+        }
+    }
+
     /// Where to send what an operator wants.
     pub fn commands(&self) -> mpsc::Sender<Command> {
         self.commands.clone()
@@ -203,7 +254,8 @@ impl App {
         reload(&self.commands).await
     }
 
-    /// Stops: health checks fail, nothing new is accepted, what is under way ends, the state is made durable.
+    /// Stops: health checks fail, and once balancers had time to notice nothing new is accepted, what is under way ends,
+    /// the state is made durable.
     ///
     /// # Errors
     /// When not everything could be made durable.
@@ -213,11 +265,17 @@ impl App {
         for room in &self.control.snapshot.borrow().rooms {
             room.live.release_polls();
         }
+        let notice = self.control.snapshot.borrow().config.server.limits.drain_notice;
+        tokio::time::sleep(notice).await;
         self.drain.send_replace(true);
         let threads = std::mem::take(&mut self.threads);
         // A request thread that panicked has been logged; the others end all the same.
         let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
         self.tasks.shutdown().await;
+        self.control.desk.write_history().await;
+        let last = self.control.snapshot.borrow().clone();
+        self.control.desk.write_sums(&last, self.control.clock.now().wall).await;
+        self.control.leaks.tell_all(&self.control.store, &last.config.leak_guard).await;
         let leaks = self.control.leaks.clone();
         // A writer that panicked has been logged.
         let _ = tokio::task::spawn_blocking(move || leaks.close()).await;
@@ -235,7 +293,6 @@ impl App {
 struct Doors {
     visitors: Vec<Listeners>,
     admin: AdminListener,
-    token: AdminToken,
 }
 
 impl Doors {
@@ -244,7 +301,6 @@ impl Doors {
         Ok(Doors {
             visitors: Listeners::bind(&config.server, threads, &Inherited::from_environment())?,
             admin: AdminListener::bind(&config.admin.listen).await?,
-            token: AdminToken::load_or_create(&config.admin.token_file)?,
         })
     }
 }
@@ -320,7 +376,21 @@ fn starting(clock: &Clock) -> Status {
         updated_at: now.wall,
         stage: Stage::Starting,
         store: StoreState::Works,
-        portal: PortalStatus { healthy: true, in_flight: 0 },
+        portal: PortalStatus {
+            healthy: true,
+            in_flight: 0,
+            max_in_flight: 0,
+            answers_per_second: 0.0,
+            latency_p50_ms: None,
+            latency_p95_ms: None,
+            errors_percent: 0.0,
+        },
+        revision: 0,
+        configuration: Default::default(),
+        leak_guard: Default::default(),
+        certificates: Vec::new(),
+        audit: serde_json::Value::Null,
+        overrides: Vec::new(),
         rooms: Vec::new(),
     }
 }
@@ -329,12 +399,12 @@ fn starting(clock: &Clock) -> Status {
 async fn snapshot(
     config: &Arc<Config>,
     old: Option<&Snapshot>,
-    keyring: &Arc<Keyring>,
-    assets: &Arc<Assets>,
+    named: Named,
     store: &Arc<Store>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
 ) -> Result<Snapshot, StartError> {
+    let Named { keyring, assets, classes } = named;
     let old_rooms = old.map(|old| old.rooms.as_slice()).unwrap_or_default();
     let mut rooms = Vec::new();
     for settings in &config.rooms {
@@ -344,15 +414,14 @@ async fn snapshot(
             None => LiveRoom::open(settings.clone(), store.clone(), metrics, clock.now()).await?,
         };
         let room = RoomSource { settings: settings.clone(), live, tenure: Tenure::Configured };
-        rooms.push(room.put_in_force(config, keyring, assets, clock.now()).await?);
+        rooms.push(room.put_in_force(config, &keyring, &assets, clock.now()).await?);
     }
     let gone = old_rooms.iter().filter(|old| config.rooms.iter().all(|room| room.name != old.settings.name));
     for old in gone {
         let room = RoomSource { settings: old.settings.clone(), live: old.live.clone(), tenure: Tenure::Draining };
-        rooms.push(room.put_in_force(config, keyring, assets, clock.now()).await?);
+        rooms.push(room.put_in_force(config, &keyring, &assets, clock.now()).await?);
     }
-    let classes = classes(config, old.map(|old| old.classes.clone()), metrics.clone()).await?;
-    Ok(Snapshot { config: config.clone(), rooms, keyring: keyring.clone(), assets: assets.clone(), classes })
+    Ok(Snapshot { config: config.clone(), rooms, keyring, assets, classes })
 }
 
 /// Reads what the proofs of classes need, on a thread of its own.
@@ -371,7 +440,7 @@ fn previews(snapshot: &Snapshot) -> Previews {
     let rooms = snapshot.rooms.iter().filter(|room| room.tenure == Tenure::Configured);
     let rooms = rooms.map(|room| PreviewedRoom {
         frame: room.frame.clone(),
-        message: room.settings.message.clone(),
+        message: room.settings.by_hand.message.clone().unwrap_or_else(|| room.settings.message.clone()),
         time_zone: room.settings.time_zone.clone(),
     });
     let rooms = rooms.collect();
@@ -412,17 +481,31 @@ impl RoomSource {
 
 /// Carries out what operators want, one thing after the other.
 async fn obey(control: Arc<Control>, mut orders: mpsc::Receiver<Command>) {
-    while let Some(order) = orders.recv().await {
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            () = control.clock.sleep(OVERRIDES_LOOKED_AT_EVERY) => {
+                control.expire_overrides().await;
+                continue;
+            }
+        };
+        let Some(order) = order else { return };
+        // However many orders come, what is over is over.
+        control.expire_overrides().await;
         // Whoever asked may have gone; what was asked is done all the same.
         match order {
             Command::Reload(answer) => {
                 let _ = answer.send(control.reload().await);
             }
-            Command::SetRoomState { room, state, answer } => {
-                let _ = answer.send(control.set_state(&room, state).await);
+            Command::Change(order, answer) => {
+                let _ = answer.send(control.change(*order).await);
             }
-            Command::ByHand { room, wish, answer } => {
-                let _ = answer.send(control.by_hand(&room, wish));
+            Command::Diff { text, answer } => {
+                let _ = answer.send(control.diff(&text));
+            }
+            Command::Drain(answer) => {
+                let _ = answer.send(());
+                control.leaving.send_replace(true);
             }
         }
     }
@@ -439,19 +522,27 @@ impl Control {
     ) -> Result<Control, StartError> {
         let (key_dir, activate_after) = (&config.tokens.key_dir, config.tokens.activate_after);
         let keyring = Arc::new(keys::load_or_create(key_dir, activate_after).map_err(StartError::Keys)?);
+        let operators = Operators::load_or_create(&config.admin)?;
         let tls = Arc::new(Tls::load(&config.server, None, clock.now().wall)?);
         metrics.set_certificate_expiries(tls.expiries());
         let portal_tls = PortalTls::load(&config.portal).map_err(certificates::Faults::of_portal)?;
         let store = Arc::new(Store::open(&config.store, clock.clone(), observer(&metrics)).await?);
         let assets = Arc::new(Assets::load(&config.page)?);
-        let config = Arc::new(config);
-        let first = snapshot(&config, None, &keyring, &assets, &store, &metrics, &clock).await?;
+        let tls = watch::Sender::new(tls);
+        let desk = Arc::new(Desk::open(&config.admin.state_dir, tls.subscribe())?);
+        let file = FileInForce { config: Arc::new(config), text: operate::text_of(path) };
+        desk.note_configuration(file.revision(), path, clock.now().wall);
+        let overrides = Control::begin_with_overrides(&desk, &file.config, clock.now()).await;
+        let config = with_overrides(&file.config, &overrides);
+        let classes = classes(&config, None, metrics.clone()).await?;
+        let first = snapshot(&config, None, Named { keyring, assets, classes }, &store, &metrics, &clock).await?;
         let previews = watch::Sender::new(Arc::new(previews(&first)));
         let snapshot = watch::Sender::new(Arc::new(first));
         let portal = Portal::new(&config.portal, portal_tls);
         let staff = Arc::new(StaffPasses::default());
         staff.look(&config.tokens.pass_dir);
         let leaks = Arc::new(Leaks::open(&config.leak_guard.audit, metrics.clone(), clock.clone())?);
+        leaks.recall(&store, &config.leak_guard).await;
         let shared = Arc::new(Shared {
             snapshot: snapshot.subscribe(),
             portal: portal.clone(),
@@ -465,7 +556,7 @@ impl Control {
             ids: Ids::starting_at(u64::from_be_bytes(entropy::bytes()?)),
         });
         listen(&snapshot.borrow(), &store, &portal, &clock);
-        Ok(Control {
+        let control = Control {
             path: path.map(Path::to_owned),
             clock,
             store,
@@ -474,18 +565,32 @@ impl Control {
             shared,
             leaks,
             snapshot,
+            leaving: watch::Sender::new(false),
             limits: watch::Sender::new(config.server.limits.clone()),
             admin: watch::Sender::new(Arc::new(config.admin.clone())),
             previews,
-            tls: watch::Sender::new(tls),
-        })
+            tls,
+            operators: watch::Sender::new(Arc::new(operators)),
+            desk,
+            file: Mutex::new(file),
+        };
+        control.keep(Overrides::clone(&overrides)).await;
+        Ok(control)
     }
 
-    fn admin(&self, token: AdminToken, status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Admin {
+    fn admin(&self, status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Admin {
         let reports = LeakReports { leaks: self.leaks.clone(), snapshot: self.snapshot.subscribe() };
-        let (settings, previews) = (self.admin.subscribe(), self.previews.subscribe());
-        Admin::new(settings, token, self.metrics.clone(), status, previews, commands, self.clock.clone())
-            .with_leaks(reports)
+        let parts = Parts {
+            settings: self.admin.subscribe(),
+            operators: self.operators.subscribe(),
+            desk: self.desk.clone(),
+            metrics: self.metrics.clone(),
+            status,
+            previews: self.previews.subscribe(),
+            commands,
+            clock: self.clock.clone(),
+        };
+        Admin::new(parts).with_leaks(reports)
     }
 
     fn pacer(
@@ -501,6 +606,7 @@ impl Control {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             leaks: self.leaks.clone(),
+            desk: self.desk.clone(),
             status,
             stage,
             ticks,
@@ -510,26 +616,37 @@ impl Control {
     async fn reload(&self) -> ReloadAnswer {
         let Some(path) = &self.path else { return ReloadAnswer::Unchanged };
         let in_force = self.snapshot.borrow().clone();
-        let outcome = Reload::of(&in_force.config, config::load(path));
+        let (loaded, text) = match config::load_with_text(path) {
+            Ok((loaded, text)) => (Ok(loaded), text),
+            Err(faults) => (Err(faults), String::new()),
+        };
+        let outcome = Reload::of(&self.file().config, loaded);
         let answer = match outcome {
             Reload::Applied(config) => {
-                if raises_a_rate(&in_force.config, &config) {
-                    self.leaks.ask_before_a_raise(&config).await;
+                let (overrides, changes) = self.overrides_under(&config);
+                let effective = with_overrides(&config, &overrides);
+                if raises_a_rate(&in_force.config, &effective) {
+                    self.leaks.ask_before_a_raise(&effective).await;
                 }
-                self.read_files_and_apply(config).await
+                let answer = match self.read_files(effective.clone()).await {
+                    Ok(files) => {
+                        self.drain_as_the_file_says(&overrides, &changes).await;
+                        self.apply_with(effective, files).await
+                    }
+                    Err(refused) => refused,
+                };
+                if answer == ReloadAnswer::Applied {
+                    self.note_new_file(FileInForce { config, text }, overrides, &changes).await;
+                } else {
+                    self.put_back(&in_force).await;
+                }
+                answer
             }
-            Reload::Unchanged => self.read_files_and_apply(in_force.config.clone()).await.unchanged(),
-            Reload::Refused(faults) => ReloadAnswer::Refused(
-                faults
-                    .iter()
-                    .map(|fault| ReloadFault {
-                        key: fault.key.clone(),
-                        line: fault.place.map(|place| place.line),
-                        wrong: fault.wrong.clone(),
-                        remedy: fault.remedy.clone(),
-                    })
-                    .collect(),
-            ),
+            Reload::Unchanged => match self.read_files(in_force.config.clone()).await {
+                Ok(files) => self.apply_with(in_force.config.clone(), files).await.unchanged(),
+                Err(refused) => refused,
+            },
+            Reload::Refused(faults) => ReloadAnswer::Refused(faults.iter().map(ReloadFault::from).collect()),
             Reload::NeedsRestart(keys) => ReloadAnswer::NeedsRestart(keys),
         };
         self.tell(&answer);
@@ -537,6 +654,16 @@ impl Control {
     }
 
     fn tell(&self, answer: &ReloadAnswer) {
+        let (result, details) = match answer {
+            ReloadAnswer::Applied => ("applied", Vec::new()),
+            ReloadAnswer::Unchanged => ("unchanged", Vec::new()),
+            ReloadAnswer::Refused(faults) => {
+                let shown = |fault: &ReloadFault| format!("{}: {}; {}", fault.key, fault.wrong, fault.remedy);
+                ("refused", faults.iter().take(FAULTS_SHOWN).map(shown).collect())
+            }
+            ReloadAnswer::NeedsRestart(keys) => ("needs_restart", keys.clone()),
+        };
+        self.desk.note_reload(ReloadStatus { at: self.clock.now().wall, result, details });
         self.metrics.count_reload(match answer {
             ReloadAnswer::Applied | ReloadAnswer::Unchanged => ReloadResult::Applied,
             ReloadAnswer::Refused(_) => ReloadResult::Refused,
@@ -566,20 +693,27 @@ impl Control {
         }
     }
 
-    /// Reads what the configuration names: keys, certificates and what pages are made of.
-    async fn read_files_and_apply(&self, config: Arc<Config>) -> ReloadAnswer {
+    /// Reads what the configuration names: keys, certificates, what pages are made of, and what proofs of classes need.
+    ///
+    /// # Errors
+    /// The answer to the reload: refused.
+    async fn read_files(&self, config: Arc<Config>) -> Result<(Files, Arc<Classes>), ReloadAnswer> {
         let (named, old, now) = (config.clone(), self.tls.borrow().clone(), self.clock.now().wall);
-        match tokio::task::spawn_blocking(move || Files::read(&named, &old, now)).await {
-            Ok(Ok(files)) => self.apply_with(config, files).await,
-            Ok(Err(faults)) => ReloadAnswer::Refused(faults),
-            Err(error) => refused("", error.to_string()),
+        let files = match tokio::task::spawn_blocking(move || Files::read(&named, &old, now)).await {
+            Ok(files) => files.map_err(ReloadAnswer::Refused)?,
+            Err(error) => return Err(refused("", error.to_string())),
+        };
+        let old = self.snapshot.borrow().classes.clone();
+        match classes(&config, Some(old), self.metrics.clone()).await {
+            Ok(classes) => Ok((files, classes)),
+            Err(error) => Err(refused("class", error.to_string())),
         }
     }
 
     /// Puts a configuration and its files in force. All or nothing.
-    async fn apply_with(&self, config: Arc<Config>, files: Files) -> ReloadAnswer {
+    async fn apply_with(&self, config: Arc<Config>, (files, classes): (Files, Arc<Classes>)) -> ReloadAnswer {
         let portal = config.portal.clone();
-        let answer = self.apply(config, files.keyring, files.assets).await;
+        let answer = self.apply(config, Named { keyring: files.keyring, assets: files.assets, classes }).await;
         if answer == ReloadAnswer::Applied {
             self.portal.reload(&portal, files.portal_tls);
             for doubt in files.tls.warnings() {
@@ -587,24 +721,26 @@ impl Control {
             }
             self.metrics.set_certificate_expiries(files.tls.expiries());
             self.tls.send_replace(files.tls);
+            self.operators.send_replace(files.operators);
         }
         answer
     }
 
     /// Puts a configuration in force: rooms are reconfigured, pages rendered. All or nothing.
-    async fn apply(&self, config: Arc<Config>, keyring: Arc<Keyring>, assets: Arc<Assets>) -> ReloadAnswer {
+    async fn apply(&self, config: Arc<Config>, named: Named) -> ReloadAnswer {
         let old = self.snapshot.borrow().clone();
-        let new = snapshot(&config, Some(&old), &keyring, &assets, &self.store, &self.metrics, &self.clock).await;
-        let new = match new {
+        let new = match snapshot(&config, Some(&old), named, &self.store, &self.metrics, &self.clock).await {
             Ok(new) => new,
-            Err(StartError::Classes(error)) => return refused("class", error.to_string()),
             Err(error) => return refused("room", error.to_string()),
         };
         if let Err((room, why)) = self.prepare_openings(&new).await {
             return refused(&format!("room \"{room}\".opening"), why.to_string());
         }
         for room in &new.rooms {
-            room.live.reconfigure(room.settings.clone(), self.clock.now());
+            let now = self.clock.now();
+            room.live.reconfigure(room.settings.clone(), now);
+            // Putting the room together took a while.
+            room.refresh_board(&new.assets, now);
         }
         self.limits.send_replace(config.server.limits.clone());
         self.admin.send_replace(Arc::new(config.admin.clone()));
@@ -635,39 +771,15 @@ impl Control {
         }
         Ok(())
     }
+}
 
-    /// Freezes a room or thaws it.
-    fn by_hand(&self, name: &RoomName, wish: ByHand) -> RoomStateAnswer {
-        let snapshot = self.snapshot.borrow().clone();
-        let Some(room) = snapshot.rooms.iter().find(|room| room.settings.name == *name) else {
-            return RoomStateAnswer::UnknownRoom;
-        };
-        let now = self.clock.mono();
-        // Thawed is everywhere: this node may have led when it was frozen.
-        if wish == ByHand::Freeze && !room.live.leads(now) {
-            return RoomStateAnswer::Follows;
-        }
-        room.live.by_hand(wish, now);
-        RoomStateAnswer::Applied
-    }
-
-    /// Puts one room into another state until the next reload.
-    async fn set_state(&self, name: &RoomName, state: config::RoomState) -> RoomStateAnswer {
-        let old = self.snapshot.borrow().clone();
-        let mut config = Config::clone(&old.config);
-        let mut found = false;
-        for room in &mut config.rooms {
-            if room.name == *name {
-                *room = Arc::new(config::Room { state, ..config::Room::clone(room) });
-                found = true;
-            }
-        }
-        if !found {
-            return RoomStateAnswer::UnknownRoom;
-        }
-        match self.apply(Arc::new(config), old.keyring.clone(), old.assets.clone()).await {
-            ReloadAnswer::Applied => RoomStateAnswer::Applied,
-            _ => RoomStateAnswer::UnknownRoom,
+impl From<&config::Fault> for ReloadFault {
+    fn from(fault: &config::Fault) -> ReloadFault {
+        ReloadFault {
+            key: fault.key.clone(),
+            line: fault.place.map(|place| place.line),
+            wrong: fault.wrong.clone(),
+            remedy: fault.remedy.clone(),
         }
     }
 }
@@ -682,6 +794,9 @@ fn raises_a_rate(old: &Config, new: &Config) -> bool {
 
 /// Entries per second in the window that lets in most.
 fn largest_rate(room: &config::Room) -> f64 {
+    if let Some(rate) = room.by_hand.rate {
+        return rate.per_second();
+    }
     let rates = room.schedule.rates().chain([room.admission_rate]);
     rates.map(Rate::per_second).fold(0.0, f64::max)
 }
@@ -705,7 +820,10 @@ impl Files {
         };
         let tls = Tls::load(&config.server, Some(old), now).map_err(all)?;
         let portal_tls = PortalTls::load(&config.portal).map_err(|wrong| one("portal", wrong.to_string()))?;
-        Ok(Files { keyring: Arc::new(keyring), assets: Arc::new(assets), tls: Arc::new(tls), portal_tls })
+        let operators =
+            Operators::load_or_create(&config.admin).map_err(|wrong| one("admin.token", wrong.to_string()))?;
+        let (keyring, assets, tls) = (Arc::new(keyring), Arc::new(assets), Arc::new(tls));
+        Ok(Files { keyring, assets, tls, portal_tls, operators: Arc::new(operators) })
     }
 }
 

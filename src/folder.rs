@@ -92,10 +92,105 @@ pub fn read<T>(dir: &Path, most: usize, read_one: impl Fn(&Path) -> Result<T, Wh
 /// # Errors
 /// When it cannot be written.
 pub fn put(dir: &Path, id: &str, text: &[u8]) -> io::Result<()> {
+    prepare(dir, id, text)?.keep()
+}
+
+/// A file that stands, whole and durable, beside its name. It gets the name when it is kept; otherwise nothing is left of it.
+#[derive(Debug)]
+pub struct Prepared {
+    beside: PathBuf,
+    path: PathBuf,
+    /// What the name stands for until then.
+    before: Option<Vec<u8>>,
+    /// Opened before anything is in its place: afterwards only the disk itself can fail.
+    dir: File,
+}
+
+/// Writes what is to become `ID.json`.
+///
+/// # Errors
+/// When it cannot be written; then nothing is left of it.
+pub fn prepare(dir: &Path, id: &str, text: &[u8]) -> io::Result<Prepared> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let path = dir.join(format!("{id}.json"));
-    let temporary = path.with_extension("new");
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = written.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
-    written.and_then(|()| fs::rename(&temporary, &path)).and_then(|()| File::open(dir)?.sync_all())
+    // A name of this process's own: a command and the running program may write the same file at once.
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    let before = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        text => Some(text?),
+    };
+    let prepared = Prepared { beside, path, before, dir: File::open(dir)? };
+    prepared.write(text)?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn write(&self, text: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.beside)?;
+        file.write_all(text).and_then(|()| file.sync_all())
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// When that cannot be made durable; then the name stands for what it stood for before.
+    pub fn keep(self) -> io::Result<()> {
+        fs::rename(&self.beside, &self.path)?;
+        self.dir.sync_all().inspect_err(|_| self.put_back())
+    }
+
+    fn put_back(&self) {
+        let put = match &self.before {
+            Some(text) => self.write(text).and_then(|()| fs::rename(&self.beside, &self.path)),
+            None => fs::remove_file(&self.path),
+        };
+        if let Err(error) = put {
+            tracing::error!(file = %self.path.display(), %error, "a change that was not made stands in this file");
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Once it has its name there is nothing beside it any more.
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(dir: &Path) -> Vec<String> {
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        fs::read_dir(dir).unwrap().map(name).collect()
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("codes");
+        drop(prepare(&dir, "a", b"one").unwrap());
+        assert_eq!(files(&dir), [""; 0]);
+        put(&dir, "a", b"one").unwrap();
+        drop(prepare(&dir, "a", b"two").unwrap());
+        assert_eq!((files(&dir), fs::read(dir.join("a.json")).unwrap()), (vec!["a.json".to_owned()], b"one".to_vec()));
+        prepare(&dir, "a", b"two").unwrap().keep().unwrap();
+        assert_eq!((files(&dir), fs::read(dir.join("a.json")).unwrap()), (vec!["a.json".to_owned()], b"two".to_vec()));
+    }
+
+    #[test]
+    fn what_cannot_get_its_name_leaves_what_was_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let prepared = prepare(directory.path(), "a", b"one").unwrap();
+        fs::create_dir(directory.path().join("a.json")).unwrap();
+        prepared.keep().unwrap_err();
+        assert_eq!(files(directory.path()), ["a.json"]);
+        let prepared = prepare(directory.path(), "b", b"one").unwrap();
+        prepared.keep().unwrap();
+        let again = prepare(directory.path(), "b", b"two").unwrap();
+        fs::rename(&again.beside, &again.path).unwrap();
+        again.put_back();
+        assert_eq!(fs::read(directory.path().join("b.json")).unwrap(), b"one");
+    }
 }

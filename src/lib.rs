@@ -21,6 +21,7 @@ pub mod certificates;
 pub mod classes;
 pub mod clock;
 pub mod config;
+pub mod ctl;
 pub mod demo;
 pub mod domain;
 pub mod entropy;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::admin::{LaneStatus, PortalStatus, RoomStatus, Stage, Standstill as StatusStandstill, Status, StoreState};
+use crate::admin::{Desk, Scene, Stage, Status, StoreState};
 use crate::clock::Clock;
 use crate::domain::budget::TICK;
 use crate::domain::leak_breaker::Admissions;
@@ -15,7 +15,7 @@ use crate::domain::time::Now;
 use crate::gateway::snapshot::{RoomInForce, Snapshot};
 use crate::leaks::Leaks;
 use crate::proxy::Portal;
-use crate::room::{Around, NamedLane};
+use crate::room::Around;
 use crate::store;
 use crate::telemetry::metrics::Metrics;
 use crate::waiting_room::assets::Assets;
@@ -38,6 +38,8 @@ pub struct Pacer {
     pub metrics: Arc<Metrics>,
     /// What the leak guard found.
     pub leaks: Arc<Leaks>,
+    /// What operators see and changed.
+    pub desk: Arc<Desk>,
     /// What operators see.
     pub status: watch::Sender<Arc<Status>>,
     /// Whether the program serves or drains.
@@ -91,7 +93,7 @@ impl Pacer {
     fn look_after(&self, snapshot: &Snapshot, now: Now) {
         self.portal.judge_answers(snapshot.config.portal.bearable, now.mono);
         for room in &snapshot.rooms {
-            room.live.adapt();
+            room.live.adapt(now.mono);
             room.live.sweep(now);
             refresh(room.clone(), snapshot.assets.clone(), now);
         }
@@ -107,14 +109,16 @@ impl Pacer {
             store::Health::Full { .. } => StoreState::Full,
             store::Health::Unreachable { .. } => StoreState::Unreachable,
         };
-        Status {
-            taken_at: now.mono,
-            updated_at: now.wall,
-            stage: *self.stage.borrow(),
+        let scene = Scene {
+            snapshot,
+            healthy,
+            in_flight: self.portal.in_flight() as u64,
+            answers: self.portal.recent(),
             store,
-            portal: PortalStatus { healthy, in_flight: self.portal.in_flight() as u64 },
-            rooms: snapshot.rooms.iter().map(|room| room_status(room, now)).collect(),
-        }
+            stage: *self.stage.borrow(),
+            leaks: &self.leaks,
+        };
+        self.desk.picture(&scene, now)
     }
 }
 
@@ -125,36 +129,4 @@ fn refresh(room: Arc<RoomInForce>, assets: Arc<Assets>, now: Now) {
             tracing::error!(room = %room.settings.name, %error, "the waiting page could not be brought up to date");
         }
     });
-}
-
-fn room_status(room: &RoomInForce, now: Now) -> RoomStatus {
-    let settings = &room.settings;
-    let in_force = room.live.in_force();
-    RoomStatus {
-        name: settings.name.clone(),
-        state: settings.state,
-        message: in_force.message.first().map(str::to_owned),
-        admission_rate: room.live.rate_in_force(),
-        frozen: room.live.is_frozen(),
-        login_healthy: room.live.login_is_well(),
-        active_sessions: room.live.seats.count(),
-        max_active_sessions: in_force.max_active_sessions,
-        lanes: room.live.lanes().iter().map(|lane| lane_status(room, lane, now)).collect(),
-    }
-}
-
-fn lane_status(room: &RoomInForce, lane: &NamedLane, now: Now) -> LaneStatus {
-    let view = room.live.lane_view(lane.class);
-    LaneStatus {
-        class: lane.name.clone(),
-        tickets: view.tickets,
-        now_serving: view.now_serving,
-        waiting: view.waiting,
-        called: view.called,
-        at_gate: view.at_gate,
-        standstill: room
-            .live
-            .told_to_lane(lane.class, now)
-            .map(|still| StatusStandstill { reason: still.why.into(), seconds: now.mono.since(still.since_mono) }),
-    }
 }

@@ -16,7 +16,7 @@ use crate::domain::names::RoomName;
 use crate::domain::staff::{StaffPass, Worth, hash_of, is_name};
 use crate::domain::time::Unix;
 use crate::entropy::{self, NoEntropy};
-use crate::folder::{self, Found, Looks, Why};
+use crate::folder::{self, Found, Looks, Prepared, Why};
 use crate::gateway::snapshot::Snapshot;
 
 /// Passes at most.
@@ -157,11 +157,11 @@ pub struct Wanted {
     pub expires: Unix,
 }
 
-/// Makes a pass. Its secret is returned once; only a hash of it is kept.
+/// A pass that opens nothing until what is kept of it is written, and its secret, which is returned once.
 ///
 /// # Errors
 /// [`StaffFault`]
-pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(String, StaffPass), StaffFault> {
+pub fn draft(dir: &Path, wanted: Wanted, now: Unix) -> Result<(String, StaffPass), StaffFault> {
     let name = wanted.name.trim().to_owned();
     if !is_name(&name) {
         return Err(StaffFault::Name(wanted.name));
@@ -179,7 +179,6 @@ pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(String, StaffPas
         created: now.0 / 1000,
         revoked: false,
     };
-    put(dir, &pass)?;
     Ok((secret, pass))
 }
 
@@ -204,26 +203,17 @@ fn fault((path, why): (PathBuf, Why)) -> StaffFault {
     }
 }
 
-/// Takes a pass back.
-///
-/// # Errors
-/// [`StaffFault`]
-pub fn revoke(dir: &Path, id: &str) -> Result<StaffPass, StaffFault> {
-    let pass = list(dir)?.0.into_iter().find(|pass| pass.id == id);
-    let pass = pass.ok_or_else(|| StaffFault::Unknown(id.to_owned()))?;
-    let revoked = StaffPass { revoked: true, ..pass };
-    put(dir, &revoked)?;
-    Ok(revoked)
-}
-
 fn read_one(path: &Path) -> Result<StaffPass, Why> {
     let text = fs::read(path).map_err(Why::Io)?;
     serde_json::from_slice(&text).map_err(Why::Content)
 }
 
-fn put(dir: &Path, pass: &StaffPass) -> Result<(), StaffFault> {
-    let text = serde_json::to_vec_pretty(pass).map_err(|error| StaffFault::Content(dir.to_owned(), error))?;
-    folder::put(dir, &pass.id, &text).map_err(|error| StaffFault::Io(dir.to_owned(), error))
+/// Writes what is kept of a pass beside its name.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn prepare(dir: &Path, pass: &StaffPass) -> io::Result<Prepared> {
+    folder::prepare(dir, &pass.id, &serde_json::to_vec_pretty(pass)?)
 }
 
 #[cfg(test)]
@@ -234,13 +224,19 @@ mod tests {
         Wanted { room: RoomName::new("fair").unwrap(), name: name.to_owned(), expires: Unix(2_000_000) }
     }
 
+    fn create(dir: &Path, wanted: Wanted) -> (String, StaffPass) {
+        let (secret, pass) = draft(dir, wanted, Unix(0)).unwrap();
+        prepare(dir, &pass).unwrap().keep().unwrap();
+        (secret, pass)
+    }
+
     #[test]
     fn a_pass_opens_its_room_until_it_is_taken_back() {
         let directory = tempfile::tempdir().unwrap();
         let dir = directory.path().join("passes");
         let passes = StaffPasses::default();
         passes.look(&dir);
-        let (secret, pass) = create(&dir, wanted(" monitoring "), Unix(0)).unwrap();
+        let (secret, pass) = create(&dir, wanted(" monitoring "));
         let text = fs::read_to_string(dir.join(format!("{}.json", pass.id))).unwrap();
         assert!(!text.contains(&secret), "only its hash is kept");
         let (fair, other) = (RoomName::new("fair").unwrap(), RoomName::new("other").unwrap());
@@ -254,20 +250,19 @@ mod tests {
         assert_eq!(opens(&fair, &secret[1..], 0), None);
         assert_eq!(shown(&fair, &secret, 2_000_000), Some(Shown::Worthless(Worth::Expired)));
         fs::write(dir.join("broken.json"), "{").unwrap();
-        revoke(&dir, &pass.id).unwrap();
+        prepare(&dir, &StaffPass { revoked: true, ..pass }).unwrap().keep().unwrap();
         passes.look(&dir);
         assert_eq!(shown(&fair, &secret, 0), Some(Shown::Worthless(Worth::Revoked)));
         let (listed, broken) = list(&dir).unwrap();
         assert_eq!((listed[0].worth(0), listed.len(), broken.len()), (Worth::Revoked, 1, 1));
-        assert!(matches!(revoke(&dir, "ffff"), Err(StaffFault::Unknown(_))));
-        assert!(matches!(create(&dir, wanted("a\nb"), Unix(0)), Err(StaffFault::Name(_))));
+        assert!(matches!(draft(&dir, wanted("a\nb"), Unix(0)), Err(StaffFault::Name(_))));
     }
 
     #[test]
     fn a_pass_whose_file_cannot_be_read_at_this_moment_opens_what_it_opened() {
         let directory = tempfile::tempdir().unwrap();
         let dir = directory.path().join("passes");
-        let (secret, pass) = create(&dir, wanted("monitoring"), Unix(0)).unwrap();
+        let (secret, pass) = create(&dir, wanted("monitoring"));
         let passes = StaffPasses::default();
         passes.look(&dir);
         let fair = RoomName::new("fair").unwrap();

@@ -29,7 +29,7 @@ const NOW: u64 = 1_900_000_000;
 /// The address of the trusted proxy in front.
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-fn class_with(proofs: &str) -> String {
+pub fn class_with(proofs: &str) -> String {
     format!("[[class]]\nname = \"office\"\n{proofs}")
 }
 
@@ -68,7 +68,7 @@ fn encoded(bytes: &[u8]) -> String {
 // ---- tokens
 
 /// An issuer of tokens.
-struct Issuing {
+pub struct Issuing {
     key: EncodingKey,
     algorithm: Algorithm,
     id: String,
@@ -102,7 +102,7 @@ impl Issuing {
         }
     }
 
-    fn token(&self, claims: &Value) -> String {
+    pub fn token(&self, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = Some(self.id.clone());
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
@@ -114,7 +114,7 @@ fn key_set(issuing: &[&Issuing]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({
         "iss": "https://login.example", "aud": "portal", "sub": "office 123", "exp": NOW + 600, "role": ["user", "office"],
     })
@@ -131,6 +131,16 @@ fn jwt_proof(keys: &str, more: &str) -> String {
         "[[class.proof]]\nkind = \"jwt\"\nkeys = \"{keys}\"\nissuer = \"https://login.example\"\naudience = \"portal\"\n\
          claims = {{ role = \"office\" }}\n{more}\n"
     )
+}
+
+/// A sign-on whose tokens in the Authorization header prove an office: the folder of its keys, the issuer, the proof.
+pub fn sign_on() -> (tempfile::TempDir, Issuing, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let ed = Issuing::ed25519("ed");
+    let file = dir.path().join("jwks.json");
+    std::fs::write(&file, key_set(&[&ed])).unwrap();
+    let proof = jwt_proof(file.to_str().unwrap(), "header = \"authorization\"");
+    (dir, ed, proof)
 }
 
 fn bearing(visitor: &Visitor, token: &str) -> Asking {
@@ -533,10 +543,7 @@ async fn guessing_is_slowed_down_for_one_network_only() {
 
 #[tokio::test]
 async fn a_network_is_weak_unless_the_operator_says_otherwise() {
-    let dir = tempfile::tempdir().unwrap();
-    let ed = Issuing::ed25519("ed");
-    let file = dir.path().join("jwks.json");
-    std::fs::write(&file, key_set(&[&ed])).unwrap();
+    let (_dir, ed, jwt) = sign_on();
     let network = "[[class.proof]]\nkind = \"network\"\nranges = [\"127.0.0.2/32\"]";
     let office = Ipv4Addr::new(127, 0, 0, 2);
     let token = ed.token(&claims());
@@ -545,7 +552,6 @@ async fn a_network_is_weak_unless_the_operator_says_otherwise() {
     assert_eq!(class_of(joining(&running.visitor().from(office))).await, "office");
     assert_eq!(class_of(joining(&running.visitor())).await, "citizen");
 
-    let jwt = jwt_proof(file.to_str().unwrap(), "header = \"authorization\"");
     let running = start(&format!("{jwt}{network}")).await;
     assert_eq!(class_of(joining(&running.visitor().from(office))).await, "citizen", "alone it is nothing");
     assert_eq!(class_of(bearing(&running.visitor().from(office), &token)).await, "office");
@@ -559,11 +565,8 @@ async fn a_network_is_weak_unless_the_operator_says_otherwise() {
 
 #[tokio::test]
 async fn an_identity_has_no_more_tickets_than_its_quota() {
-    let dir = tempfile::tempdir().unwrap();
-    let ed = Issuing::ed25519("ed");
-    let file = dir.path().join("jwks.json");
-    std::fs::write(&file, key_set(&[&ed])).unwrap();
-    let proof = format!("max_tickets = 2\n{}", jwt_proof(file.to_str().unwrap(), "header = \"authorization\""));
+    let (_dir, ed, jwt) = sign_on();
+    let proof = format!("max_tickets = 2\n{jwt}");
     let running = room_of("10/s").with("state = \"hold\"").with_more(&class_with(&proof)).start().await;
     let join = |subject: &str| {
         let visitor = running.visitor();
@@ -581,11 +584,8 @@ async fn an_identity_has_no_more_tickets_than_its_quota() {
 
 #[tokio::test]
 async fn parallel_joins_do_not_pass_the_quota() {
-    let dir = tempfile::tempdir().unwrap();
-    let ed = Issuing::ed25519("ed");
-    let file = dir.path().join("jwks.json");
-    std::fs::write(&file, key_set(&[&ed])).unwrap();
-    let proof = format!("max_tickets = 3\n{}", jwt_proof(file.to_str().unwrap(), "header = \"authorization\""));
+    let (_dir, ed, jwt) = sign_on();
+    let proof = format!("max_tickets = 3\n{jwt}");
     let running = room_of("10/s").with("state = \"hold\"").with_more(&class_with(&proof)).start().await;
     let token = ed.token(&claims());
     let joins: Vec<_> = (0..40).map(|_| tokio::spawn(class_of(bearing(&running.visitor(), &token)))).collect();
@@ -598,21 +598,13 @@ async fn parallel_joins_do_not_pass_the_quota() {
 
 #[tokio::test]
 async fn an_identity_enters_no_more_often_within_an_hour_than_its_quota() {
-    let dir = tempfile::tempdir().unwrap();
-    let ed = Issuing::ed25519("ed");
-    let file = dir.path().join("jwks.json");
-    std::fs::write(&file, key_set(&[&ed])).unwrap();
-    let proof =
-        format!("max_admissions_per_hour = 2\n{}", jwt_proof(file.to_str().unwrap(), "header = \"authorization\""));
+    let (_dir, ed, jwt) = sign_on();
+    let proof = format!("max_admissions_per_hour = 2\n{jwt}");
     let running = room_of("10/s").with_more(&class_with(&proof)).start().await;
     let enter = async |subject: &str| {
         let visitor = running.visitor();
-        let claims = claims_but("exp", json!(NOW + 100_000));
-        let claims = {
-            let mut claims = claims;
-            claims["sub"] = json!(subject);
-            claims
-        };
+        let mut claims = claims_but("exp", json!(NOW + 100_000));
+        claims["sub"] = json!(subject);
         let page = visitor.navigate("/fair/").header("Authorization", &format!("Bearer {}", ed.token(&claims)));
         assert!(page.send().await.is_the_portals());
         running.seconds(1).await;

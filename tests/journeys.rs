@@ -2,24 +2,14 @@
 
 use std::time::Duration;
 
-use crate::support::app::{Asking, Running, Visitor, identity_of, own, room_of};
+use crate::support::app::{Asking, Visitor, identity_of, own, room_of};
 use crate::support::portal::Script;
 use serde_json::{Value, json};
-
-/// Somebody inside whose pass has come back.
-async fn insider(running: &Running) -> Visitor {
-    let visitor = running.visitor();
-    for _ in 0..2 {
-        let (answer, _) = running.until(visitor.navigate("/fair/").begin(), Duration::from_secs(5)).await;
-        assert!(answer.is_the_portals(), "{answer:?}");
-    }
-    visitor
-}
 
 #[tokio::test]
 async fn a_pass_slides_and_is_renewed_each_quarter() {
     let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     let identity = identity_of(&visitor.token("pass").unwrap());
     let mut renewed = 0;
     for _ in 0..60 {
@@ -36,7 +26,7 @@ async fn a_pass_slides_and_is_renewed_each_quarter() {
 #[tokio::test]
 async fn several_requests_at_once_renew_it_once_and_the_old_one_stays_good_for_a_while() {
     let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     let old = visitor.copy();
     running.seconds(5 * 60 + 1).await;
     let tabs: Vec<_> = (0..6).map(|_| visitor.navigate("/fair/").begin()).collect();
@@ -90,7 +80,7 @@ async fn whoever_stays_silent_is_out_but_a_form_is_not_swallowed() {
 #[tokio::test]
 async fn logging_out_frees_the_seat() {
     let running = room_of("10/s").with("max_active_sessions = 1\nlogout = [\"/goodbye\"]").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     let copy = visitor.copy();
     running.seconds(1).await;
     assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503, "the only seat is taken");
@@ -98,7 +88,7 @@ async fn logging_out_frees_the_seat() {
     assert!(out.is_the_portals() && out.deletes("pass"), "{out:?}");
     running.seconds(1).await;
     assert_eq!(running.metric("active_sessions{class=\"citizen\",room=\"fair\"}"), 0.0);
-    insider(&running).await;
+    running.insider().await;
     running.seconds(1).await;
     assert_eq!(copy.navigate("/fair/").send().await.status, 503, "a copy of the old pass opens nothing");
 }
@@ -106,7 +96,7 @@ async fn logging_out_frees_the_seat() {
 #[tokio::test]
 async fn whoever_logged_out_has_no_grace() {
     let running = room_of("10/s").with("session_duration = \"20m\"\nlogout = [\"/goodbye\"]").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     let copy = visitor.copy();
     visitor.navigate("/goodbye").send().await;
     let _line = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
@@ -119,13 +109,13 @@ async fn whoever_logged_out_has_no_grace() {
 #[tokio::test]
 async fn the_portal_can_end_a_session() {
     let running = room_of("10/s").with("max_active_sessions = 1").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     running.portal.script("/fair/done", [Script::answer(200, "Waiting-Room-Command: end-session\r\n", "thanks")]);
     let done = visitor.navigate("/fair/done").send().await;
     assert_eq!((done.status, done.text().as_str()), (200, "thanks"));
     assert!(done.deletes("pass") && done.header("waiting-room-command").is_none(), "{done:?}");
     running.seconds(1).await;
-    insider(&running).await;
+    running.insider().await;
     // Only answers of a room's own routes count: elsewhere it is removed and does nothing.
     running.portal.script("/elsewhere", [Script::answer(200, "Waiting-Room-Command: end-session\r\n", "x")]);
     let elsewhere = running.visitor().navigate("/elsewhere").send().await;
@@ -139,7 +129,7 @@ async fn no_more_seats_are_taken_than_there_are_and_freed_ones_are_used_again() 
     let running = room_of("10/s").with("max_active_sessions = 3\nlogout = [\"/goodbye\"]").start().await;
     let mut inside = Vec::new();
     for _ in 0..3 {
-        inside.push(insider(&running).await);
+        inside.push(running.insider().await);
     }
     running.seconds(1).await;
     let next = running.visitor();
@@ -182,7 +172,7 @@ async fn a_client_that_keeps_no_cookies_does_not_keep_its_seat() {
     running.seconds(50).await;
     assert_eq!(running.visitor().navigate("/fair/").send().await.status, 503);
     running.seconds(13).await;
-    insider(&running).await;
+    running.insider().await;
 }
 
 #[tokio::test]
@@ -242,7 +232,7 @@ fn from_the_login_provider(visitor: &Visitor) -> Asking {
 async fn whoever_comes_back_from_the_login_provider_is_never_queued() {
     let room = "session_duration = \"20m\"\nlogin_callbacks = [\"/fair/acs\"]\nmax_active_sessions = 1";
     let running = room_of("10/s").with(room).start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     let copy = visitor.copy();
     running.seconds(1).await;
     // The room is full; the visitor was at the login provider for longer than the session lasts.
@@ -260,7 +250,7 @@ async fn whoever_comes_back_from_the_login_provider_is_never_queued() {
 #[tokio::test]
 async fn whoever_is_inside_can_ask_for_more_time_by_script_and_by_form() {
     let running = room_of("10/s").with("session_duration = \"20m\"").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     for _ in 0..3 {
         running.seconds(19 * 60).await;
         let more = visitor.script("POST", &own("extend")).send().await;
@@ -278,9 +268,54 @@ async fn whoever_is_inside_can_ask_for_more_time_by_script_and_by_form() {
 }
 
 #[tokio::test]
+async fn whoever_is_warned_of_the_limit_can_put_it_off_by_script_and_by_form_as_often_as_allowed() {
+    let limit = "session_duration = \"20m\"\nsession_limit = \"1h\"\nsession_limit_extensions = 2";
+    let running = room_of("10/s").with(limit).start().await;
+    let visitor = running.insider().await;
+    let session = async || visitor.poll().send().await.queue()["session"].clone();
+    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let first = session().await;
+    let minutes_more = |later: &Value| (at(&later["limited_at"]) - at(&first["limited_at"])) / 60;
+    // Asked before the warning, it means more time to be idle, and uses nothing up.
+    visitor.script("POST", &own("extend")).send().await;
+    assert_eq!((minutes_more(&session().await), &session().await["extensions_left"]), (0, &json!(2)));
+    let stays = async |minutes: u64| {
+        for minute in 1..=minutes {
+            running.seconds(60).await;
+            let answer = visitor.navigate("/fair/").send().await;
+            assert!(answer.is_the_portals(), "minute {minute}: {answer:?}");
+        }
+    };
+    stays(58).await;
+    assert_eq!(session().await["ends_soon"], json!(true));
+    let more = visitor.script("POST", &own("extend")).send().await;
+    assert_eq!((more.status, &more.queue()["session"]["extensions_left"]), (200, &json!(1)));
+    visitor.script("POST", &own("extend")).send().await;
+    let later = session().await;
+    assert_eq!((minutes_more(&later), &later["extensions_left"], &later["ends_soon"]), (60, &json!(1), &json!(false)));
+    stays(60).await;
+    let page = visitor.navigate(&format!("{}&lang=en", own("line"))).send().await.text();
+    assert!(page.contains("Your stay inside ends") && page.contains("/extend?room=fair"), "{page}");
+    assert_eq!(visitor.form(&own("extend"), "to=%2Ffair%2F").send().await.status, 303);
+    let last = session().await;
+    assert_eq!((minutes_more(&last), &last["extensions_left"]), (120, &json!(0)));
+    stays(60).await;
+    visitor.script("POST", &own("extend")).send().await;
+    assert_eq!(
+        (minutes_more(&session().await), &session().await["ends_soon"]),
+        (120, &json!(true)),
+        "no more than two"
+    );
+    running.seconds(130).await;
+    let _ = running.reload(&running.setup.clone().with("entry = \"page\"")).await;
+    assert_eq!(visitor.navigate("/fair/").send().await.status, 503, "three hours are over");
+    assert_eq!(running.lane("admissions_total"), 1.0);
+}
+
+#[tokio::test]
 async fn nobody_stays_longer_than_the_limit_and_everybody_is_told_before() {
     let running = room_of("10/s").with("session_duration = \"20m\"\nsession_limit = \"1h\"").start().await;
-    let visitor = insider(&running).await;
+    let visitor = running.insider().await;
     let session = async || visitor.poll().send().await.queue()["session"].clone();
     let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
     let first = session().await;

@@ -473,6 +473,35 @@ async fn a_room_stops_letting_people_in_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_restart_forgets_no_session_no_stop_and_no_reset() {
+    let running = guarded().await;
+    says(&running, "/fair/login", "Set-Cookie: JSESSIONID=A1; Path=/\r\n");
+    let (one, other) = (insider(&running, 8).await, insider(&running, 9).await);
+    get(&one, "/fair/login").await;
+    stop_three(&running).await;
+    let open = format!("leak_guard_breaker_open{{room=\"{ROOM}\"}}");
+    assert_eq!(running.metric(&open), 1.0);
+
+    let running = running.restart().await;
+    calibrated(&running).await;
+    running.seconds(2).await;
+    assert_eq!(running.metric(&open), 1.0, "nobody new enters");
+    let (one, other) = (one.at(&running), other.at(&running));
+    assert_eq!(as_somebody(&one, "A1", "/fair/").await.status, 200);
+    assert_eq!(counted(&running, "session_presented", "alarmed"), 0.0, "it was issued to them");
+    as_somebody(&other, "A1", "/fair/").await;
+    assert_eq!(counted(&running, "session_presented", "alarmed"), 1.0);
+    says(&running, "/fair/again", "Set-Cookie: JSESSIONID=A1; Path=/\r\n");
+    assert_eq!(get(&other, "/fair/again").await.status, 502, "issued before the restart");
+
+    reset(&running).await;
+    running.seconds(2).await;
+    let running = running.restart().await;
+    running.seconds(2).await;
+    assert_eq!(running.metric(&open), 0.0);
+}
+
+#[tokio::test]
 async fn reading_the_report_changes_nothing() {
     let running = guarded().await;
     stop_three(&running).await;

@@ -468,6 +468,18 @@ fn one_who_waits_behind_many_ghosts_gets_in() {
 }
 
 #[test]
+fn of_those_who_come_at_one_moment_no_more_go_straight_through_than_of_those_who_come_one_after_the_other() {
+    let mut world = World::new("40/s");
+    world.run(1, Conditions::FINE);
+    let go = |world: &mut World| (0..500).filter(|_| world.line.go_straight(CLASS) == StraightThrough::Yes).count();
+    assert_eq!(go(&mut world), 20, "as many as enter within half a second, while their numbers are drawn");
+    (0..5).for_each(|_| world.line.expect_no_more(CLASS));
+    assert_eq!(go(&mut world), 5, "whoever got no number leaves room for another");
+    (0..20).for_each(|_| world.line.expect_no_more(CLASS));
+    assert_eq!(world.line.straight_through(CLASS), StraightThrough::Yes);
+}
+
+#[test]
 fn after_two_kills_in_a_row_a_place_that_was_never_recorded_is_still_kept() {
     let mut world = World::new("1/s");
     (0..50).for_each(|_| world.join(Enters::AtOnce, Asks::Scripted));

@@ -14,6 +14,8 @@ use anticamera::domain::rate::Rate;
 use anticamera::domain::shares::{Borrow, Shares};
 use anticamera::domain::time::{Mono, Now, Unix};
 
+use crate::support::random::Random;
+
 const CLASS: ClassId = ClassId(7);
 const OFFICE: ClassId = ClassId(9);
 const SECOND: u64 = 1_000_000_000;
@@ -25,22 +27,6 @@ fn terms(rate: Rate) -> Terms {
         claim_window: Duration::from_secs(1200),
         ticket_lifetime: Duration::from_secs(86_400),
         gate_wait: Duration::from_secs(5),
-    }
-}
-
-/// A small generator, so that a failing run can be repeated from its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn exponential(&mut self, mean: f64) -> f64 {
-        -mean * (1.0 - self.next()).ln()
     }
 }
 

@@ -2,6 +2,7 @@
 //! Sunday at 18:46:40 in Rome.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -335,6 +336,103 @@ async fn a_wall_clock_that_leaps_for_a_moment_does_not_open_the_room() {
     assert_eq!(queue["state"], "before_opening", "{queue}");
     at_the_hour(&running, TO_THE_HOUR).await;
     assert_eq!(numbers(&visitors).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_was_set_forward_by_minutes_at_the_hour_opens_the_room_once_and_soon() {
+    let running = opening("10/s", "lottery").start().await;
+    let visitors = gather(&running, 3).await;
+    let before = draw(&running).await;
+    running.clock.set_wall(running.clock.now().wall + Duration::from_secs(300));
+    running.seconds(20).await;
+    assert!(draw(&running).await.seed.is_none(), "a clock that leaps for a moment is not believed");
+    at_the_hour(&running, 12).await;
+    let after = draw(&running).await;
+    assert!(after.prove(&before, &reference(&visitors[0]).await).is_ok());
+    let drawn = numbers(&visitors).await;
+    // Put back to before the hour, and on again: nothing is opened twice, and nobody loses the place.
+    running.clock.set_wall(running.clock.now().wall.minus(Duration::from_secs(300)));
+    running.seconds(2).await;
+    assert_ne!(running.visitor().join().await.state(), "before_opening");
+    running.clock.set_wall(running.clock.now().wall + Duration::from_secs(300));
+    running.seconds(40).await;
+    assert_eq!((draw(&running).await, numbers(&visitors).await), (after, drawn));
+}
+
+#[tokio::test]
+async fn each_lane_has_a_draw_of_its_own() {
+    let classes = "[[class]]\nname = \"office\"\n\
+                   proof = [ { kind = \"network\", ranges = [\"127.0.0.2/32\"], sufficient = true } ]";
+    let running = opening("1/min", "lottery").with_more(classes).start().await;
+    let (mut offices, mut citizens) = (Vec::new(), Vec::new());
+    for index in 0..24 {
+        let visitor = running.visitor();
+        let visitor = if index % 3 == 0 { visitor.from(Ipv4Addr::new(127, 0, 0, 2)) } else { visitor };
+        visitor.join().await;
+        let lane = if index % 3 == 0 { &mut offices } else { &mut citizens };
+        lane.push(visitor);
+    }
+    let before = draw(&running).await;
+    let mut references = Vec::new();
+    for visitor in offices.iter().chain(&citizens) {
+        references.push(reference(visitor).await);
+    }
+    at_the_hour(&running, TO_THE_HOUR).await;
+    let after = draw(&running).await;
+    let lanes = after.lanes.clone().unwrap();
+    let counts: BTreeSet<(&str, u64)> = lanes.iter().map(|lane| (lane.class.as_str(), lane.count)).collect();
+    assert_eq!(counts, BTreeSet::from([("citizen", 16), ("office", 8)]));
+    let (of_offices, of_citizens) = (numbers(&offices).await, numbers(&citizens).await);
+    assert_eq!(of_offices.iter().copied().collect::<BTreeSet<_>>(), (1..=8).collect());
+    assert_eq!(of_citizens.iter().copied().collect::<BTreeSet<_>>(), (1..=16).collect());
+    for (reference, number) in references.iter().zip(of_offices.iter().chain(&of_citizens)) {
+        assert_eq!(after.prove(&before, reference).unwrap().number, *number);
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_hour_without_script_is_called_like_the_others() {
+    let running = opening("10/s", "arrival").start().await;
+    let by_hand = running.visitor();
+    by_hand.form(&own("join"), "to=%2Ffair%2F").send().await;
+    let scripted = gather(&running, 3).await;
+    let page = by_hand.navigate(&own("line")).header("Accept-Language", "en").send().await.text();
+    assert!(page.contains("The service has not opened yet") && page.contains("This page does not change by itself"));
+    // Nobody presses the button for as long as such a page says one may stay silent.
+    at_the_hour(&running, TO_THE_HOUR).await;
+    running.seconds(5).await;
+    assert_eq!(number(&by_hand).await, Some(1));
+    let page = by_hand.form(&own("line"), "to=%2Ffair%2F&n=1").header("Accept-Language", "en").send().await.text();
+    assert!(page.contains("It is your turn") && page.contains("/enter?"), "{page}");
+    let (answer, _) = running.until(by_hand.navigate("/fair/").begin(), Duration::from_secs(5)).await;
+    assert!(answer.is_the_portals(), "{answer:?}");
+    assert_eq!(number(&scripted[0]).await, Some(2));
+}
+
+#[tokio::test]
+async fn a_crash_while_visitors_gather_and_the_hour_while_it_is_down_lose_nobody() {
+    let running = opening("10/s", "lottery").start().await;
+    let visitors = gather(&running, 15).await;
+    let before = draw(&running).await;
+    let mut references = Vec::new();
+    for visitor in &visitors {
+        references.push(reference(visitor).await);
+    }
+    // What was written last is durable within a second; then it is killed, and the hour passes.
+    running.seconds(2).await;
+    running.clock.advance(Duration::from_secs(TO_THE_HOUR));
+    let running = running.crash().await;
+    at_the_hour(&running, 1).await;
+    let visitors: Vec<Visitor> = visitors.into_iter().map(|visitor| visitor.at(&running)).collect();
+    let (after, drawn) = (draw(&running).await, numbers(&visitors).await);
+    assert_eq!(drawn.iter().copied().collect::<BTreeSet<_>>().len(), 15, "no number twice: {drawn:?}");
+    for (reference, number) in references.iter().zip(&drawn) {
+        assert_eq!(after.prove(&before, reference).unwrap().number, *number);
+    }
+    for visitor in &visitors {
+        let queue = visitor.poll().json(&serde_json::json!({"now": "1"})).send().await.queue();
+        assert!(matches!(queue["state"].as_str(), Some("waiting" | "your_turn")), "{queue}");
+    }
 }
 
 #[tokio::test]

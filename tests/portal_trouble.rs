@@ -7,16 +7,6 @@ use crate::support::portal::{self, FakePortal, Script, gate};
 use serde_json::json;
 use tokio::time::timeout;
 
-/// Somebody inside whose pass has come back.
-async fn insider(running: &Running) -> Visitor {
-    let visitor = running.visitor();
-    for _ in 0..2 {
-        let (answer, _) = running.until(visitor.navigate("/fair/").begin(), Duration::from_secs(5)).await;
-        assert!(answer.is_the_portals(), "{answer:?}");
-    }
-    visitor
-}
-
 /// The portal stops listening and hangs up.
 async fn fall(running: &mut Running) -> std::net::SocketAddr {
     let address = running.portal.address;
@@ -48,7 +38,7 @@ async fn a_dead_portal_holds_admission_and_everybody_keeps_everything() {
         .with_portal("keep_alive = \"1ms\"")
         .start()
         .await;
-    let inside = insider(&running).await;
+    let inside = running.insider().await;
     let mut line = Vec::new();
     for _ in 0..90 {
         let visitor = running.visitor();
@@ -90,7 +80,13 @@ async fn a_dead_portal_holds_admission_and_everybody_keeps_everything() {
     };
     timeout(PATIENCE, healthy).await.expect("one success ends it");
     assert!(inside.navigate("/fair/").send().await.is_the_portals(), "session clocks stood still");
-    assert_eq!(running.board().await["reason"]["code"], json!("ramping_up"));
+    // The board is up to a second old.
+    let told = async {
+        while running.board().await["reason"]["code"] != json!("ramping_up") {
+            running.seconds(1).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("the board says why");
     let in_force = running.metric(&format!("admission_rate{{room=\"{ROOM}\"}}"));
     assert!((1.0..2.0).contains(&in_force), "{in_force}");
     running.seconds(2).await;
@@ -131,7 +127,7 @@ async fn whoever_meets_an_error_keeps_the_pass() {
 #[tokio::test]
 async fn two_failures_and_a_success_hold_nothing() {
     let mut running = room_of("10/s").with_portal("keep_alive = \"1ms\"").start().await;
-    let inside = insider(&running).await;
+    let inside = running.insider().await;
     let address = fall(&mut running).await;
     for _ in 0..2 {
         assert_eq!(inside.navigate("/fair/").send().await.status, 502);
@@ -149,7 +145,7 @@ async fn two_failures_and_a_success_hold_nothing() {
 #[tokio::test]
 async fn a_full_portal_serves_those_inside_first() {
     let running = room_of("10/s").with_portal("max_in_flight = 1\nqueue_timeout = \"10s\"").start().await;
-    let (inside, second) = (insider(&running).await, insider(&running).await);
+    let (inside, second) = (running.insider().await, running.insider().await);
     running.seconds(1).await;
     let (open, step) = gate();
     running.portal.script(
@@ -180,7 +176,7 @@ async fn a_full_portal_serves_those_inside_first() {
 #[tokio::test]
 async fn a_full_portal_costs_those_who_give_up_no_admission() {
     let running = room_of("1/s").with("gate_wait = \"2s\"").with_portal("max_in_flight = 1").start().await;
-    let inside = insider(&running).await;
+    let inside = running.insider().await;
     running.seconds(2).await;
     let (open, step) = gate();
     running.portal.script(

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use anticamera::admin::ReloadAnswer;
+use anticamera::domain::time::Unix;
 use tokio::time::timeout;
 
 use crate::support::app::{PATIENCE, Running, Setup, at, room_of};
@@ -134,6 +135,101 @@ async fn websockets_work_over_tls_and_outlast_every_limit_on_heads() {
         assert_eq!(&echo, b"ping");
         tokio::time::sleep(Duration::from_millis(2500)).await;
     }
+}
+
+/// The head of one answer; its body is taken as well.
+async fn answer_on(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.expect("an answer").unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    timeout(PATIENCE, stream.read_exact(&mut vec![0; length])).await.expect("a body").unwrap();
+    head
+}
+
+/// A connection that gave back what it needs for requests takes everything up again: also the part of a head that had
+/// come along with the request before, and a WebSocket.
+async fn rests_and_goes_on(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let request = "GET / HTTP/1.1\r\nHost: portal.example\r\n\r\n";
+    let rest = || tokio::time::sleep(Duration::from_millis(1500));
+    let (begun, end) = request.split_at(20);
+    for (first, then) in [(request, ""), (begun, end), (&format!("{request}{begun}"), end), (request, "")] {
+        stream.write_all(first.as_bytes()).await.unwrap();
+        if first.len() >= request.len() {
+            assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 200"));
+        }
+        rest().await;
+        stream.write_all(then.as_bytes()).await.unwrap();
+        if !then.is_empty() {
+            assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 200"));
+        }
+    }
+    let request = "GET /ws HTTP/1.1\r\nHost: portal.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 101"));
+    rest().await;
+    stream.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut echo)).await.unwrap().unwrap();
+    assert_eq!(&echo, b"ping");
+}
+
+#[tokio::test]
+async fn a_connection_that_rested_goes_on() {
+    let stage = stage().await;
+    let tls = stage.browser().connect(stage.tls(), NAME, &["http/1.1"]).await.unwrap();
+    let plain = TcpStream::connect(stage.running.app.addresses[0]).await.unwrap();
+    tokio::join!(rests_and_goes_on(tls), rests_and_goes_on(plain));
+}
+
+/// After an early answer the rest of a body is still to come, however long it takes.
+#[tokio::test]
+async fn what_is_left_of_a_body_is_no_request_on_a_connection_that_was_silent() {
+    let stage = stage().await;
+    let mut stream = TcpStream::connect(stage.running.app.addresses[0]).await.unwrap();
+    let head = "POST /.waiting-room/join?room=fair HTTP/1.1\r\nHost: portal.example\r\nContent-Length: 100000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(b"0123456789").await.unwrap();
+    assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 413"));
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    stream.write_all(b"GET /smuggled HTTP/1.1\r\nHost: portal.example\r\n\r\n").await.unwrap();
+    let mut more = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut more)).await.expect("the end");
+    assert_eq!(String::from_utf8_lossy(&more), "");
+    assert!(stage.running.portal.seen().iter().all(|seen| seen.target != "/smuggled"));
+}
+
+/// Many clients send all of a body before they read the answer. What they send is not a slow head.
+#[tokio::test]
+async fn what_is_left_of_a_body_has_its_own_time() {
+    let stage = stage_of(room_of("1000/s").with("state = \"hold\"").with_limits("head_timeout = \"500ms\"")).await;
+    let mut stream = TcpStream::connect(stage.running.app.addresses[0]).await.unwrap();
+    let head = "POST /fair/form HTTP/1.1\r\nHost: portal.example\r\nAccept: text/html\r\nContent-Length: 70\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 503"));
+    for _ in 0..7 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stream.write_all(b"0123456789").await.expect("the rest is taken");
+    }
+    stream.write_all(b"GET /.waiting-room/health HTTP/1.1\r\nHost: portal.example\r\n\r\n").await.unwrap();
+    assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 200"), "another request is answered");
+    // Where nothing is left of a body, a head that does not end is one.
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let mut sink = Vec::new();
+    let _ = timeout(PATIENCE / 2, stream.read_to_end(&mut sink)).await.expect("the end");
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_ends_properly() {
+    let stage = stage_of(room_of("1000/s").with_limits("keep_alive_timeout = \"2s\"")).await;
+    let mut stream = stage.browser().connect(stage.tls(), NAME, &["http/1.1"]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: portal.example\r\n\r\n").await.unwrap();
+    answer_on(&mut stream).await;
+    let mut sink = Vec::new();
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut sink)).await.expect("the end");
+    assert_eq!(ended.expect("said before it was done"), 0);
 }
 
 #[tokio::test]
@@ -264,6 +360,77 @@ async fn sessions_are_resumed_across_reloads_until_the_issuers_change() {
     std::fs::copy(Authority::new("others").file(), &ca).unwrap();
     running.reload(&setup).await;
     assert!(!is_served(&office, tls, "office.example").await, "no ticket leads past issuers who are gone");
+}
+
+#[tokio::test]
+async fn a_resumed_session_does_not_outlive_the_certificate_that_was_shown() {
+    let (authority, offices) = (Authority::new("tests"), Authority::new("offices"));
+    let pair = authority.server("all", &["must.example", "may.example"]);
+    let ca = offices.file();
+    let asked = |auth: &str| format!("client_auth = \"{auth}\"\nclient_ca = {ca:?}");
+    let entries = pair.entry("127.0.0.1:0", &["must.example"], &asked("required"))
+        + &pair.entry("127.0.0.1:0", &["may.example"], &asked("optional"));
+    let running = room_of("1000/s").with_more(&entries).start().await;
+    let tls = running.app.tls_addresses[0];
+    let now = running.clock.now().wall;
+    let expired = "2050-01-02T00:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let expired = Unix(u64::try_from(expired).unwrap());
+    for name in ["must.example", "may.example"] {
+        for version in [&TLS12, &TLS13] {
+            let certificate = offices.client_valid("short", Years(2020, 2050));
+            let short = authority.browser().showing_over(&certificate, &[version]);
+            let long = authority.browser().showing_over(&offices.client("long"), &[version]);
+            for office in [&short, &long] {
+                assert_eq!(handshake(office, tls, name).await, HandshakeKind::Full);
+                assert_eq!(handshake(office, tls, name).await, HandshakeKind::Resumed);
+            }
+            running.clock.set_wall(expired);
+            assert_eq!(handshake(&long, tls, name).await, HandshakeKind::Resumed, "{name} {version:?}");
+            assert!(!is_served(&short, tls, name).await, "{name} {version:?}: an expired certificate was resumed");
+            // The next handshakes are whole ones, in which the certificates are shown again.
+            running.clock.set_wall(now);
+            for office in [&short, &long] {
+                assert_eq!(handshake(office, tls, name).await, HandshakeKind::Full, "{name} {version:?}");
+            }
+        }
+    }
+    let nobody = authority.browser();
+    assert_eq!(handshake(&nobody, tls, "may.example").await, HandshakeKind::Full);
+    running.clock.set_wall(expired);
+    assert_eq!(handshake(&nobody, tls, "may.example").await, HandshakeKind::Resumed, "who showed none");
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_proves_nothing_over_a_resumed_session() {
+    let (authority, offices) = (Authority::new("tests"), Authority::new("offices"));
+    let pair = authority.server("all", &["office.example"]);
+    let (patronato, other) = (offices.client("patronato"), offices.client("other"));
+    let (ca, crl) = (offices.file(), offices.revoke("first", &[&other]));
+    let entry =
+        pair.entry("127.0.0.1:0", &["office.example"], &format!("client_auth = \"required\"\nclient_ca = {ca:?}"));
+    let class = format!(
+        "[[class]]\nname = \"office\"\nproof = [ {{ kind = \"client_certificate\", ca = {ca:?}, crl = {crl:?} }} ]\n"
+    );
+    let setup = room_of("1000/s").with_more(&entry).with_more(&class);
+    let running = setup.clone().start().await;
+    let tls = running.app.tls_addresses[0];
+    let office = authority.browser().showing(&patronato);
+    let enter = async || {
+        let mut stream = office.connect(tls, "office.example", &["http/1.1"]).await.unwrap();
+        let request = "GET /fair/ HTTP/1.1\r\nHost: office.example\r\nAccept: text/html\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.unwrap();
+        assert!(said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+        stream.get_ref().1.handshake_kind().unwrap()
+    };
+    let offices_inside = || running.metric("admissions_total{class=\"office\",room=\"fair\"}");
+    assert_eq!((enter().await, offices_inside()), (HandshakeKind::Full, 1.0));
+    assert_eq!((enter().await, offices_inside()), (HandshakeKind::Resumed, 2.0));
+    std::fs::copy(offices.revoke("second", &[&other, &patronato]), &crl).unwrap();
+    running.reload(&setup).await;
+    assert_eq!((enter().await, offices_inside()), (HandshakeKind::Resumed, 2.0));
+    assert_eq!(running.lane("admissions_total"), 1.0, "a citizen like any other");
 }
 
 /// How a connection came to stand on which a request was answered, so that tickets have come.

@@ -23,6 +23,8 @@
   var failures = 0;
   var joinedAt = 0;
   var currentJoin = null;    // the id of the join that is under way
+  var asks = {};             // what is asked of a join, and what was found
+  var worker = null;         // finds it
   var pollTimer = null;
   var wentAt = 0;            // when this page set off to enter
   var boardTimer = null;
@@ -87,6 +89,7 @@
   }
 
   function headline(heading, lead) {
+    if (!heading) { return; }
     if (document.title !== heading) { document.title = heading; announce(heading); }
     write('heading', heading);
     write('lead', lead);
@@ -102,19 +105,21 @@
     var waits = place && !turn;
     var stopped = turn && standsStill(queue);
     var closed = stopped && queue.reason.code === 'outside_hours';
-    var state = settings.states[closed ? 'closed_hours' : stopped ? 'held' : queue.state];
+    var late = queue.closing && queue.closing.reach === 'unlikely';
     var changed = !shown || shown.state !== queue.state;
     shown = queue;
     shownAt = Date.now();
     if (settings.kind === 'form' && !mayEnter(queue)) {
       headline(settings.form.heading, settings.form.lead);
     } else if (settings.kind === 'form') {
-      headline(state.heading, settings.form.turn);
+      headline(queue.text.heading, settings.form.turn);
     } else {
-      headline(state.heading, turn && !stopped && queue.text.ahead || state.lead);
+      headline(queue.text.heading, queue.text.lead);
     }
     showPlace(place);
     show('kept', queue.reference);
+    show('leave', queue.reference);
+    show('receipt', queue.reference);
     show('why', queue.state === 'waiting' && !standsStill(queue));
     show('enter', mayEnter(queue));
     show('extend', turn && !stopped);
@@ -123,7 +128,7 @@
     show('progress', waits && queue.progress !== null);
     if (queue.progress !== null) { element('progress').value = queue.progress; }
     writeRow('ahead', waits && queue.text.ahead);
-    writeRow('wait', waits && (queue.text.wait || queue.state === 'waiting' && text.unknown));
+    writeRow('wait', waits && (queue.text.wait || !late && queue.state === 'waiting' && text.unknown));
     writeRow('expected_at', waits && queue.text.expected_at);
     writeRow('opens_at', (waits || closed) && queue.text.opens_at);
     writeRow('closes_at', waits && queue.text.closes_at);
@@ -135,13 +140,14 @@
     if (element('message').textContent !== (queue.message || '')) { announce(queue.message); }
     note('message', queue.message);
     show('message-box', !!queue.message);
-    if (settings.kind === 'form' && queue.state === 'maintenance') {
-      explain(state.heading);
+    tell('closing', queue.text.closing || '');
+    if (settings.kind === 'form' && /^(maintenance|ended)$/.test(queue.state)) {
+      explain(queue.text.heading);
     } else {
       showReason(closed || saysAll(queue) ? null : queue.text.reason);
     }
     announceThresholds(queue, changed);
-    if (turn && mayEnter(queue)) { call(state.heading); } else if (!turn) { called = false; }
+    if (turn && mayEnter(queue)) { call(queue.text.heading); } else if (!turn) { called = false; }
   }
 
   function isPlace(state) { return /^(waiting|held|before_opening|closed_hours|your_turn)$/.test(state); }
@@ -151,9 +157,11 @@
 
   function showReason(words) { explain(words ? text.longer + ': ' + words : ''); }
 
-  function explain(sentence) {
-    if (element('reason').textContent !== sentence) { announce(sentence); }
-    note('reason', sentence);
+  function explain(sentence) { tell('reason', sentence); }
+
+  function tell(id, words) {
+    if (element(id).textContent !== words) { announce(words); }
+    note(id, words);
   }
 
   /* Screen readers hear of the place when it halves, or when the visitor asked, not at every step. */
@@ -177,10 +185,7 @@
 
   function twoDigits(count) { return ('0' + Math.floor(count) % 60).slice(-2); }
 
-  function trouble(words) {
-    if (element('trouble').textContent !== words) { announce(words); }
-    note('trouble', words);
-  }
+  function trouble(words) { tell('trouble', words); }
 
   /* ---- asking ---- */
 
@@ -234,7 +239,7 @@
 
   function join() {
     if (!navigator.cookieEnabled) { giveUp(text.cookies); return; }
-    ask('join', { join_id: joinId(), to: location.pathname + location.search });
+    ask('join', { join_id: joinId(), to: location.pathname + location.search, challenge: asks.text, ending: asks.ending });
   }
 
   function poll() {
@@ -272,7 +277,18 @@
     if (queue && isPlace(queue.state)) { mine = 'place'; render(queue); }
     else if (queue && queue.text.reason) { noPlaceYet(queue); }
     else { trouble(settings.too_many); }
+    if (answer && answer.challenge) { work(answer.challenge); }
     retry(name, parseInt(xhr.getResponseHeader('Retry-After'), 10) || 30);
+  }
+
+  /* Too many join from here: a little work is asked for. Without workers the wait is enough. */
+  function work(challenge) {
+    asks = challenge;
+    if (!window.Worker) { return; }
+    if (worker) { worker.terminate(); }
+    worker = new Worker(settings.own_path + '/solver.js');
+    worker.onmessage = function (event) { asks.ending = event.data; if (!over && !mine) { join(); } };
+    worker.postMessage(asks);
   }
 
   function noPlaceYet(queue) {
@@ -336,6 +352,8 @@
     showPlace(false);
     show('enter', false);
     show('extend', false);
+    show('receipt', false);
+    tell('closing', '');
     show('again', true);
   }
 

@@ -6,6 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use serde::Deserialize;
 
 use crate::portal::PORTAL_MARK;
+use crate::work::Challenge;
 
 /// One answer, read.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,8 @@ pub enum Answer {
     Page,
     /// JSON with the `queue` object, from join, status, or instead of a protected page.
     Queue(StatusCode, Queue),
+    /// The same to a join beyond the limits: what has to be done for a place, and when it can be had without.
+    Challenge(Challenge, Queue),
     /// 502 or 504 of the proxy's own: the portal could not be reached.
     GatewayError(StatusCode),
     /// Nothing that the contract knows.
@@ -35,6 +38,12 @@ pub struct Queue {
     /// The same, counting only those at the gate.
     #[serde(default)]
     pub ahead_at_gate: Option<u64>,
+    /// The wait shown, in seconds: its lower end ...
+    #[serde(default)]
+    pub wait_seconds_low: Option<f32>,
+    /// ... and its upper end.
+    #[serde(default)]
+    pub wait_seconds_high: Option<f32>,
     /// When to ask again, in seconds.
     #[serde(default)]
     pub refresh_seconds: Option<f64>,
@@ -72,6 +81,17 @@ pub enum State {
 #[derive(Deserialize)]
 struct Document {
     queue: Queue,
+    #[serde(default)]
+    challenge: Option<Challenge>,
+}
+
+impl Document {
+    fn read(self, status: StatusCode) -> Answer {
+        match self.challenge {
+            Some(challenge) => Answer::Challenge(challenge, self.queue),
+            None => Answer::Queue(status, self.queue),
+        }
+    }
 }
 
 /// Reads an answer.
@@ -79,7 +99,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Answer {
     if headers.contains_key(PORTAL_MARK) {
         Answer::Portal(status)
     } else if is_json(headers) {
-        serde_json::from_slice(body).map_or(Answer::Strange(status), |Document { queue }| Answer::Queue(status, queue))
+        serde_json::from_slice(body).map_or(Answer::Strange(status), |document: Document| document.read(status))
     } else if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
         Answer::GatewayError(status)
     } else if is_html(headers) && page_status(status) {
@@ -138,6 +158,15 @@ mod tests {
         assert_eq!(status.as_u16(), 503);
         assert_eq!((queue.state, queue.ahead, queue.refresh_seconds), (State::Waiting, Some(7), Some(12.0)));
         assert_eq!(answer(503, &json, "{"), Answer::Strange(StatusCode::SERVICE_UNAVAILABLE));
+    }
+
+    #[test]
+    fn work_that_is_asked_for_is_read() {
+        let json = [("content-type", "application/problem+json")];
+        let body =
+            r#"{"status":429,"queue":{"state":"none","refresh_seconds":5},"challenge":{"text":"abc","bits":14}}"#;
+        let Answer::Challenge(challenge, queue) = answer(429, &json, body) else { panic!("no challenge") };
+        assert_eq!((challenge.text.as_str(), challenge.bits, queue.refresh_seconds), ("abc", 14, Some(5.0)));
     }
 
     #[test]

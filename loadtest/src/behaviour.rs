@@ -28,6 +28,18 @@ pub enum Delay {
 }
 
 impl Delay {
+    /// The same in a fraction of the time.
+    pub fn compressed(self, factor: f64) -> Delay {
+        let less = |span: Span| Span(span.0.mul_f64(factor));
+        match self {
+            Delay::AtOnce | Delay::Never => self,
+            Delay::Fixed(span) => Delay::Fixed(less(span)),
+            Delay::Uniform(spans) => Delay::Uniform(spans.map(less)),
+            Delay::Exponential(mean) => Delay::Exponential(less(mean)),
+            Delay::Normal(spans) => Delay::Normal(spans.map(less)),
+        }
+    }
+
     /// Draws a delay; `None` is never.
     pub fn draw(&self, chance: &mut SmallRng) -> Option<Duration> {
         let seconds = match self {
@@ -84,7 +96,7 @@ fn never() -> Delay {
 }
 
 /// How visitors of a crowd act.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Habits {
     /// Those who do not wait to the end.
@@ -93,6 +105,22 @@ pub struct Habits {
     /// How the called enter; empty means all at once.
     #[serde(default)]
     pub claim: Vec<Claim>,
+    /// Those who open the page in several tabs of one browser.
+    #[serde(default)]
+    pub tabs: Option<Tabs>,
+    /// How many clients' forms one visit sends, one after the other; 0 counts as 1.
+    #[serde(default)]
+    pub clients: u16,
+}
+
+/// Visitors with several tabs, which share one place.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tabs {
+    /// The share of visitors who do so, 0 to 1.
+    pub share: f64,
+    /// How many tabs each of them has open.
+    pub count: u8,
 }
 
 /// What one visitor will do.
@@ -104,9 +132,23 @@ pub struct Behaviour {
     pub returns_after: Option<Duration>,
     /// From learning of the turn to entering; `None` is never.
     pub claims_after: Option<Duration>,
+    /// Tabs opened besides the first.
+    pub more_tabs: u8,
+    /// Clients served besides the first.
+    pub more_clients: u16,
 }
 
 impl Habits {
+    /// The same in a fraction of the time.
+    pub fn compressed(mut self, factor: f64) -> Habits {
+        if let Some(leave) = &mut self.leave {
+            leave.after = leave.after.compressed(factor);
+            leave.return_after = leave.return_after.compressed(factor);
+        }
+        self.claim.iter_mut().for_each(|claim| claim.after = claim.after.compressed(factor));
+        self
+    }
+
     /// Draws one visitor's behaviour.
     pub fn draw(&self, chance: &mut SmallRng) -> Behaviour {
         let leaves = self.leave.filter(|leave| chance.random::<f64>() < leave.share);
@@ -115,6 +157,11 @@ impl Habits {
             patience: leaves.and_then(|leave| leave.after.draw(chance)),
             returns_after: returns.and_then(|leave| leave.return_after.draw(chance)),
             claims_after: self.claim_delay(chance),
+            more_tabs: self
+                .tabs
+                .filter(|tabs| chance.random::<f64>() < tabs.share)
+                .map_or(0, |tabs| tabs.count.saturating_sub(1)),
+            more_clients: self.clients.saturating_sub(1),
         }
     }
 

@@ -1,6 +1,10 @@
 //! What a visitor's browser keeps: the ticket, turn and pass of one room, and nothing else.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{HeaderMap, SET_COOKIE};
+
+use crate::ticket;
 
 /// The three cookies of a room, by the names the visitor was given.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +23,19 @@ enum Kind {
 }
 
 impl Cookies {
+    /// A ticket, a turn and a pass that nobody signed, of the right shape.
+    pub fn forged(room: &str, number: u64) -> Cookies {
+        use rand::{Rng, SeedableRng};
+        let mut chance = rand::rngs::SmallRng::seed_from_u64(number);
+        let mut cookie = |kind: &str| {
+            let mut token = [0; ticket::TOKEN_BYTES];
+            chance.fill(&mut token[..]);
+            token[0] = 1;
+            Some(format!("anticamera-{kind}-{room}={}", URL_SAFE_NO_PAD.encode(token)).into())
+        };
+        Cookies { ticket: cookie("ticket"), turn: cookie("turn"), pass: cookie("pass") }
+    }
+
     /// Keeps, replaces and deletes what an answer's `Set-Cookie` lines say (RFC 6265, 5.3).
     pub fn take(&mut self, headers: &HeaderMap, room: &str) {
         for line in headers.get_all(SET_COOKIE) {
@@ -103,6 +120,13 @@ mod tests {
         ]);
         assert_eq!(cookies.header().unwrap(), "anticamera-ticket-bonus-600=T; __Host-anticamera-pass-bonus-600=P");
         assert_eq!((cookies.ticket(), cookies.pass()), (Some("T"), Some("P")));
+    }
+
+    #[test]
+    fn forged_ones_have_the_shape_of_tokens() {
+        let cookies = Cookies::forged("r", 7);
+        assert!(cookies.ticket().and_then(ticket::place).is_some() && cookies.in_line());
+        assert_eq!(cookies.pass().map(str::len), Some(104));
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Stagehand {
             self.crowd.expect_gateway_errors(well_again);
             control.order(order).await?;
         }
+        if let Some(span) = event.login_out {
+            let control = self.portal.as_ref().ok_or_else(|| Failure::new("name the portal with --portal"))?;
+            control.break_login(span.0).await?;
+            self.crowd.close_login(clock.now() + span.0);
+        }
         if let Some(span) = event.cut {
             self.crowd.cut(clock.now() + span.0);
         }

@@ -3,10 +3,11 @@
 //!
 //! A run, in the order in which things happen:
 //! [`scenario`] is read; [`arrival`] and [`behaviour`] draw when visitors come and how they act; [`crowd`] sends each
-//! [`visitor`] out when it is due, over the [`connection_pool`], as [`request`]s whose [`answer`]s move the visitor on;
+//! [`visitor`] out when its [`agenda`] says, over the [`connection_pool`], as [`request`]s whose [`answer`]s move the visitor on, some by [`work`];
 //! [`events`] change rates, break the portal or cut the line; [`portal`] records what arrives; [`verdict`] compares
-//! that with what was promised; [`report`] says so.
+//! that with what was promised; [`report`] and [`html`] say so, with the [`timeline`] of the run.
 
+pub mod agenda;
 pub mod answer;
 pub mod arrival;
 pub mod behaviour;
@@ -19,6 +20,8 @@ pub mod events;
 mod failure;
 pub mod findings;
 pub mod free_port;
+pub mod html;
+pub mod journey;
 pub mod measures;
 pub mod portal;
 pub mod portal_control;
@@ -30,8 +33,10 @@ pub mod run;
 pub mod scenario;
 pub mod stage;
 pub mod ticket;
+pub mod timeline;
 pub mod units;
 pub mod verdict;
 pub mod visitor;
+pub mod work;
 
 pub use failure::{Context, Failure, Outcome};

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request, Uri};
-use http_body_util::Full;
 use serde::Deserialize;
 
 use crate::clock::{Clock, Moment};
@@ -52,6 +51,15 @@ impl PortalControl {
         self.ask(Method::POST, "/__portal/forget", Bytes::new()).await.map(drop)
     }
 
+    /// Makes the stand-in login provider say for `span` that it is ill.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn break_login(&self, span: std::time::Duration) -> Outcome<()> {
+        let body = serde_json::json!({ "seconds": span.as_secs_f64() }).to_string();
+        self.ask(Method::POST, "/__portal/login", body.into()).await.map(drop)
+    }
+
     /// Everything that reached the portal, in order, with its instants moved to our clock.
     ///
     /// # Errors
@@ -91,11 +99,11 @@ impl PortalControl {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Outcome<Bytes> {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = path.parse::<Uri>().context(|| path.to_owned())?;
         request.headers_mut().insert(HOST, self.authority.parse().context(|| "portal address")?);
-        let received = self.pool.send(request).await.context(|| format!("portal {}{path}", self.authority))?;
+        let received = self.pool.send(&request).await.context(|| format!("portal {}{path}", self.authority))?;
         if received.status.is_success() {
             Ok(received.body)
         } else {

@@ -43,6 +43,14 @@ pub fn usage(pid: u32) -> Outcome<Usage> {
     Ok(total)
 }
 
+/// What `pid` alone has used, without the processes below it.
+///
+/// # Errors
+/// When there is no such process.
+pub fn usage_alone(pid: u32) -> Outcome<Usage> {
+    one(pid)
+}
+
 fn one(pid: u32) -> Outcome<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context(|| format!("process {pid}"))?;
     let (user, system) = ticks(&stat).ok_or_else(|| Failure::new(format!("process {pid}: cannot read its times")))?;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::findings::{Findings, Instants};
+use crate::timeline::Sample;
 use crate::verdict::{Check, Window};
 
 /// A run's result.
@@ -12,10 +13,14 @@ use crate::verdict::{Check, Window};
 pub struct Report {
     /// The scenario's title.
     pub title: String,
+    /// The admission rate, per second, from each of these seconds on.
+    pub rates: Vec<(f64, f64)>,
     /// What came about.
     pub findings: Findings,
     /// What was expected.
     pub checks: Vec<Check>,
+    /// The run second by second.
+    pub timeline: Vec<Sample>,
 }
 
 impl Report {
@@ -104,6 +109,29 @@ fn write_order(f: &mut fmt::Formatter<'_>, found: &Findings) -> fmt::Result {
 
 fn write_times(f: &mut fmt::Formatter<'_>, found: &Findings) -> fmt::Result {
     let named = [("at the gate", found.gate), ("held in vain", found.held_in_vain), ("own lag", found.own_lag)];
+    for waits in found.waits.iter().filter(|waits| waits.figures.count > 0) {
+        let name = format!("wait, {}", waits.crowd);
+        let (s, figures) = (|ms: f64| ms / 1000.0, waits.figures);
+        writeln!(
+            f,
+            "{name:<18} {:>9} times   p10 {:>9.1} s    p50 {:>9.1} s    p90 {:>9.1} s    max {:>9.1} s",
+            figures.count,
+            s(figures.p10_ms),
+            s(figures.p50_ms),
+            s(figures.p90_ms),
+            s(figures.max_ms)
+        )?;
+    }
+    let shown = &found.shown_waits;
+    if shown.visitors > 0 {
+        writeln!(
+            f,
+            "shown wait  {} first ranges: {:.1} % came true, the middle is off by {:.1} % (median)",
+            shown.visitors,
+            shown.true_share * 100.0,
+            shown.median_error * 100.0
+        )?;
+    }
     let kinds = found.latencies.iter().map(|latency| (latency.kind, latency.figures));
     for (name, figures) in named.into_iter().chain(kinds).filter(|(_, figures)| figures.count > 0) {
         writeln!(
@@ -128,6 +156,24 @@ fn write_troubles(f: &mut fmt::Formatter<'_>, found: &Findings) -> fmt::Result {
         t.too_many_requests,
         t.cut
     )?;
+    let h = &found.hostile;
+    if h.errors() > 0 || found.forgers_inside > 0 {
+        writeln!(
+            f,
+            "hostile     {} requests refused (429), {} forgers inside, {} strange, {} unreachable",
+            h.too_many_requests, found.forgers_inside, h.strange, h.unreachable
+        )?;
+    }
+    write_attacks(f, found)?;
+    let tester = &found.tester;
+    writeln!(
+        f,
+        "tester      {:.1} s CPU, {:.0} us a request; {} MiB at most, longest line {}",
+        tester.cpu_ms as f64 / 1000.0,
+        tester.cpu_ms as f64 * 1000.0 / found.counts.requests.max(1) as f64,
+        tester.resident_kib / 1024,
+        found.longest_line
+    )?;
     if found.connections_starved > 0 {
         writeln!(
             f,
@@ -143,6 +189,45 @@ fn write_troubles(f: &mut fmt::Formatter<'_>, found: &Findings) -> fmt::Result {
             proxy.cpu_us_per_request,
             proxy.resident_kib_before / 1024,
             proxy.resident_kib_peak / 1024
+        )?;
+    }
+    Ok(())
+}
+
+fn write_attacks(f: &mut fmt::Formatter<'_>, found: &Findings) -> fmt::Result {
+    let percent = |share: Option<f64>| share.map_or_else(|| "?".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    for attack in &found.attacks {
+        writeln!(
+            f,
+            "attack      {}: {:.1} s, {} requests, {} refused, {} asked for work, {} places",
+            attack.by, attack.seconds, attack.requests, attack.refused, attack.challenged, attack.places
+        )?;
+        writeln!(
+            f,
+            "            meanwhile {} of the rate, {} of it honest; polls p99 {:.1} ms, all that is never held {:.1} ms",
+            percent(attack.rate_share),
+            percent(attack.honest_share),
+            attack.polls.p99_ms,
+            attack.never_held.p99_ms
+        )?;
+    }
+    let returns = found.returns;
+    if returns.tickets > 0 {
+        writeln!(
+            f,
+            "returns     {} hoarded tickets came back after they were passed: {} of {} calls, {:.1} %",
+            returns.tickets,
+            returns.calls,
+            returns.of_calls,
+            returns.share() * 100.0
+        )?;
+    }
+    if found.hashes > 0 {
+        let asked = found.troubles.challenged;
+        writeln!(
+            f,
+            "work        asked of {asked} honest joins; {} places worked for, {} hashes",
+            found.worked, found.hashes
         )?;
     }
     Ok(())

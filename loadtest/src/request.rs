@@ -1,11 +1,13 @@
 //! The requests visitors send, with the headers a browser gives them.
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
-use serde_json::json;
+use std::net::Ipv4Addr;
 
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use serde_json::{Map, Value, json};
+
+use crate::journey::{How, Journey};
 use crate::portal::VISITOR_MARK;
 use crate::visitor::{Ask, Visitor};
 use crate::{Context, Outcome};
@@ -32,7 +34,7 @@ pub struct Target {
     host: HeaderValue,
     origin: HeaderValue,
     page: Uri,
-    form: Uri,
+    steps: Vec<(How, Uri)>,
     join: Uri,
     status: Uri,
     wanted: String,
@@ -40,55 +42,88 @@ pub struct Target {
 }
 
 impl Target {
-    /// The room `room` at `authority` (`host:port`), entered by the page `page`.
+    /// The room `room` at `authority` (`host:port`), entered by the page `page`, below which the journey goes.
     ///
     /// # Errors
     /// When they do not make up valid addresses.
-    pub fn new(authority: &str, own_path: &str, room: &str, page: &str, addresses: Addresses) -> Outcome<Target> {
+    pub fn new(authority: &str, own_path: &str, room: &str, page: &str, journey: &Journey) -> Outcome<Target> {
         let uri = |text: String| text.parse::<Uri>().context(|| format!("{text:?} is no path"));
+        let below = |path: &str| uri(format!("{}/{path}", page.trim_end_matches('/')));
+        let steps = journey.steps.iter().map(|step| Ok((step.how, below(&step.path)?)));
         let header = |text: &str| HeaderValue::from_str(text).context(|| format!("{text:?} is no host"));
         Ok(Target {
             host: header(authority)?,
             origin: header(&format!("http://{authority}"))?,
             page: uri(page.to_owned())?,
-            form: uri(format!("{}/form", page.trim_end_matches('/')))?,
+            steps: steps.collect::<Outcome<_>>()?,
             join: uri(format!("{own_path}/join?room={room}&lang=it"))?,
             status: uri(format!("{own_path}/status?room={room}&lang=it"))?,
             wanted: page.to_owned(),
-            addresses,
+            addresses: Addresses::default(),
         })
     }
 
+    /// The same, with visitors who say where they come from, or do not.
+    pub fn seen_from(self, addresses: Addresses) -> Target {
+        Target { addresses, ..self }
+    }
+
     /// The request by which `visitor` asks for `ask`.
-    pub fn request(&self, ask: Ask, visitor: &Visitor) -> Request<Full<Bytes>> {
+    pub fn request(&self, ask: Ask, visitor: &Visitor) -> Request<Bytes> {
         let mut request = match ask {
             Ask::Page | Ask::Enter => navigation(Method::GET, &self.page),
-            Ask::Join => script(&self.join, json!({ "join_id": visitor.join_id(), "to": self.wanted }).to_string()),
+            Ask::Join => script(&self.join, self.wish(visitor)),
             Ask::Poll => script(&self.status, shown(visitor.shown_ahead())),
-            Ask::Journey(step) if step % 2 == 0 => navigation(Method::GET, &self.form),
-            Ask::Journey(_) => form(&self.form),
+            Ask::Journey(step) => self.step(step),
         };
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(VISITOR_MARK, HeaderValue::from(visitor.mark()));
-        if request_has_origin(ask) {
+        if self.has_origin(ask) {
             headers.insert(ORIGIN, self.origin.clone());
         }
         if self.addresses == Addresses::Distinct {
-            headers.insert(FORWARDED_FOR, address(visitor.mark()));
+            headers.insert(FORWARDED_FOR, address(visitor.address()));
         }
         if let Some(cookies) = visitor.cookies().header().and_then(|pairs| HeaderValue::try_from(pairs).ok()) {
             headers.insert(COOKIE, cookies);
         }
         request
     }
-}
 
-fn request_has_origin(ask: Ask) -> bool {
-    match ask {
-        Ask::Page | Ask::Enter => false,
-        Ask::Join | Ask::Poll => true,
-        Ask::Journey(step) => step % 2 == 1,
+    /// What a join says, as the page's does.
+    fn wish(&self, visitor: &Visitor) -> String {
+        let mut wish = Map::new();
+        let mut say = |name: &str, value: &str| {
+            wish.insert(name.to_owned(), value.into());
+        };
+        say("join_id", &visitor.join_id());
+        say("to", &self.wanted);
+        if let Some(toll) = visitor.toll() {
+            say("challenge", &toll.challenge.text);
+            if let Some(ending) = &toll.ending {
+                say("ending", ending);
+            }
+        }
+        Value::Object(wish).to_string()
+    }
+
+    fn step(&self, step: u16) -> Request<Bytes> {
+        match self.steps.get(usize::from(step)) {
+            Some((How::Get, uri)) => navigation(Method::GET, uri),
+            Some((How::Post, uri)) => form(uri),
+            Some((How::Callback, uri)) => callback(uri),
+            None => navigation(Method::GET, &self.page),
+        }
+    }
+
+    /// Whether a browser names our own origin. From the login provider comes its own.
+    fn has_origin(&self, ask: Ask) -> bool {
+        match ask {
+            Ask::Page | Ask::Enter => false,
+            Ask::Join | Ask::Poll => true,
+            Ask::Journey(step) => matches!(self.steps.get(usize::from(step)), Some((How::Post, _))),
+        }
     }
 }
 
@@ -96,24 +131,35 @@ fn shown(ahead: Option<u64>) -> String {
     ahead.map_or_else(|| "{}".to_owned(), |ahead| json!({ "shown_ahead": ahead }).to_string())
 }
 
-fn navigation(method: Method, uri: &Uri) -> Request<Full<Bytes>> {
+fn navigation(method: Method, uri: &Uri) -> Request<Bytes> {
     let mut request = bare(method, uri, Bytes::new());
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     headers.insert(SEC_FETCH_DEST, HeaderValue::from_static("document"));
     headers.insert(SEC_FETCH_MODE, HeaderValue::from_static("navigate"));
     headers.insert(SEC_FETCH_SITE, HeaderValue::from_static("same-origin"));
     request
 }
 
-fn form(uri: &Uri) -> Request<Full<Bytes>> {
+/// The login provider's page sends its answer through the visitor's browser.
+fn callback(uri: &Uri) -> Request<Bytes> {
+    let mut request = form(uri);
+    *request.body_mut() = Bytes::from_static(b"SAMLResponse=PHNhbWxwOlJlc3BvbnNlLz4%3D");
+    let headers = request.headers_mut();
+    headers.insert(SEC_FETCH_SITE, HeaderValue::from_static("cross-site"));
+    headers.insert(ORIGIN, HeaderValue::from_static("https://login.example"));
+    request
+}
+
+fn form(uri: &Uri) -> Request<Bytes> {
     let mut request = navigation(Method::POST, uri);
-    *request.body_mut() = Full::from(&b"name=Maria+Rossi&amount=600"[..]);
+    *request.body_mut() = Bytes::from_static(b"name=Maria+Rossi&amount=600");
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     request
 }
 
-fn script(uri: &Uri, body: String) -> Request<Full<Bytes>> {
+fn script(uri: &Uri, body: String) -> Request<Bytes> {
     let mut request = bare(Method::POST, uri, Bytes::from(body));
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -124,15 +170,13 @@ fn script(uri: &Uri, body: String) -> Request<Full<Bytes>> {
     request
 }
 
-fn bare(method: Method, uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body));
+fn bare(method: Method, uri: &Uri, body: Bytes) -> Request<Bytes> {
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri.clone();
     request
 }
 
-/// An address of the visitor's own, out of 10.0.0.0/8.
-fn address(mark: u32) -> HeaderValue {
-    let [_, a, b, c] = mark.to_be_bytes();
-    HeaderValue::try_from(format!("10.{a}.{b}.{c}")).unwrap_or(HeaderValue::from_static("10.0.0.0"))
+fn address(address: Ipv4Addr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("10.0.0.0"))
 }

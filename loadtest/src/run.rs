@@ -1,6 +1,7 @@
 //! `loadtest run`: sends a scenario's visitors to a waiting room and judges what they met.
 
-use std::net::SocketAddr;
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,13 +18,15 @@ use crate::crowd::{Crowd, House, Stop};
 use crate::events::Stagehand;
 use crate::findings::{Ended, Findings, ProxyUsage};
 use crate::portal_control::PortalControl;
-use crate::process::{Usage, usage};
+use crate::process::{Usage, usage, usage_alone};
 use crate::report::Report;
 use crate::request::Target;
-use crate::scenario::Scenario;
+use crate::scenario::{CrowdOf, Scenario, Who};
 use crate::stage::{Leftovers, Stage};
-use crate::visitor::{Rules, Visitor};
-use crate::{Context, Failure, Outcome, progress};
+use crate::timeline::Timeline;
+use crate::visitor::{Manner, Origin, Rules, Visitor};
+use crate::work::Work;
+use crate::{Context, Failure, Outcome, html, progress};
 
 /// From the waiting page's arrival to its script's first request.
 const PAGE_LOAD: Duration = Duration::from_millis(50);
@@ -58,6 +61,12 @@ pub struct RunArguments {
     /// Where to write the result as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Where to write the result as a page with plots.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Plays the short form: fewer visitors in less time, at the same rates.
+    #[arg(long)]
+    short: bool,
     /// Connections to the proxy at most.
     #[arg(long, default_value_t = 15_000)]
     connections: usize,
@@ -84,6 +93,7 @@ pub struct Scene {
 /// When it could not be run; a bad result is none.
 pub async fn run(arguments: RunArguments) -> Outcome<Report> {
     let scenario = Scenario::read(&arguments.scenario)?;
+    let scenario = if arguments.short { scenario.shortened() } else { scenario.whole() };
     let clock = Clock::new();
     let stage = match &arguments.proxy {
         Some(program) => Some(set_stage(program, &scenario, leftovers(&arguments), &clock).await?),
@@ -99,12 +109,14 @@ pub async fn run(arguments: RunArguments) -> Outcome<Report> {
         let json = serde_json::to_vec_pretty(&report).context(|| "report")?;
         std::fs::write(file, json).context(|| file.display().to_string())?;
     }
+    if let Some(file) = &arguments.html {
+        std::fs::write(file, html::page(&report)).context(|| file.display().to_string())?;
+    }
     Ok(report)
 }
 
 async fn set_stage(program: &Path, scenario: &Scenario, leftovers: Leftovers, clock: &Clock) -> Outcome<Stage> {
-    let proxy = scenario.proxy.as_ref().ok_or_else(|| Failure::new("the scenario has no [proxy] config"))?;
-    let stage = Stage::set(program, &proxy.config, leftovers, clock).await?;
+    let stage = Stage::set(program, scenario, leftovers, clock).await?;
     if leftovers == Leftovers::Keep {
         eprintln!("configuration {}", stage.config.display());
     }
@@ -156,9 +168,11 @@ pub async fn play(scenario: &Scenario, scene: &Scene, clock: Clock) -> Outcome<R
         portal.forget().await?;
     }
     let before = scene.pid.map(usage).transpose()?;
+    let own_before = usage_alone(std::process::id())?;
     let start = clock.now();
     let crowd = crowd(scenario, scene, start, clock)?;
-    let peak = watch_over(&crowd, scenario, scene, portal.clone(), start, clock).await?;
+    let timeline = watch_over(&crowd, scenario, scene, portal.clone(), start, clock).await?;
+    let own_after = usage_alone(std::process::id())?;
 
     let reached = match &portal {
         Some(portal) => Some(portal.record(&clock).await?),
@@ -169,26 +183,37 @@ pub async fn play(scenario: &Scenario, scene: &Scene, clock: Clock) -> Outcome<R
     let mut findings = Findings::of(&crowd, reached.as_deref(), scenario, start, ended);
     if let (Some(before), Some(pid)) = (before, scene.pid) {
         let requests = findings.counts.requests;
+        let peak = timeline.samples().iter().map(|sample| sample.proxy_kib).max().unwrap_or(0);
         findings.proxy = Some(ProxyUsage::between(before, usage(pid)?, peak, requests));
     }
+    findings.longest_line = timeline.samples().iter().map(|sample| sample.waiting).max().unwrap_or(0);
+    findings.tester = Usage {
+        cpu_ms: own_after.cpu_ms - own_before.cpu_ms,
+        system_ms: own_after.system_ms - own_before.system_ms,
+        resident_kib: timeline.samples().iter().map(|sample| sample.own_kib).max().unwrap_or(own_after.resident_kib),
+    };
     let checks = scenario.expect.check(&findings);
-    Ok(Report { title: scenario.title.clone(), findings, checks })
+    let rates = scenario.rates();
+    Ok(Report { title: scenario.title.clone(), rates, findings, checks, timeline: timeline.samples().to_vec() })
 }
 
 fn crowd(scenario: &Scenario, scene: &Scene, start: Moment, clock: Clock) -> Outcome<Rc<Crowd>> {
     let authority = scene.proxy.to_string();
+    let journey = scenario.journey();
     let near = (scenario.fastest_rate().in_seconds() * NEAR_SECONDS).clamp(NEAR.0, NEAR.1);
     let house = House {
-        target: Target::new(&authority, &scenario.own_path, &scenario.room, &scenario.page, scenario.addresses)?,
+        target: Target::new(&authority, &scenario.own_path, &scenario.room, &scenario.page, &journey)?
+            .seen_from(scenario.addresses),
         rules: Rules {
-            journey_requests: scenario.journey.requests,
-            journey_pause: scenario.journey.pause.0,
+            journey: Rc::new(journey),
             page_load: PAGE_LOAD,
             retry: retry(scenario),
             order_slack: scenario.order_slack.0,
         },
         room: scenario.room.clone(),
         near: near as u64,
+        honest: scenario.crowd.iter().map(|crowd| crowd.who.is_honest()).collect(),
+        work: scenario.crowd.iter().map(|crowd| crowd.work).collect(),
     };
     let pool = ConnectionPool::new(scene.proxy, scene.connections);
     Ok(Crowd::new(clock, house, pool, visitors(scenario, start)))
@@ -203,16 +228,38 @@ fn retry(scenario: &Scenario) -> (Duration, Duration) {
 fn visitors(scenario: &Scenario, start: Moment) -> Vec<Visitor> {
     let mut chance = SmallRng::seed_from_u64(scenario.seed);
     let mut visitors = Vec::with_capacity(scenario.visitors());
-    for crowd in &scenario.crowd {
-        for at in arrivals(crowd.visitors, crowd.over.0, crowd.curve, &mut chance) {
+    for (number, crowd) in scenario.crowd.iter().enumerate() {
+        for (n, at) in arrivals(crowd.visitors, crowd.over.0, crowd.curve, &mut chance).into_iter().enumerate() {
             let mark = u32::try_from(visitors.len()).unwrap_or(u32::MAX);
-            visitors.push(Visitor::new(mark, start + crowd.from.0 + at, crowd.habits.draw(&mut chance)));
+            let visitor = Visitor::new(mark, start + crowd.from.0 + at, crowd.habits.draw(&mut chance));
+            let origin = Origin {
+                crowd: u8::try_from(number).unwrap_or(u8::MAX),
+                address: shared_address(crowd, n).unwrap_or(visitor.address()),
+            };
+            visitors.push(somebody(visitor, origin, crowd, &scenario.room));
         }
     }
     visitors
 }
 
-/// Lets the crowd act while events happen, progress is shown and the proxy's memory is watched; returns its peak.
+/// The address of a crowd's n-th visitor, if they have no address of their own.
+fn shared_address(crowd: &CrowdOf, n: usize) -> Option<Ipv4Addr> {
+    let place = u32::try_from(n).unwrap_or(0) % crowd.addresses.max(1);
+    crowd.first_address.map(|first| Ipv4Addr::from(u32::from(first).wrapping_add(place)))
+}
+
+fn somebody(visitor: Visitor, origin: Origin, crowd: &CrowdOf, room: &str) -> Visitor {
+    let every = crowd.every.0;
+    match crowd.who {
+        Who::People | Who::Hoarders if crowd.work == Work::Insist => visitor.who(origin, Manner::Insistent { every }),
+        Who::People => visitor.who(origin, Manner::Person),
+        Who::Hoarders => visitor.who(origin, Manner::Hoarder),
+        Who::Bots => visitor.who(origin, Manner::Bot { every }),
+        Who::Forgers => visitor.who(origin, Manner::Forger { every }).with_forged_cookies(room),
+    }
+}
+
+/// Lets the crowd act while events happen and progress is shown; returns the samples taken.
 async fn watch_over(
     crowd: &Rc<Crowd>,
     scenario: &Scenario,
@@ -220,28 +267,19 @@ async fn watch_over(
     portal: Option<PortalControl>,
     start: Moment,
     clock: Clock,
-) -> Outcome<u64> {
+) -> Outcome<Timeline> {
     let stop = Stop { at: start + scenario.limit.0, after_entries: scenario.stop_after_entries };
     let stagehand = Stagehand { crowd: Rc::clone(crowd), portal, config: scene.config.clone() };
     let events = async {
         let done = stagehand.perform(&scenario.event, start, &clock).await;
         if done.is_ok() { std::future::pending().await } else { done }
     };
-    let peak = std::cell::Cell::new(0);
+    let timeline = RefCell::new(Timeline::default());
     tokio::select! {
         () = crowd.act(stop) => Ok(()),
         failed = events => failed,
-        () = progress::show(Rc::clone(crowd), clock, start) => Ok(()),
-        () = watch_memory(scene.pid, &peak, clock) => Ok(()),
+        () = progress::show(Rc::clone(crowd), &timeline, scene.pid, clock, start) => Ok(()),
     }?;
-    Ok(peak.get())
-}
-
-async fn watch_memory(pid: Option<u32>, peak: &std::cell::Cell<u64>, clock: Clock) {
-    let Some(pid) = pid else { return std::future::pending().await };
-    loop {
-        let Usage { resident_kib, .. } = usage(pid).unwrap_or_default();
-        peak.set(peak.get().max(resident_kib));
-        clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
-    }
+    timeline.borrow_mut().take(crowd, scene.pid, start, clock.now());
+    Ok(timeline.into_inner())
 }

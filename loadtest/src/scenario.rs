@@ -1,15 +1,18 @@
 //! A scenario, as written in TOML: who comes, what they do, what happens meanwhile, and what is expected of the proxy.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::arrival::Curve;
 use crate::behaviour::Habits;
-use crate::portal::Order;
+use crate::journey::{self, Journey};
+use crate::portal;
 use crate::request::Addresses;
-use crate::units::{Rate, Span};
+use crate::units::{self, Rate, Span};
 use crate::verdict::Expectations;
+use crate::work::Work;
 use crate::{Context, Outcome};
 
 /// A whole scenario.
@@ -30,6 +33,9 @@ pub struct Scenario {
     pub own_path: String,
     /// The admission rate at the beginning.
     pub rate: Rate,
+    /// How long after the start the room opens, filled in as `{opens_at}`.
+    #[serde(default)]
+    pub opens_after: Option<Span>,
     /// When the run ends at the latest.
     pub limit: Span,
     /// So many entries end the run.
@@ -44,9 +50,15 @@ pub struct Scenario {
     /// How late the answer to a held poll may be without anybody having been overtaken.
     #[serde(default = "second")]
     pub order_slack: Span,
+    /// In which order visitors are called.
+    #[serde(default)]
+    pub order: Order,
     /// What visitors do inside.
     #[serde(default)]
-    pub journey: Journey,
+    pub journey: journey::Written,
+    /// The share of visitors and of all times that `--short` leaves: the shape of the day stays.
+    #[serde(default)]
+    pub short: Option<f64>,
     /// Who comes.
     pub crowd: Vec<CrowdOf>,
     /// What happens meanwhile.
@@ -63,10 +75,39 @@ pub struct Scenario {
     pub proxy: Option<Proxy>,
 }
 
+/// In which order visitors are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// By the numbers in their tickets.
+    #[default]
+    Tickets,
+    /// By lot, which nobody can tell from their tickets: it is not judged.
+    Lot,
+}
+
 /// Some visitors who come alike and act alike.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrowdOf {
+    /// What reports call them.
+    #[serde(default = "visitors")]
+    pub name: String,
+    /// Who they are.
+    #[serde(default)]
+    pub who: Who,
+    /// What they do when work is asked of them before they get a place.
+    #[serde(default)]
+    pub work: Work,
+    /// Between an answer and the next request of bots, forgers and those who insist.
+    #[serde(default = "fifth_of_a_second")]
+    pub every: Span,
+    /// The first of the addresses they come from; left out, each has one out of 10.0.0.0/8.
+    #[serde(default)]
+    pub first_address: Option<Ipv4Addr>,
+    /// How many addresses they share.
+    #[serde(default = "one_address")]
+    pub addresses: u32,
     /// How many.
     pub visitors: u32,
     /// When the first may come, after the start.
@@ -82,14 +123,26 @@ pub struct CrowdOf {
     pub habits: Habits,
 }
 
-/// What visitors do inside: forms, read and sent by turns.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Journey {
-    /// How many requests.
-    pub requests: u16,
-    /// Before each.
-    pub pause: Span,
+/// Who comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// People with browsers.
+    #[default]
+    People,
+    /// Programs that draw tickets to keep them: their patience counts from having one.
+    Hoarders,
+    /// Programs that ask as often as they like.
+    Bots,
+    /// Programs that show tokens of their own making.
+    Forgers,
+}
+
+impl Who {
+    /// Whether they play by the rules: only then is a refusal a fault.
+    pub fn is_honest(self) -> bool {
+        self == Who::People
+    }
 }
 
 /// Something that happens at a given time.
@@ -109,7 +162,10 @@ pub struct Event {
     pub rate: Option<Rate>,
     /// Orders the portal to behave in some way.
     #[serde(default)]
-    pub portal: Option<Order>,
+    pub portal: Option<portal::Order>,
+    /// Closes the login provider for so long: it says it is ill, and nobody comes back from it.
+    #[serde(default)]
+    pub login_out: Option<Span>,
     /// Cuts the line between visitors and proxy for so long.
     #[serde(default)]
     pub cut: Option<Span>,
@@ -161,8 +217,8 @@ impl Default for Judge {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
-    /// Its configuration file. `{listen}`, `{admin}`, `{portal}` (addresses) and `{dir}` (a new directory) are filled
-    /// in.
+    /// Its configuration file. `{listen}`, `{admin}`, `{portal}`, `{login}` (addresses), `{dir}` (a new directory) and
+    /// `{opens_at}` (a time) are filled in, and spans such as `{span 60s}`, which the short form shortens.
     pub config: String,
 }
 
@@ -176,9 +232,64 @@ impl Scenario {
         text.parse().context(|| file.display().to_string())
     }
 
+    /// The short form: fewer visitors in less time, at the same rates. What the windows of ten seconds show is left out.
+    #[must_use]
+    pub fn shortened(self) -> Scenario {
+        let factor = self.short.unwrap_or(1.0);
+        self.compressed(factor)
+    }
+
+    /// The whole form.
+    #[must_use]
+    pub fn whole(self) -> Scenario {
+        self.compressed(1.0)
+    }
+
+    fn compressed(mut self, factor: f64) -> Scenario {
+        let less = |span: &mut Span| span.0 = span.0.mul_f64(factor);
+        less(&mut self.limit);
+        self.opens_after.iter_mut().for_each(less);
+        self.stop_after_entries = self.stop_after_entries.map(|n| (n as f64 * factor) as u64);
+        for crowd in &mut self.crowd {
+            crowd.visitors = (f64::from(crowd.visitors) * factor).ceil() as u32;
+            less(&mut crowd.from);
+            less(&mut crowd.over);
+            crowd.habits = crowd.habits.clone().compressed(factor);
+        }
+        for event in &mut self.event {
+            less(&mut event.at);
+            event.cut.iter_mut().chain(&mut event.login_out).for_each(less);
+            event.portal = event.portal.map(|order| order.compressed(factor));
+        }
+        for span in [&mut self.judge.after_first_call, &mut self.judge.before_last_call, &mut self.judge.settle] {
+            less(span);
+        }
+        if let Some(proxy) = &mut self.proxy {
+            proxy.config = with_spans(&proxy.config, factor);
+        }
+        self.journey = self.journey.compressed(factor);
+        if factor < 1.0 {
+            self.expect = self.expect.shortened(factor);
+        }
+        self
+    }
+
+    /// The journey.
+    pub fn journey(&self) -> Journey {
+        Journey::of(&self.journey)
+    }
+
     /// How many visitors come.
     pub fn visitors(&self) -> usize {
         self.crowd.iter().map(|crowd| crowd.visitors as usize).sum()
+    }
+
+    /// The admission rate, per second, from each of these seconds on.
+    pub fn rates(&self) -> Vec<(f64, f64)> {
+        let changed = self.event.iter().filter_map(|event| Some((event.at.0.as_secs_f64(), event.rate?.in_seconds())));
+        let mut rates: Vec<_> = std::iter::once((0.0, self.rate.in_seconds())).chain(changed).collect();
+        rates.sort_by(|a, b| a.0.total_cmp(&b.0));
+        rates
     }
 
     /// The fastest admission rate in force at any time.
@@ -194,6 +305,17 @@ impl std::str::FromStr for Scenario {
     fn from_str(text: &str) -> Result<Scenario, toml::de::Error> {
         toml::from_str(text)
     }
+}
+
+/// Fills in the spans of a configuration that are written as `{span 60s}`.
+fn with_spans(config: &str, factor: f64) -> String {
+    let mut parts = config.split("{span ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (written, rest) = part.split_once('}').unwrap_or((part, ""));
+        let millis = units::span(written).map_or(0.0, |span| span.0.as_secs_f64() * 1000.0 * factor);
+        format!("{text}{millis:.0}ms{rest}")
+    })
 }
 
 fn one() -> u64 {
@@ -213,7 +335,19 @@ fn second() -> Span {
 }
 
 fn plain() -> Habits {
-    Habits { leave: None, claim: Vec::new() }
+    Habits::default()
+}
+
+fn visitors() -> String {
+    "visitors".to_owned()
+}
+
+fn fifth_of_a_second() -> Span {
+    Span(std::time::Duration::from_millis(200))
+}
+
+fn one_address() -> u32 {
+    1
 }
 
 #[cfg(test)]
@@ -237,6 +371,19 @@ mod tests {
             names.push(file.file_stem().unwrap().to_string_lossy().into_owned());
         }
         assert!(names.len() >= 8, "{names:?}");
+    }
+
+    #[test]
+    fn the_short_form_has_the_same_shape() {
+        let text = "title='x'\nroom='r'\npage='/'\nrate='5/s'\nlimit='100s'\nshort=0.1\n\
+            [[crowd]]\nvisitors=50\nover='20s'\n[[event]]\nat='30s'\ncut='10s'\n\
+            [proxy]\nconfig='a = \"{span 60s}\" b = \"{span 5s}\" {dir}'";
+        let short = text.parse::<Scenario>().unwrap().shortened();
+        let seconds = |span: Span| span.0.as_secs_f64();
+        assert_eq!((seconds(short.limit), short.visitors(), short.rate.in_seconds()), (10.0, 5, 5.0));
+        assert_eq!((seconds(short.event[0].at), seconds(short.event[0].cut.unwrap())), (3.0, 1.0));
+        assert_eq!(short.proxy.unwrap().config, "a = \"6000ms\" b = \"500ms\" {dir}");
+        assert!(text.parse::<Scenario>().unwrap().whole().proxy.unwrap().config.contains("60000ms"));
     }
 
     #[test]

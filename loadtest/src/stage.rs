@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use crate::clock::Clock;
 use crate::free_port::free_addresses;
 use crate::portal::Addresses;
+use crate::scenario::Scenario;
 use crate::{Context, Failure, Outcome};
 
 /// A started program must listen within this time.
@@ -66,22 +67,25 @@ impl Directory {
 }
 
 impl Stage {
-    /// Starts a portal, and `program` with `config` (see [`crate::scenario::Proxy`]).
+    /// Starts a portal, and `program` with the scenario's configuration (see [`crate::scenario::Proxy`]).
     ///
     /// # Errors
     /// When one of them does not start.
-    pub async fn set(program: &Path, config: &str, leftovers: Leftovers, clock: &Clock) -> Outcome<Stage> {
+    pub async fn set(program: &Path, scenario: &Scenario, leftovers: Leftovers, clock: &Clock) -> Outcome<Stage> {
+        let config = scenario.proxy.as_ref().ok_or_else(|| Failure::new("the scenario has no [proxy] config"))?;
         let (portal, addresses) = start_portal().await?;
         let directory = Directory::make(leftovers)?;
         let [listen, admin] = free_addresses()?;
         let file = directory.path().join("config.toml");
         let text = filled_in(
-            config,
+            &config.config,
             &[
                 ("{listen}", listen.to_string()),
                 ("{admin}", admin.to_string()),
                 ("{portal}", format!("http://{}", addresses.portal)),
+                ("{login}", format!("http://{}/__portal/login", addresses.control)),
                 ("{dir}", directory.path().display().to_string()),
+                ("{opens_at}", time_after(scenario.opens_after.unwrap_or_default().0).await?),
             ],
         );
         std::fs::write(&file, text).context(|| file.display().to_string())?;
@@ -100,6 +104,14 @@ impl Stage {
     pub fn proxy_pid(&self) -> Option<u32> {
         self.proxy.id()
     }
+}
+
+/// The time of day so long from now, as RFC 3339 writes it.
+async fn time_after(span: Duration) -> Outcome<String> {
+    let when = format!("+{} seconds", span.as_secs());
+    let output = Command::new("date").args(["--utc", "--date", &when, "+%Y-%m-%dT%H:%M:%S+00:00"]).output().await;
+    let output = output.context(|| "start date")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Fills texts in for their place holders.

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Bytes of a token: 46 of fields and 32 of MAC.
-const TOKEN_BYTES: usize = 78;
+pub const TOKEN_BYTES: usize = 78;
 
 /// A place in a lane of a line, as printed in a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

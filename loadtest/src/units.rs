@@ -32,7 +32,8 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     Some((number, unit.trim()))
 }
 
-fn span(text: &str) -> Option<Span> {
+/// Reads a span.
+pub fn span(text: &str) -> Option<Span> {
     let (number, unit) = number_and_unit(text.trim())?;
     let seconds = match unit {
         "ms" => number / 1000.0,

@@ -148,3 +148,17 @@ async fn a_run_may_end_after_so_many_entries() {
     assert!((50..70).contains(&report.findings.counts.entered), "{report}");
     assert_eq!(report.findings.still_trying, 0);
 }
+
+#[tokio::test]
+async fn visitors_work_for_their_place_where_that_is_asked() {
+    let crowds = "visitors = 40\nover = \"500ms\"\n[[crowd]]\nwho = \"hoarders\"\nwork = \"insist\"\nevery = \"50ms\"\n\
+        visitors = 5\nover = \"100ms\"\n[[crowd]]\nwho = \"hoarders\"\nwork = { together = 2000000 }\nvisitors = 10\n\
+        over = \"100ms\"";
+    let scenario = SCENARIO.replace("visitors = 150\nover = \"500ms\"", crowds).replace("\"30s\"", "\"3s\"");
+    let report = played(&scenario, Fault::AsksForWork).await;
+    let found = &report.findings;
+    assert_eq!((found.worked, found.troubles.challenged, found.troubles.errors()), (50, 40, 0), "{report}");
+    let [insistent, working] = found.attacks.as_slice() else { panic!("{report}") };
+    assert!(insistent.challenged > 50 && insistent.places == 0, "{report}");
+    assert_eq!((working.challenged, working.places), (10, 10), "{report}");
+}

@@ -2,7 +2,7 @@
 //!
 //! A page on any site can make the browser of an operator send requests to `127.0.0.1`, and a site can point its own
 //! name there (DNS rebinding). So a request must name a loopback host, or one from the configuration, and must not
-//! say that it comes from a page. Neither header can be set by a page's script (Fetch standard, forbidden request
+//! say that it comes from another site's page. Neither header can be set by a page's script (Fetch standard, forbidden request
 //! headers); command line tools send neither.
 
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ pub enum Refusal {
     /// No `Host`, several, or one that is neither loopback nor listed (RFC 9110, section 7.2).
     #[error("the host asked for is not one of this listener: use localhost, or list the name in admin.hosts")]
     OtherHost,
-    /// The request carries an `Origin`.
-    #[error("requests from web pages are not answered: this one carries an Origin")]
+    /// The request carries another site's `Origin`.
+    #[error("requests from other sites' pages are not answered: the Origin is not the host asked for")]
     FromAPage,
     /// `Sec-Fetch-Site` says that another site caused the request.
     #[error("requests caused by other sites are not answered: Sec-Fetch-Site must be none or same-origin")]
@@ -36,7 +36,7 @@ pub fn check(request: &Parts, hosts: &[String]) -> Result<(), Refusal> {
     if !named_hosts(request).is_some_and(|named| named.iter().all(|one| is_ours(one, hosts))) {
         return Err(Refusal::OtherHost);
     }
-    if request.headers.contains_key(ORIGIN) {
+    if !request.headers.get_all(ORIGIN).iter().all(|origin| is_same(request, origin.as_bytes())) {
         return Err(Refusal::FromAPage);
     }
     let harmless = |site: &[u8]| site == b"none" || site == b"same-origin";
@@ -44,6 +44,13 @@ pub fn check(request: &Parts, hosts: &[String]) -> Result<(), Refusal> {
         return Err(Refusal::FromAnotherSite);
     }
     Ok(())
+}
+
+/// Whether an `Origin` is this listener's own: the console's pages post with it. A page on another port is another site.
+fn is_same(request: &Parts, origin: &[u8]) -> bool {
+    let host = request.headers.get(HOST).map(|host| host.as_bytes().to_ascii_lowercase());
+    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    host.is_some() && authority.map(<[u8]>::to_ascii_lowercase) == host
 }
 
 /// The one `Host` and, in a request with an absolute address, that address's host too.

@@ -1,15 +1,27 @@
 //! The private listener: metrics, health, and what operators may ask of the running program.
 //!
-//! It changes nothing by itself. What an operator wants travels as a [`Command`] to the program's control plane; what
-//! an operator sees comes from a [`Status`] that the control plane publishes. Requests that another site's page could
+//! What an operator wants of rooms and the configuration travels as a [`Command`] to the program's control plane, which answers
+//! with what it does to those who wait; what an operator sees comes from a [`Status`] that the control plane publishes. The
+//! [`Desk`] keeps both, and what has to last of them. Requests that another site's page could
 //! have sent from an operator's browser are refused before anything else is looked at (see [`guard`]).
 
+pub mod audit;
+mod books;
 mod command;
+mod console;
+mod desk;
+mod events;
 pub mod guard;
+pub mod handouts;
+mod history;
+mod inputs;
 mod listen;
+mod openapi;
+mod operators;
 mod routes;
 mod status;
 mod token;
+mod view;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -22,9 +34,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use command::{Command, ReloadAnswer, ReloadFault, RoomStateAnswer};
+pub use audit::Line;
+pub use books::{Books, NotWritten, Unreadable};
+pub use command::{
+    ChangeAnswer, ChangeOrder, ChangeResult, ChangeStatus, Command, Diff, DiffAnswer, EffectStatus, KeyChange,
+    MessageStatus, Mode, NotChanged, ReloadAnswer, ReloadFault, RoomEffects, WaitStatus, WantedChange,
+};
+pub use desk::{Desk, Scene};
 pub use listen::{AdminListener, BindError};
-pub use status::{LaneStatus, PortalStatus, RoomStatus, Stage, Standstill, Status, StoreState};
+pub use operators::{Operator, Operators};
+pub use status::{
+    CertificateStatus, ConfigurationStatus, LaneStatus, LeakStatus, OverrideStatus, PortalStatus, ReloadStatus,
+    RoomStatus, SayingStatus, Stage, Standstill, Status, StoreState, WindowStatus,
+};
 pub use token::{AdminToken, AdminTokenError};
 
 use crate::clock::Clock;
@@ -62,7 +84,8 @@ pub struct LeakReports {
 #[derive(Debug)]
 pub struct Admin {
     settings: watch::Receiver<Arc<config::Admin>>,
-    token: AdminToken,
+    operators: watch::Receiver<Arc<Operators>>,
+    desk: Arc<Desk>,
     metrics: Arc<Metrics>,
     status: watch::Receiver<Arc<Status>>,
     leaks: Option<LeakReports>,
@@ -70,21 +93,48 @@ pub struct Admin {
     commands: mpsc::Sender<Command>,
     clock: Clock,
     failures: Mutex<token::Failures>,
+    listeners: Arc<Semaphore>,
+}
+
+/// Where the listener gets what it shows, and where it sends what operators want. The settings may change while it runs,
+/// except for the address.
+#[derive(Debug)]
+pub struct Parts {
+    /// The listener's settings.
+    pub settings: watch::Receiver<Arc<config::Admin>>,
+    /// Who may do what.
+    pub operators: watch::Receiver<Arc<Operators>>,
+    /// What operators see and changed.
+    pub desk: Arc<Desk>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The picture of each second.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// Pages to look at.
+    pub previews: watch::Receiver<Arc<Previews>>,
+    /// Where orders go.
+    pub commands: mpsc::Sender<Command>,
+    /// Time.
+    pub clock: Clock,
 }
 
 impl Admin {
-    /// Brings together what the listener shows and where it sends what operators want. The settings may change while
-    /// it runs, except for the address and the token.
-    pub fn new(
-        settings: watch::Receiver<Arc<config::Admin>>,
-        token: AdminToken,
-        metrics: Arc<Metrics>,
-        status: watch::Receiver<Arc<Status>>,
-        previews: watch::Receiver<Arc<Previews>>,
-        commands: mpsc::Sender<Command>,
-        clock: Clock,
-    ) -> Admin {
-        Admin { settings, token, metrics, status, previews, leaks: None, commands, clock, failures: Mutex::default() }
+    /// Brings together what the listener shows and where it sends what operators want.
+    pub fn new(parts: Parts) -> Admin {
+        let Parts { settings, operators, desk, metrics, status, previews, commands, clock } = parts;
+        Admin {
+            settings,
+            operators,
+            desk,
+            metrics,
+            status,
+            previews,
+            leaks: None,
+            commands,
+            clock,
+            failures: Mutex::default(),
+            listeners: Arc::new(Semaphore::new(events::MOST)),
+        }
     }
 
     /// The same with the findings of the leak guard.
@@ -162,7 +212,7 @@ async fn serve_connection(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
     use tokio::sync::oneshot;
@@ -174,6 +224,33 @@ mod tests {
 
     const ASK: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
+    /// A listener's parts without a program behind them.
+    pub(super) fn parts(
+        settings: config::Admin,
+        status: watch::Receiver<Arc<Status>>,
+        commands: mpsc::Sender<Command>,
+        clock: Clock,
+    ) -> Parts {
+        let operators = Operators::load_or_create(&settings).unwrap();
+        let server = crate::config::parse(
+            "server.listen = [\"127.0.0.1:1\"]\nportal.url = \"http://127.0.0.1:2\"\n\
+             [[room]]\nname = \"bonus-600\"\npaths = [\"/**\"]\nadmission_rate = \"1/s\"",
+            std::path::Path::new("/nowhere"),
+        );
+        let tls = crate::server::Tls::load(&server.unwrap().server, None, clock.now().wall).unwrap();
+        let desk = Desk::open(&settings.state_dir, watch::channel(Arc::new(tls)).1).unwrap();
+        Parts {
+            settings: watch::channel(Arc::new(settings)).1,
+            operators: watch::channel(Arc::new(operators)).1,
+            desk: Arc::new(desk),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            status,
+            previews: watch::channel(Arc::new(crate::waiting_room::preview::tests::previews())).1,
+            commands,
+            clock,
+        }
+    }
+
     struct Running {
         shutdown: oneshot::Sender<()>,
         served: JoinHandle<()>,
@@ -183,18 +260,20 @@ mod tests {
     fn run(listener: AdminListener) -> Running {
         let directory = tempfile::tempdir().unwrap();
         let token_file = directory.path().join("token");
-        let token = AdminToken::load_or_create(&token_file).unwrap();
-        let settings =
-            config::Admin { listen: AdminListen::Tcp(([127, 0, 0, 1], 0).into()), hosts: Vec::new(), token_file };
-        let admin = Admin::new(
-            watch::channel(Arc::new(settings)).1,
-            token,
-            Arc::new(Metrics::new().unwrap()),
+        let settings = config::Admin {
+            listen: AdminListen::Tcp(([127, 0, 0, 1], 0).into()),
+            hosts: Vec::new(),
+            token_file,
+            view_needs_token: false,
+            state_dir: directory.path().join("operators"),
+            tokens: Vec::new(),
+        };
+        let admin = Admin::new(parts(
+            settings,
             watch::channel(Arc::new(status(Stage::Serving))).1,
-            watch::channel(Arc::new(crate::waiting_room::preview::tests::previews())).1,
             mpsc::channel(1).0,
             Clock::system(),
-        );
+        ));
         let (shutdown, asked) = oneshot::channel::<()>();
         let served = tokio::spawn(serve(listener, Arc::new(admin), async {
             let _ = asked.await;

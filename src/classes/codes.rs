@@ -13,7 +13,7 @@ use crate::domain::names::ClassName;
 use crate::domain::proof::Failure;
 use crate::domain::time::{Now, Unix};
 use crate::entropy::{self, NoEntropy};
-use crate::folder::{self, Found, Looks, Why};
+use crate::folder::{self, Found, Looks, Prepared, Why};
 
 /// Codes at most: each attempt looks at all of them.
 const MOST: usize = 20_000;
@@ -191,6 +191,16 @@ fn report(broken: Vec<(PathBuf, Why)>) {
 /// # Errors
 /// [`CodesFault`]
 pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation), CodesFault> {
+    let (code, invitation) = draft(dir, wanted, now)?;
+    put(dir, &invitation)?;
+    Ok((code, invitation))
+}
+
+/// A code that is good for nothing until what is kept of it is written.
+///
+/// # Errors
+/// [`CodesFault`]
+pub fn draft(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation), CodesFault> {
     if read_all(dir)?.known.len() >= MOST {
         return Err(CodesFault::TooMany(dir.to_owned()));
     }
@@ -207,7 +217,6 @@ pub fn create(dir: &Path, wanted: Wanted, now: Unix) -> Result<(Code, Invitation
         created: now.0 / 1000,
         revoked: false,
     };
-    write(dir, &invitation)?;
     Ok((code, invitation))
 }
 
@@ -232,7 +241,7 @@ pub fn revoke(dir: &Path, id: &str) -> Result<Invitation, CodesFault> {
     let known = read_all(dir)?.known.into_iter().find(|known| known.invitation.id == id);
     let known = known.ok_or_else(|| CodesFault::Unknown(id.to_owned()))?;
     let revoked = Invitation { revoked: true, ..known.invitation };
-    write(dir, &revoked)?;
+    put(dir, &revoked)?;
     Ok(revoked)
 }
 
@@ -259,10 +268,16 @@ fn read_one(path: &Path) -> Result<Known, Why> {
     Ok(Known { invitation, used: u32::try_from(lines).unwrap_or(u32::MAX) })
 }
 
-fn write(dir: &Path, invitation: &Invitation) -> Result<(), CodesFault> {
-    let path = dir.join(format!("{}.json", invitation.id));
-    let text = serde_json::to_vec_pretty(invitation).map_err(|error| CodesFault::Content(path, error))?;
-    folder::put(dir, &invitation.id, &text).map_err(|error| CodesFault::Io(dir.to_owned(), error))
+fn put(dir: &Path, invitation: &Invitation) -> Result<(), CodesFault> {
+    prepare(dir, invitation).and_then(Prepared::keep).map_err(|error| CodesFault::Io(dir.to_owned(), error))
+}
+
+/// Writes what is kept of a code beside its name.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn prepare(dir: &Path, invitation: &Invitation) -> io::Result<Prepared> {
+    folder::prepare(dir, &invitation.id, &serde_json::to_vec_pretty(invitation)?)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod certificate;
 pub mod codes;
 mod gateway_header;
 mod held;
+mod held_everywhere;
 mod json_web_keys;
 mod token;
 
@@ -25,6 +26,7 @@ use self::certificate::Certificates;
 use self::codes::{Codes, CodesFault, Reservation};
 use self::gateway_header::{GatewayHeader, Noted};
 pub use self::held::{HeldTickets, Owner, Permit};
+pub use self::held_everywhere::{Claim, Claimed, claim};
 use self::token::Tokens;
 use crate::config::{self, Proof};
 use crate::domain::client::ClientPrefix;

@@ -5,16 +5,19 @@
 //! turns single values into what they mean; `resolve` and `room` put them together and refuse what does not fit.
 
 mod class;
+mod closing;
 mod fault;
 mod guard;
 mod keys;
 mod opening;
+mod operator;
 mod page;
 mod reload;
 mod resolve;
 mod resolved;
 mod room;
 mod section;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,12 +37,14 @@ pub use class::{
     SignedHeaderProof, TokenPlace,
 };
 pub use fault::{Fault, Faults, Place};
+pub use operator::ADMIN as ADMIN_NAME;
 pub use page::{Colours, LocalText, PALETTE, Page, RoomPage};
 pub use reload::{Reload, restart_needed};
 pub use resolved::{
-    Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, CanaryAction, ClientAddressHeader, ClientAuth, Config,
-    DetectorAction, Detectors, Entry, LeakBreaker, LeakGuard, Limits, Log, LoginHealth, Portal, PortalTls, PortalUrl,
-    Probes, PublicUrl, Room, RoomState, ServedName, Server, SharedStore, Store, TlsEntry, Tokens, Wears,
+    Admin, AdminListen, ArmourRule, AuditFile, BreakerAction, ByHandTerms, CanaryAction, ClientAddressHeader,
+    ClientAuth, Config, DetectorAction, Detectors, Ending, Entry, LeakBreaker, LeakGuard, Limits, Log, Login,
+    LoginHealth, OperatorToken, Portal, PortalTls, PortalUrl, Probes, PublicUrl, Room, RoomState, ServedName, Server,
+    Servers, SharedStore, Store, StoreTls, TlsEntry, Tokens, Wears,
 };
 pub use warning::Warning;
 
@@ -57,8 +62,16 @@ const SYNTAX_FAULTS_SHOWN: usize = 10;
 /// # Errors
 /// [`Faults`]: everything that is wrong with it, or why it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Faults> {
+    load_with_text(path).map(|(config, _)| config)
+}
+
+/// The same, with the file's text.
+///
+/// # Errors
+/// [`Faults`]: everything that is wrong with it, or why it cannot be read.
+pub fn load_with_text(path: &Path) -> Result<(Config, String), Faults> {
     let text = text_of(path)?;
-    parse(&text, path.parent().unwrap_or(Path::new("")))
+    parse(&text, path.parent().unwrap_or(Path::new(""))).map(|config| (config, text))
 }
 
 /// Reads the text of a configuration file that lies in the directory `base`.

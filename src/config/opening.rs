@@ -6,37 +6,17 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use toml::de::DeValue;
 
 use super::fault::Wrong;
-use super::resolved::Store;
 use super::section::Section;
 use super::value::{self, Read};
 use crate::domain::local_time::unix;
 use crate::domain::opening::{Order, Plan};
 use crate::domain::time::Unix;
 
-/// Whether several nodes share the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// This one alone, as far as is known.
-    Alone,
-    /// Several.
-    Shared,
-}
-
-impl Sharing {
-    pub(super) fn of(store: Option<&Store>) -> Sharing {
-        if matches!(store, Some(Store::Valkey(_))) { Sharing::Shared } else { Sharing::Alone }
-    }
-}
-
 /// Reads the opening of a room. `Some(None)` when it has none.
-pub(super) fn opening(room: &Section<'_>, zone: Option<&TimeZone>, sharing: Sharing) -> Option<Option<Plan>> {
+pub(super) fn opening(room: &Section<'_>, zone: Option<&TimeZone>) -> Option<Option<Plan>> {
     let section = room.table("opening");
     if !room.has("opening") {
         return Some(None);
-    }
-    if sharing == Sharing::Shared {
-        let remedy = "remove the table, or use store.kind = \"embedded\"";
-        room.fault("opening", Wrong::new("not supported by this version with store.kind = \"valkey\"", remedy));
     }
     let orders = [("arrival", Order::Arrival), ("lottery", Order::Lottery)];
     let order = section.read("order", value::one_of(&orders));
@@ -52,7 +32,7 @@ pub(super) fn opening(room: &Section<'_>, zone: Option<&TimeZone>, sharing: Shar
 }
 
 /// `"2026-04-01T08:00"` by the room's clock, or with an offset (RFC 3339): `"2026-04-01T08:00:00+02:00"`.
-fn instant(value: &DeValue<'_>, zone: &TimeZone) -> Read<Unix> {
+pub(super) fn instant(value: &DeValue<'_>, zone: &TimeZone) -> Read<Unix> {
     let remedy = "write the hour of the room's clock such as \"2026-04-01T08:00\", or with its offset such as \
                   \"2026-04-01T08:00:00+02:00\"";
     value::parsed(value, remedy, |text| {
@@ -136,8 +116,10 @@ mod tests {
             assert!(found.contains(says), "{found}\ndoes not say\n{says}");
         }
         let shared = file("[room.opening]\nat = \"2026-04-01T08:00\"\n[store]\nkind = \"valkey\"");
-        let found = parse(&shared, Path::new("/etc")).unwrap_err().to_string();
-        assert!(found.contains("opening: not supported by this version with store.kind"), "{found}");
+        assert!(
+            parse(&shared, Path::new("/etc")).unwrap().rooms[0].opening.is_some(),
+            "several nodes have openings too"
+        );
     }
 
     #[test]

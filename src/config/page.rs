@@ -65,6 +65,16 @@ impl LocalText {
         LocalText { texts }
     }
 
+    /// Texts that were checked already, each with its language, if it has one.
+    pub fn of(texts: impl IntoIterator<Item = (Option<String>, String)>) -> LocalText {
+        LocalText { texts: texts.into_iter().collect() }
+    }
+
+    /// The texts in the order in which they were written.
+    pub fn texts(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
+        self.texts.iter().map(|(language, text)| (language.as_deref(), text.as_str()))
+    }
+
     /// The text for a page in `language`, and the text's own language if it is known to be another one: where there is
     /// no text in that language, the one that was written first does for it.
     pub fn in_language<'a>(&'a self, language: &str) -> Option<(&'a str, Option<&'a str>)> {

@@ -48,6 +48,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("server.limits.max_connections", old.server.limits.max_connections != new.server.limits.max_connections),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.token_file", old.admin.token_file != new.admin.token_file),
+        ("admin.state_dir", old.admin.state_dir != new.admin.state_dir),
         ("tokens.key_dir", old.tokens.key_dir != new.tokens.key_dir),
         ("store", old.store != new.store),
         ("leak_guard.audit_file", old.leak_guard.audit.file != new.leak_guard.audit.file),
@@ -119,6 +120,7 @@ mod tests {
             portal.url = "http://127.0.0.1:9001"
             admin.listen = "unix:/run/anticamera.sock"
             admin.token_file = "token"
+            admin.state_dir = "elsewhere"
             tokens.key_dir = "keys"
             store.path = "elsewhere"
             leak_guard.audit_file = "elsewhere.jsonl"
@@ -138,6 +140,7 @@ mod tests {
                 "server.limits.max_connections",
                 "admin.listen",
                 "admin.token_file",
+                "admin.state_dir",
                 "tokens.key_dir",
                 "store",
                 "leak_guard.audit_file",

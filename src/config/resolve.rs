@@ -4,16 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::class;
 use super::fault::Wrong;
 use super::guard;
-use super::opening::Sharing;
 use super::resolved::{
-    Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Probes, Server, SharedStore,
-    Store, Tokens,
+    Admin, AdminListen, ClientAddressHeader, Config, Limits, Log, Portal, PortalUrl, Probes, Server, Tokens,
 };
 use super::room;
 use super::section::Section;
@@ -29,10 +28,10 @@ pub(super) fn config(file: &Section<'_>, base: &Path) -> Option<Config> {
     let admin = admin(&file.table("admin"), base, &visitors);
     let portal = portal(&file.table("portal"), base);
     let tokens = tokens(&file.table("tokens"), base);
-    let store = store(&file.table("store"), base);
+    let store = super::store::store(&file.table("store"), base);
     let classes = class::classes(&file.tables("class"), base);
     let names = classes.as_deref().map(class::names);
-    let rooms = room::rooms(&file.tables("room"), names.as_deref(), Sharing::of(store.as_ref()));
+    let rooms = room::rooms(&file.tables("room"), names.as_deref());
     let page = super::page::page(&file.table("page"), base);
     let leak_guard = guard::leak_guard(&file.table("leak_guard"), base);
     let log = log(&file.table("log"));
@@ -132,6 +131,7 @@ fn limits(section: &Section<'_>) -> Option<Limits> {
     let idle_watermark = section.read("idle_watermark", value::whole(1..=100));
     let http2_max_streams = section.read("http2_max_streams", value::whole(1..=1000));
     let http2_window = section.read("http2_window", value::size(64 * 1024..=16 * 1024 * 1024));
+    let drain_notice = section.read("drain_notice", value::duration(Duration::ZERO..=Duration::from_mins(10)));
     let drain_timeout = section.read("drain_timeout", value::duration(DELAY));
     Some(Limits {
         handshake_timeout: handshake_timeout?,
@@ -152,6 +152,7 @@ fn limits(section: &Section<'_>) -> Option<Limits> {
         idle_watermark: idle_watermark?,
         http2_max_streams: http2_max_streams?,
         http2_window: http2_window?,
+        drain_notice: drain_notice?,
         drain_timeout: drain_timeout?,
     })
 }
@@ -225,8 +226,20 @@ fn admin(section: &Section<'_>, base: &Path, visitors: &[SocketAddr]) -> Option<
     let listen = section.read("listen", |value| admin_listen(value, base));
     let hosts = section.list("hosts", value::host_name);
     let token_file = section.read("token_file", value::file_path(base));
+    let view_needs_token = section.read("view_needs_token", value::flag);
+    let state_dir = section.read("state_dir", value::unless_empty(value::file_path(base)));
+    let tokens = super::operator::tokens(&section.tables("token"), base);
     check_private_listener(section, listen.as_ref(), visitors);
-    Some(Admin { listen: listen?, hosts: hosts?, token_file: token_file? })
+    let token_file = token_file?;
+    let beside_token = || token_file.with_file_name("operators");
+    Some(Admin {
+        listen: listen?,
+        hosts: hosts?,
+        view_needs_token: view_needs_token?,
+        state_dir: state_dir?.unwrap_or_else(beside_token),
+        tokens: tokens?,
+        token_file,
+    })
 }
 
 fn admin_listen(value: &DeValue<'_>, base: &Path) -> Read<AdminListen> {
@@ -243,18 +256,6 @@ fn tokens(section: &Section<'_>, base: &Path) -> Option<Tokens> {
     let activate_after = section.read("activate_after", value::duration(DELAY));
     let pass_dir = section.read("pass_dir", value::file_path(base));
     Some(Tokens { key_dir: key_dir?, activate_after: activate_after?, pass_dir: pass_dir? })
-}
-
-fn store(section: &Section<'_>, base: &Path) -> Option<Store> {
-    let is_shared = section.read("kind", value::one_of(&[("embedded", false), ("valkey", true)]));
-    let path = section.read("path", value::file_path(base));
-    let url = section.read("url", value::store_url);
-    let user = section.read("user", value::unless_empty(value::plain_text));
-    let password_file = section.read("password_file", value::unless_empty(value::file_path(base)));
-    let prefix = section.read("prefix", value::key_prefix);
-    let shared = SharedStore { url: url?, user: user?, password_file: password_file?, prefix: prefix? };
-    let path = path?;
-    Some(if is_shared? { Store::Valkey(shared) } else { Store::Embedded { path } })
 }
 
 fn log(section: &Section<'_>) -> Option<Log> {

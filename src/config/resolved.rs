@@ -12,14 +12,18 @@ use super::class::Class;
 use super::page::{LocalText, Page, RoomPage};
 use crate::domain::adaptive::Adaptive;
 pub use crate::domain::client::ClientAddressHeader;
+use crate::domain::closing::Closing;
 use crate::domain::leak_guard::Rules;
 use crate::domain::names::{ClassName, RoomId, RoomName};
 use crate::domain::opening::Plan;
+use crate::domain::operator::Role;
+pub use crate::domain::orders::RoomState;
+use crate::domain::pass_limits::PassLimits;
 use crate::domain::paths::{HostPattern, PathPattern};
 use crate::domain::portal_health::{Bearable, Thresholds};
 use crate::domain::rate::Rate;
 use crate::domain::schedule::Schedule;
-use crate::domain::seat::Stay;
+use crate::domain::seat::{ForkedPass, Stay};
 pub use crate::domain::tls_names::ServedName;
 
 /// A configuration that is whole and valid. Travels as `Arc<Config>`; a request reads one from beginning to end.
@@ -165,6 +169,8 @@ pub struct Limits {
     pub http2_max_streams: u32,
     /// Bytes of request bodies that one HTTP/2 connection may send ahead.
     pub http2_window: usize,
+    /// How long everybody is still served, though told not to come back, before the doors close.
+    pub drain_notice: Duration,
     /// Time for requests under way once draining began.
     pub drain_timeout: Duration,
 }
@@ -255,8 +261,27 @@ pub struct Admin {
     pub listen: AdminListen,
     /// Host names other than loopback ones under which the listener answers.
     pub hosts: Vec<String>,
-    /// The bearer token for changes.
+    /// The bearer token for everything.
     pub token_file: PathBuf,
+    /// Whether looking needs a token, too; metrics and health never do.
+    pub view_needs_token: bool,
+    /// Where what operators changed at run time is kept: overrides, audit log, history.
+    pub state_dir: PathBuf,
+    /// Further tokens.
+    pub tokens: Vec<OperatorToken>,
+}
+
+/// `[[admin.token]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorToken {
+    /// Whose it is; the audit log has it.
+    pub name: String,
+    /// What its holder may do.
+    pub role: Role,
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// The last day on which it is good, by this machine's clock.
+    pub expires: Option<jiff::civil::Date>,
 }
 
 /// Where the private listener listens.
@@ -288,20 +313,73 @@ pub enum Store {
         path: PathBuf,
     },
     /// A Valkey or Redis server that several nodes share.
-    Valkey(SharedStore),
+    Valkey(Box<SharedStore>),
 }
 
 /// `[store]` of kind `valkey`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedStore {
-    /// `redis://host:port[/database]`
-    pub url: String,
+    /// Where it is.
+    pub servers: Servers,
+    /// Who we are there.
+    pub login: Login,
+    /// TLS towards it.
+    pub tls: StoreTls,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// For how long a node goes on with its share of the rate while the store is away; `None`: nobody enters.
+    pub share_for: Option<Duration>,
+}
+
+/// The servers of a shared store, each as `redis://host:port[/database]` or, for TLS, `rediss://...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// One.
+    One(String),
+    /// The one that sentinels watch.
+    Sentinels {
+        /// The sentinels.
+        urls: Vec<String>,
+        /// The name under which they watch it.
+        primary: String,
+        /// Who we are at the sentinels.
+        login: Login,
+    },
+    /// Some of a cluster, which name the others.
+    Cluster(Vec<String>),
+}
+
+impl Servers {
+    /// All addresses that are known.
+    pub fn urls(&self) -> &[String] {
+        match self {
+            Servers::One(url) => std::slice::from_ref(url),
+            Servers::Sentinels { urls, .. } | Servers::Cluster(urls) => urls,
+        }
+    }
+
+    /// Whether TLS is spoken with them.
+    pub fn are_tls(&self) -> bool {
+        self.urls().iter().any(|url| url.starts_with("rediss://"))
+    }
+}
+
+/// A user's name and where the password is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
     /// The user; none for servers without users.
     pub user: Option<String>,
     /// The file that holds the password.
     pub password_file: Option<PathBuf>,
-    /// What all keys begin with.
-    pub prefix: String,
+}
+
+/// TLS towards a shared store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreTls {
+    /// Those whose certificates are believed, as PEM; `None` means those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key, as PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// `[[room]]`
@@ -325,14 +403,22 @@ pub struct Room {
     pub session_duration: Duration,
     /// Time after which it ends in any case; `None` means never.
     pub session_limit: Option<Duration>,
+    /// How often a visitor may put that off, each time by as long again.
+    pub session_limit_extensions: u32,
     /// How long a called visitor's turn is kept.
     pub claim_window: Duration,
     /// How long a ticket is good without being renewed.
     pub ticket_lifetime: Duration,
     /// How long a request is held at the gate.
     pub gate_wait: Duration,
-    /// Joins per client prefix; `None` means no limit.
+    /// Joins per client prefix without work or delay; `None` means no limit.
     pub joins_per_client: Option<Rate>,
+    /// The same of everybody together; `None` means no limit.
+    pub joins_in_all: Option<Rate>,
+    /// What one pass may ask of the portal.
+    pub pass_limits: PassLimits,
+    /// What becomes of an older pass that comes from elsewhere than the newer one.
+    pub forked_pass: ForkedPass,
     /// For what people read.
     pub time_zone: jiff::tz::TimeZone,
     /// Every class that may join; the citizens are the last.
@@ -363,26 +449,35 @@ pub struct Room {
     pub page: RoomPage,
     /// When it opens, if it has not always been open.
     pub opening: Option<Plan>,
+    /// When nobody new can join any more, if ever.
+    pub closing: Option<Ending>,
+    /// What operators said at run time, which goes before the windows.
+    pub by_hand: ByHandTerms,
+}
+
+/// `[room.closing]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// The hour, and what becomes of those who still wait then.
+    pub closing: Closing,
+    /// What is shown from then on instead of the room's message; escaped. Nothing: the message stays.
+    pub message: LocalText,
+}
+
+/// What operators said of a room at run time, as far as it is not another value of one of the room's keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ByHandTerms {
+    /// Entries at the portal, in every window.
+    pub rate: Option<Rate>,
+    /// The message, in every window.
+    pub message: Option<LocalText>,
 }
 
 impl Room {
     /// How long a visitor may stay inside.
     pub fn stay(&self) -> Stay {
-        Stay { idle: self.session_duration, limit: self.session_limit }
+        Stay { idle: self.session_duration, limit: self.session_limit, extensions: self.session_limit_extensions }
     }
-}
-
-/// `room.state`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomState {
-    /// Works.
-    Open,
-    /// Nobody is called, goes straight through or enters.
-    Hold,
-    /// Everybody passes; decisions are only counted.
-    Observe,
-    /// Maintenance page for everybody; passes and places are kept.
-    Closed,
 }
 
 /// `room.entry`

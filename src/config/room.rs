@@ -1,19 +1,33 @@
 //! `[[room]]`: from the table to the room, and what holds between rooms.
 
+use std::time::Duration;
+
 use super::fault::Wrong;
-use super::opening::Sharing;
-use super::resolved::{Entry, Room, RoomState};
+use super::resolved::{ByHandTerms, Entry, Room, RoomState};
 use super::section::Section;
 use super::value::{self, LIFE, WAIT};
+use crate::domain::adaptive::Adaptive;
+use crate::domain::limiter::Limit;
 use crate::domain::names::{ClassName, RoomName};
+use crate::domain::pass_limits::PassLimits;
 use crate::domain::paths::{NormalPath, PathPattern};
+use crate::domain::rate::Rate;
+use crate::domain::seat::ForkedPass;
+
+/// What `room.state` may say.
+const STATES: [(&str, RoomState); 4] = [
+    ("open", RoomState::Open),
+    ("hold", RoomState::Hold),
+    ("observe", RoomState::Observe),
+    ("closed", RoomState::Closed),
+];
 
 /// Reads all rooms. `None` when anything is wrong with one of them or between them.
-pub(super) fn rooms(sections: &[Section<'_>], classes: Option<&[ClassName]>, shared: Sharing) -> Option<Vec<Room>> {
+pub(super) fn rooms(sections: &[Section<'_>], classes: Option<&[ClassName]>) -> Option<Vec<Room>> {
     let names: Vec<Option<RoomName>> = sections.iter().map(|section| section.read("name", value::room_name)).collect();
     check_names(sections, &names);
     let rooms: Vec<Option<Room>> =
-        sections.iter().zip(names).map(|(section, name)| room(section, name, classes, shared)).collect();
+        sections.iter().zip(names).map(|(section, name)| room(section, name, classes)).collect();
     rooms.into_iter().collect()
 }
 
@@ -36,14 +50,7 @@ fn clash(name: &RoomName, other: &RoomName) -> Option<Wrong> {
     (name.id() == other.id()).then(|| Wrong::new(what, "change one of the two names"))
 }
 
-fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassName]>, shared: Sharing) -> Option<Room> {
-    let states = [
-        ("open", RoomState::Open),
-        ("hold", RoomState::Hold),
-        ("observe", RoomState::Observe),
-        ("closed", RoomState::Closed),
-    ];
-
+fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassName]>) -> Option<Room> {
     let hosts = section.list_of_some("hosts", value::host_pattern);
     let paths = section.list_of_some("paths", value::path_pattern);
     let start = start(section, paths.as_deref());
@@ -51,12 +58,18 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let max_active_sessions = section.read("max_active_sessions", value::whole(0..=10_000_000u32));
     let session_duration = section.read("session_duration", value::duration(LIFE));
     let session_limit = section.read("session_limit", value::unless_empty(value::duration(LIFE)));
+    let session_limit_extensions = section.read("session_limit_extensions", value::whole(0..=1000u32));
     let claim_window = section.read("claim_window", value::duration(LIFE));
     let ticket_lifetime = section.read("ticket_lifetime", value::duration(LIFE));
     let gate_wait = section.read("gate_wait", value::duration(WAIT));
     let joins_per_client = section.read("joins_per_client", value::rate_or_unlimited);
+    let joins_in_all = section.read("joins_in_all", value::rate_or_unlimited);
+    let requests_per_pass = section.read("requests_per_pass", value::rate_or_unlimited);
+    let at_once_per_pass = section.read("requests_at_once_per_pass", value::whole(0..=1_000_000u32));
+    let forks = [("overlap", ForkedPass::Overlap), ("line", ForkedPass::Line)];
+    let forked_pass = section.read("forked_pass", value::one_of(&forks));
     let time_zone = section.read("time_zone", value::time_zone);
-    let state = section.read("state", value::one_of(&states));
+    let state = section.read("state", value::one_of(&STATES));
     let entry = section.read("entry", value::one_of(&[("direct", Entry::Direct), ("page", Entry::Page)]));
     let message = section.read("message", super::page::local_text);
     let page_status = section.read("page_status", value::page_status);
@@ -67,24 +80,13 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
     let adaptive = section.optional("adaptive", value::adaptive);
     let page = super::page::room_page(&section.table("page"));
     let windows = super::window::windows(section, time_zone.as_ref(), classes);
-    let opening = super::opening::opening(section, time_zone.as_ref(), shared);
+    let opening = super::opening::opening(section, time_zone.as_ref());
+    let closing = super::closing::closing(section, time_zone.as_ref(), opening.as_ref());
 
-    if let (Some(Some(limit)), Some(idle)) = (session_limit, session_duration)
-        && limit < idle
-    {
-        let remedy = "make session_limit longer than session_duration";
-        section.fault("session_limit", Wrong::new("a visit would end before anybody could be idle", remedy));
-    }
-    if claim_window > ticket_lifetime && ticket_lifetime.is_some() {
-        let remedy = "make claim_window shorter or ticket_lifetime longer";
-        section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
-    }
-    if let (Some(Some(adaptive)), Some(rate)) = (&adaptive, &admission_rate)
-        && adaptive.floor.per_second() > rate.per_second()
-    {
-        let remedy = "write a floor that is lower than admission_rate";
-        section.fault("adaptive", Wrong::new("the floor is above the room's rate", remedy));
-    }
+    check_visit(section, session_limit.flatten(), session_duration);
+    check_extensions(section, session_limit, session_limit_extensions);
+    check_turn(section, claim_window, ticket_lifetime);
+    check_floor(section, adaptive.as_ref().and_then(Option::as_ref), admission_rate.as_ref());
     let name = name?;
     let windows = windows?;
     Some(Room {
@@ -97,10 +99,17 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         max_active_sessions: max_active_sessions.map(|most| (most > 0).then_some(most))?,
         session_duration: session_duration?,
         session_limit: session_limit?,
+        session_limit_extensions: session_limit_extensions?,
         claim_window: claim_window?,
         ticket_lifetime: ticket_lifetime?,
         gate_wait: gate_wait?,
         joins_per_client: joins_per_client?,
+        joins_in_all: joins_in_all?,
+        pass_limits: PassLimits {
+            at_once: at_once_per_pass.map(|most| (most > 0).then_some(most))?,
+            pace: requests_per_pass?.map(Limit::of),
+        },
+        forked_pass: forked_pass?,
         time_zone: time_zone?,
         classes: classes?.to_vec(),
         schedule: windows.schedule,
@@ -116,7 +125,45 @@ fn room(section: &Section<'_>, name: Option<RoomName>, classes: Option<&[ClassNa
         adaptive: adaptive?,
         page: page?,
         opening: opening?,
+        closing: closing?,
+        by_hand: ByHandTerms::default(),
     })
+}
+
+/// A visit does not end before anybody could be idle.
+fn check_visit(section: &Section<'_>, limit: Option<Duration>, idle: Option<Duration>) {
+    if let (Some(limit), Some(idle)) = (limit, idle)
+        && limit < idle
+    {
+        let remedy = "make session_limit longer than session_duration";
+        section.fault("session_limit", Wrong::new("a visit would end before anybody could be idle", remedy));
+    }
+}
+
+/// Only a limit can be put off.
+fn check_extensions(section: &Section<'_>, limit: Option<Option<Duration>>, extensions: Option<u32>) {
+    if limit == Some(None) && extensions.is_some_and(|most| most > 0) {
+        let remedy = "set session_limit, or leave session_limit_extensions out";
+        section.fault("session_limit_extensions", Wrong::new("there is no limit to put off", remedy));
+    }
+}
+
+/// A turn is kept no longer than its ticket.
+fn check_turn(section: &Section<'_>, claim: Option<Duration>, ticket: Option<Duration>) {
+    if claim > ticket && ticket.is_some() {
+        let remedy = "make claim_window shorter or ticket_lifetime longer";
+        section.fault("claim_window", Wrong::new("a turn would be kept longer than its ticket is good", remedy));
+    }
+}
+
+/// A rate that follows the portal stays below the room's.
+fn check_floor(section: &Section<'_>, adaptive: Option<&Adaptive>, rate: Option<&Rate>) {
+    if let (Some(adaptive), Some(rate)) = (adaptive, rate)
+        && adaptive.floor.per_second() > rate.per_second()
+    {
+        let remedy = "write a floor that is lower than admission_rate";
+        section.fault("adaptive", Wrong::new("the floor is above the room's rate", remedy));
+    }
 }
 
 /// The room's start page, which must be a page of the room: elsewhere nobody would enter.

@@ -11,6 +11,8 @@ use super::keys::{FILE, Key, Kind};
 use super::*;
 use crate::domain::leak_guard::Mode;
 use crate::domain::names::RoomName;
+use crate::domain::pass_limits::PassLimits;
+use crate::domain::seat::ForkedPass;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -77,7 +79,10 @@ fn the_example_has_every_key_with_its_default() {
 fn whole_example() -> String {
     let mut within = false;
     let lines = EXAMPLE.lines().map(|line| {
-        within = line.starts_with("# [[") || line.starts_with("# [room.opening]") || (within && line.starts_with('#'));
+        within = line.starts_with("# [[")
+            || line.starts_with("# [room.opening]")
+            || line.starts_with("# [room.closing]")
+            || (within && line.starts_with('#'));
         let shown = match line.strip_prefix('#') {
             Some(rest) if within => rest.strip_prefix(' ').unwrap_or(rest),
             Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
@@ -92,7 +97,7 @@ fn whole_example() -> String {
 fn what_the_example_shows_as_a_comment_is_good_too() {
     let config = good(&whole_example());
     assert_eq!((config.classes.len(), config.rooms[0].schedule.window_count()), (1, 1));
-    assert!(config.rooms[0].opening.is_some());
+    assert!(config.rooms[0].opening.is_some() && config.rooms[0].closing.is_some());
     assert_eq!(config.server.tls.len(), 1);
     assert_eq!(config.server.tls_listen(), ["0.0.0.0:8443".parse().unwrap()]);
 }
@@ -135,6 +140,8 @@ fn the_smallest_file_means_the_documented_defaults() {
     assert_eq!(room.max_active_sessions, None);
     assert_eq!(room.session_duration, Duration::from_mins(20));
     assert_eq!(room.joins_per_client.unwrap().to_string(), "1200/min");
+    assert_eq!(room.pass_limits, PassLimits { at_once: Some(512), pace: None });
+    assert_eq!(room.forked_pass, ForkedPass::Overlap);
     assert_eq!(room.time_zone.iana_name(), Some("Europe/Rome"));
     assert_eq!((room.message.first(), room.page_status), (None, 503));
     assert_eq!(config.admin.listen, AdminListen::Tcp("127.0.0.1:9090".parse().unwrap()));
@@ -171,6 +178,9 @@ fn values_mean_what_they_say() {
         admission_rate = "6/min"
         max_active_sessions = 1_000
         joins_per_client = "unlimited"
+        requests_per_pass = "unlimited"
+        requests_at_once_per_pass = 0
+        forked_pass = "line"
         message = "  "
         state = "hold"
         entry = "page"
@@ -192,6 +202,8 @@ fn values_mean_what_they_say() {
     assert_eq!(config.admin.listen, AdminListen::Unix("/etc/anticamera/run/admin.sock".into()));
     let room = config.rooms.first().unwrap();
     assert_eq!((room.start.as_str(), room.max_active_sessions, room.joins_per_client), ("/a/", Some(1000), None));
+    assert_eq!(room.pass_limits, PassLimits { at_once: None, pace: None });
+    assert_eq!(room.forked_pass, ForkedPass::Line);
     assert_eq!((room.state, room.entry, room.message.first()), (RoomState::Hold, Entry::Page, None));
     assert_eq!(config.leak_guard.rules.mode, Mode::Observe);
 }
@@ -272,28 +284,17 @@ fn mistyped(keys: &[Key], path: &str, text: &mut String) {
 
 #[test]
 fn a_wrong_type_is_found_at_every_key() {
-    let mut text = String::new();
-    mistyped(FILE, "", &mut text);
-    let faults = faults(&text);
-    let typed = text.lines().filter(|line| line.contains(" = ")).count();
-    // url and urls stand beside each other, which is one fault more.
-    assert_eq!(faults.len(), typed + 1, "{faults:#?}");
-    assert!(faults.iter().filter(|fault| fault.contains("found a date or time; ")).count() == typed, "{faults:#?}");
-}
-
-#[test]
-fn every_key_of_a_later_version_is_refused_by_its_own_name() {
-    let text = r#"
-        portal.url = "http://127.0.0.1:9000"
-        [store]
-        on_store_loss = "share"
-        [[room]]
-        [room.closing]
-    "#;
-    let refused: Vec<String> =
-        faults(text).into_iter().filter(|fault| fault.contains("not supported by this version")).collect();
-    for key in ["store.on_store_loss", ".closing"] {
-        assert!(refused.iter().any(|fault| fault.contains(&format!("{key}: "))), "{key} is missing in {refused:#?}");
+    // Section by section: of all of them together not every fault would be listed.
+    for section in FILE {
+        let mut text = String::new();
+        mistyped(std::slice::from_ref(section), "", &mut text);
+        let faults = faults(&text);
+        let typed = text.lines().filter(|line| line.contains(" = ")).count();
+        let found = faults.iter().filter(|fault| fault.contains("found a date or time; ")).count();
+        assert_eq!(found, typed, "{}: {faults:#?}", section.name);
+        // url and urls stand beside each other; what every file must have is missing outside its section.
+        let other = |fault: &&String| !fault.contains("found a date or time; ") && !fault.contains(": missing");
+        assert!(faults.iter().filter(other).all(|fault| fault.contains("stands beside url")), "{faults:#?}");
     }
 }
 
@@ -377,21 +378,53 @@ fn a_shared_store_is_read_and_keeps_its_secrets_in_files() {
     let file =
         format!("{SMALLEST}\n[store]\nkind = \"valkey\"\nurl = \"redis://store:6379/2\"\npassword_file = \"pw\"");
     let expected = SharedStore {
-        url: "redis://store:6379/2".to_owned(),
-        user: None,
-        password_file: Some("/etc/anticamera/pw".into()),
+        servers: Servers::One("redis://store:6379/2".to_owned()),
+        login: Login { user: None, password_file: Some("/etc/anticamera/pw".into()) },
+        tls: StoreTls::default(),
         prefix: "anticamera".to_owned(),
+        share_for: None,
     };
-    assert_eq!(parse(&file, Path::new("/etc/anticamera")).unwrap().store, Store::Valkey(expected));
+    let sharing = SharedStore { share_for: Some(Duration::from_mins(10)), ..expected.clone() };
+    assert_eq!(parse(&file, Path::new("/etc/anticamera")).unwrap().store, Store::Valkey(Box::new(expected)));
+    let file = format!("{file}\non_store_loss = \"share\"");
+    assert_eq!(parse(&file, Path::new("/etc/anticamera")).unwrap().store, Store::Valkey(Box::new(sharing)));
     for (lines, remedy) in [
         ("store.url = \"redis://me:secret@store\"", "store.password_file"),
         ("store.url = \"http://store\"", "redis://"),
         ("store.prefix = \"a b\"", "letters"),
         ("store.password_file = 7", "path"),
+        ("store.url = \"redis://store?protocol=3\"", "redis://"),
+        ("store.ca = \"ca.pem\"", "rediss://"),
+        ("store = { url = \"rediss://store\", client_key = \"k\" }", "store.client_certificate"),
+        ("store.sentinels = [\"redis://s:26379\"]", "store.primary: missing"),
+        ("store.primary = \"m\"", "store.sentinels"),
+        ("store = { cluster = [\"redis://a\", \"rediss://b\"] }", "store.cluster: TLS with some"),
+        ("store = { url = \"redis://a\", cluster = [\"redis://b\"] }", "keep one of the two"),
     ] {
         let found = fault_of_file(lines);
         assert!(found.contains(remedy) && !found.contains("secret"), "{found}");
     }
+}
+
+#[test]
+fn the_servers_of_a_store_are_one_or_watched_by_sentinels_or_a_cluster() {
+    let servers = |lines: &str| {
+        let file = format!("{SMALLEST}\n[store]\nkind = \"valkey\"\n{lines}");
+        match parse(&file, Path::new("/")).unwrap().store {
+            Store::Valkey(shared) => shared.servers,
+            other => panic!("{other:?}"),
+        }
+    };
+    let urls = || vec!["rediss://a:1".to_owned(), "rediss://b:2".to_owned()];
+    assert_eq!(servers("cluster = [\"rediss://a:1\", \"rediss://b:2\"]"), Servers::Cluster(urls()));
+    let login = Login { user: Some("u".to_owned()), password_file: Some("/pw".into()) };
+    assert_eq!(
+        servers(
+            "sentinels = [\"rediss://a:1\", \"rediss://b:2\"]\nprimary = \"m\"\nsentinel_user = \"u\"\n\
+             sentinel_password_file = \"pw\""
+        ),
+        Servers::Sentinels { urls: urls(), primary: "m".to_owned(), login }
+    );
 }
 
 #[test]
@@ -446,9 +479,13 @@ fn impossible_values_of_a_room() {
         ("session_duration = \"20 minutes\"", "not a time"),
         ("session_duration = \"30s1m\"", "not a time"),
         ("session_duration = \"99999999999999999999d\"", "not a time"),
+        ("session_limit_extensions = 10", "there is no limit to put off; set session_limit, or leave"),
+        ("session_limit = \"1h\"\nsession_limit_extensions = 1001", "1001 is out of range"),
         ("claim_window = \"25h\"", "a turn would be kept longer than its ticket is good"),
         ("gate_wait = \"0s\"", "out of range"),
         ("joins_per_client = \"many\"", "or \"unlimited\""),
+        ("requests_per_pass = 5", "or \"unlimited\""),
+        ("forked_pass = \"kept\"", "\"overlap\""),
         ("max_active_sessions = -1", "-1 is out of range"),
         ("max_active_sessions = 1.5", "found a number with a fraction"),
         ("state = \"shut\"", "write \"open\" or \"hold\" or \"observe\" or \"closed\""),

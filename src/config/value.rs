@@ -324,10 +324,11 @@ pub(super) fn plain_text(value: &DeValue<'_>) -> Read<String> {
 
 /// The address of a Valkey or Redis server. Secrets come from files.
 pub(super) fn store_url(value: &DeValue<'_>) -> Read<String> {
-    let remedy = "write \"redis://\", a host and a port, such as \"redis://127.0.0.1:6379\"";
+    let remedy = "write \"redis://\", or for TLS \"rediss://\", a host and a port, such as \"redis://127.0.0.1:6379\"";
     let url = parsed(value, remedy, |text| {
-        let rest = text.strip_prefix("redis://").ok_or("not an address of a store")?;
-        if rest.is_empty() || rest.contains(|letter: char| letter.is_control() || letter == ' ') {
+        let rest = text.strip_prefix("redis://").or_else(|| text.strip_prefix("rediss://"));
+        let rest = rest.ok_or("not an address of a store")?;
+        if rest.is_empty() || rest.contains(|letter: char| letter.is_control() || " ?#".contains(letter)) {
             return Err("not an address of a store");
         }
         Ok(text.to_owned())

@@ -39,13 +39,16 @@ impl Config {
         warnings
     }
 
-    /// What is probably not meant at this moment: openings whose hour is over. It is no fault, because a room that opened
-    /// keeps its table.
+    /// What is probably not meant at this moment: openings and closings whose hour is over. It is no fault, because a room
+    /// that opened, or closed, keeps its table.
     pub fn warnings_at(&self, now: Unix) -> impl Iterator<Item = Warning> {
         let over = move |room: &&Arc<Room>| room.opening.is_some_and(|opening| opening.at <= now);
         let text = "lies in the past: unless this room's state knows of the opening, nobody gathers and the room is open; \
                     write a later hour, or remove the table";
-        self.rooms.iter().filter(over).map(move |room| of(room, "opening.at", text))
+        let opened = self.rooms.iter().filter(over).map(move |room| of(room, "opening.at", text));
+        let over = move |room: &&Arc<Room>| room.closing.as_ref().is_some_and(|ending| ending.closing.at <= now);
+        let text = "lies in the past: nobody can join; write a later hour, or remove the table";
+        opened.chain(self.rooms.iter().filter(over).map(move |room| of(room, "closing.at", text)))
     }
 
     fn trusts_everybody(&self) -> Option<Warning> {

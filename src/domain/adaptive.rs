@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::budget::WHOLE;
 use super::pulse::Recent;
 use super::rate::Rate;
@@ -46,6 +48,15 @@ const ENOUGH: u64 = 20;
 const LOWERED: f64 = 0.95;
 const WHOLE_AGAIN: f64 = 0.99;
 
+/// What the node that leads tells the others of where its rule stands, so that one rate is in force at all of them, and goes
+/// on when another leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Course {
+    learnt: f64,
+    level: f64,
+    is_lowered: bool,
+}
+
 /// Where the rule stands. Begins with the whole rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Throttle {
@@ -79,6 +90,19 @@ impl Throttle {
         self.level = (self.level + (wish - self.level).clamp(-FALLS, RISES)).clamp(lowest, 0.0);
         let part = self.level.exp();
         self.is_lowered = part < LOWERED || (self.is_lowered && part < WHOLE_AGAIN);
+    }
+
+    /// Where it stands, for others.
+    pub fn course(&self) -> Course {
+        Course { learnt: self.learnt, level: self.level, is_lowered: self.is_lowered }
+    }
+
+    /// Stands where another's stands from now on. What is no number is none of theirs.
+    pub fn follow(&mut self, course: Course) {
+        if course.learnt.is_finite() && course.level.is_finite() {
+            let Course { learnt, level, is_lowered } = course;
+            (self.learnt, self.level, self.is_lowered) = (learnt.min(0.0), level.min(0.0), is_lowered);
+        }
     }
 
     /// Another rate may be in force from now on: the portal bears as many as before.
@@ -230,6 +254,48 @@ mod tests {
             }
         }
         assert!(swings <= 12, "{swings} turns in eight hours");
+    }
+
+    /// Several nodes in front of one portal: each sees the answers to its own visitors, and hears of the others'.
+    #[test]
+    fn nodes_that_tell_one_another_what_they_see_go_on_as_one_also_when_another_leads() {
+        const NODES: usize = 3;
+        let (rate, mut made) = (per_second(100), Made::new(60.0, 0.2, 60.0));
+        let mut alone = Made::new(60.0, 0.2, 60.0);
+        let mut nodes = vec![(Throttle::default(), Recent::default()); NODES];
+        let (mut leader, mut before) = (0, 100.0);
+        for second in 0..9000 {
+            // Nobody asks the node that leads at first; what it goes by is what others see.
+            leader = if second >= 4000 { 1 } else { leader };
+            made.throttle = nodes[leader].0;
+            let _ = made.second(rate, 1000.0);
+            let (right, _) = alone.second(rate, 1000.0);
+            let seen = made.recent.over(1);
+            let said: Vec<Vec<(u8, u32)>> = (0..NODES)
+                .map(|node| seen.filled().filter(|(bucket, _)| usize::from(*bucket) % 2 + 1 == node).collect())
+                .collect();
+            for (throttle, recent) in &mut nodes {
+                let mut sum = Counted::default();
+                said.iter().flatten().for_each(|(bucket, answers)| sum.note(*bucket, *answers));
+                recent.push(sum);
+                throttle.second(&wanted(), rate, recent);
+            }
+            let course = nodes[leader].0.course();
+            nodes.iter_mut().for_each(|(throttle, _)| throttle.follow(course));
+            let in_force = nodes.iter().map(|(throttle, _)| throttle.permille()).collect::<Vec<_>>();
+            assert!(in_force.iter().all(|permille| *permille == in_force[0]), "second {second}: {in_force:?}");
+            let now = f64::from(in_force[0]) / 10.0;
+            assert!((now / before).ln().abs() <= FALLS + 0.06, "second {second}: {before} to {now}");
+            assert!((0.9..1.1).contains(&(now / right)), "second {second}: {now}, and {right} of a node alone");
+            before = now;
+        }
+        assert!(before < 60.0, "{before}");
+        // A node that was started anew goes on from there.
+        let mut fresh = Throttle::default();
+        fresh.follow(nodes[leader].0.course());
+        assert_eq!(fresh.permille(), nodes[leader].0.permille());
+        fresh.follow(Course { learnt: f64::NAN, ..Course::default() });
+        assert_eq!(fresh.permille(), nodes[leader].0.permille());
     }
 
     #[test]

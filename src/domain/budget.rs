@@ -26,19 +26,29 @@ pub struct Budget {
     rate: Rate,
     level: u128,
     filled_until: Mono,
-    saved_nanos: u128,
+    saving: Saving,
+}
+
+/// How much is saved up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saving {
+    /// The whole burst.
+    Burst,
+    /// One admission and a tick's worth of so many thousandths of the rate.
+    Little { permille: u32 },
 }
 
 impl Budget {
     /// An empty bucket.
     pub fn empty(rate: Rate, now: Mono) -> Budget {
-        Budget { rate, level: 0, filled_until: now, saved_nanos: BURST_NANOS }
+        Budget { rate, level: 0, filled_until: now, saving: Saving::Burst }
     }
 
-    /// Saves up no more than one admission and a tick's worth. What is spent here and used elsewhere may be used a little
-    /// later: what that delay adds to the burst is left out of it here.
+    /// Saves up no more than one admission and a tick's worth of what it is filled with. What is spent here and used
+    /// elsewhere may be used a little later: what that delay adds to the burst is left out of it here. And where several
+    /// such buckets have parts of one rate, they save up one tick's worth of it in all.
     pub fn save_little(&mut self) {
-        self.saved_nanos = 0;
+        self.saving = Saving::Little { permille: WHOLE };
         self.level = self.level.min(self.capacity());
     }
 
@@ -50,6 +60,9 @@ impl Budget {
     pub fn fill(&mut self, now: Mono, permille: u32) -> Earned {
         let elapsed = now.since(self.filled_until).as_nanos();
         self.filled_until = self.filled_until.max(now);
+        if let Saving::Little { permille: before } = &mut self.saving {
+            *before = permille.min(WHOLE);
+        }
         let per_nano = u128::from(self.rate.count()) * u128::from(permille.min(WHOLE));
         self.level = (self.level + elapsed * per_nano).min(self.capacity());
         Earned { units: elapsed * per_nano, second: 1_000_000_000 * per_nano, one: self.one() }
@@ -111,8 +124,12 @@ impl Budget {
     }
 
     fn capacity(&self) -> u128 {
-        let worth = |nanos: u128| nanos * u128::from(self.rate.count()) * u128::from(WHOLE);
-        (self.one() + worth(TICK.as_nanos())).max(worth(self.saved_nanos))
+        let worth = |nanos: u128, permille: u32| nanos * u128::from(self.rate.count()) * u128::from(permille);
+        let little = |permille| self.one() + worth(TICK.as_nanos(), permille);
+        match self.saving {
+            Saving::Burst => little(WHOLE).max(worth(BURST_NANOS, WHOLE)),
+            Saving::Little { permille } => little(permille),
+        }
     }
 }
 
@@ -221,6 +238,23 @@ mod tests {
             spent += 1;
         }
         assert_eq!(spent, 11);
+    }
+
+    #[test]
+    fn nodes_with_parts_of_the_rate_have_one_burst_in_all_and_an_admission_each() {
+        let rate = Rate::new(1000, Per::Second).expect("in range");
+        for nodes in 1..=10_u32 {
+            let mut at_once = 0;
+            for _ in 0..nodes {
+                let mut budget = Budget::empty(rate, Mono(0));
+                budget.save_little();
+                budget.fill(Mono(3_600_000_000_000), WHOLE / nodes);
+                while budget.spend() == Spent::Admission {
+                    at_once += 1;
+                }
+            }
+            assert!(at_once <= 100 + nodes, "{nodes} nodes let in {at_once} at once");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct CallingLoop {
     due: f64,
     /// Mean time from call to gate of those who arrived lately.
     delay: f64,
+    /// At how many gates those called may arrive, this one included.
+    gates: f64,
 }
 
 /// How many should stand at the gate for a rate per second.
@@ -31,7 +33,7 @@ pub fn target(rate: f64) -> f64 {
 
 impl Default for CallingLoop {
     fn default() -> CallingLoop {
-        CallingLoop { integral: 0.0, due: 0.0, delay: 0.0 }
+        CallingLoop { integral: 0.0, due: 0.0, delay: 0.0, gates: 1.0 }
     }
 }
 
@@ -48,14 +50,19 @@ impl CallingLoop {
             CanEnter::Unheard => error.min(0.0),
             CanEnter::Now | CanEnter::NotNow => error,
         };
-        let calls =
-            rate * (1.0 + self.integral) + correction * (rate * self.gain()).max(rate.clamp(SLOWEST_CORRECTION, 1.0));
+        let calls = rate * (self.gates + self.integral)
+            + correction * (rate * self.gain()).max(rate.clamp(SLOWEST_CORRECTION, 1.0));
         self.due = (self.due + calls.clamp(0.0, rate.max(0.1) * MOST_PER_ENTRY) * elapsed).min(target(rate).max(rate));
+    }
+
+    /// Those called here may arrive at the gates of so many nodes, each of which calls the same visitors.
+    pub fn arrive_at_one_of(&mut self, gates: u32) {
+        self.gates = f64::from(gates.max(1)).min(MOST_PER_ENTRY);
     }
 
     /// Calls per entry as learnt, without the momentary correction: for estimates and for the last stretch.
     pub fn learnt_calls_per_entry(&self) -> f64 {
-        1.0 + self.integral
+        self.gates + self.integral
     }
 
     fn gain(&self) -> f64 {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// The header from which the client's address is read, when a trusted proxy sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +183,7 @@ impl Quoting {
 }
 
 /// Whom limits count as one: an IPv4 address, or the /56 that a household or office gets of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClientPrefix(IpAddr);
 
 impl ClientPrefix {
@@ -199,6 +200,14 @@ impl ClientPrefix {
     /// Whether it is one of IPv4.
     pub fn is_ipv4(self) -> bool {
         self.0.is_ipv4()
+    }
+
+    /// Its address as sixteen bytes: IPv4 as IPv6 writes it (RFC 4291 section 2.5.5.2).
+    pub fn octets(self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        }
     }
 
     /// Whether one browser may use both: the same prefix, or one of each family, between which browsers change as they
@@ -220,6 +229,14 @@ impl std::fmt::Display for ClientPrefix {
 pub struct ClientSite(IpAddr);
 
 impl ClientSite {
+    /// The site as a number that no other site has, and that is never 0.
+    pub fn number(self) -> u64 {
+        match self.0 {
+            IpAddr::V4(address) => 1 << 32 | u64::from(address.to_bits()),
+            IpAddr::V6(address) => 1 << 48 | (address.to_bits() >> 80) as u64,
+        }
+    }
+
     /// Whether it is one of IPv4.
     pub fn is_ipv4(self) -> bool {
         self.0.is_ipv4()
@@ -247,6 +264,15 @@ mod tests {
     use super::*;
 
     const TRUSTED: &str = "10.0.0.0/8";
+
+    proptest! {
+        #[test]
+        fn sites_have_numbers_of_their_own(one: IpAddr, other: IpAddr) {
+            let [one, other] = [one, other].map(|address| ClientPrefix::of(address).site());
+            prop_assert_eq!(one == other, one.number() == other.number());
+            prop_assert_ne!(one.number(), 0);
+        }
+    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

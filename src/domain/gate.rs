@@ -48,6 +48,7 @@ impl Standing {
 pub struct Gate {
     standing: BTreeMap<Number, Standing>,
     straight: usize,
+    coming: usize,
 }
 
 impl Gate {
@@ -64,6 +65,21 @@ impl Gate {
     /// How many of them came straight through.
     pub fn straight(&self) -> usize {
         self.straight
+    }
+
+    /// How many come straight through whose numbers are being drawn.
+    pub fn coming(&self) -> usize {
+        self.coming
+    }
+
+    /// A newcomer comes straight through and draws a number.
+    pub fn expect(&mut self) {
+        self.coming += 1;
+    }
+
+    /// The number was drawn, or could not be.
+    pub fn expect_no_more(&mut self) {
+        self.coming = self.coming.saturating_sub(1);
     }
 
     /// Whether the ticket stands here.

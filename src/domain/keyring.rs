@@ -13,6 +13,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::challenge::{self, Challenge};
+use super::client::ClientPrefix;
 use super::names::{RoomId, RoomName};
 use super::recovery::{Place, RecoveryCode};
 use super::token::{Kind, LineIdentity, Rejection, Token, TokenText, Unverified, VERSION, fields_to_bytes, to_text};
@@ -25,6 +27,8 @@ const SIGNED_PURPOSE: &[u8; 9] = b"token.v1:";
 const DERIVED_PURPOSE: &[u8] = b"anticamera token key v1";
 /// What the derivation of the keys of recovery codes is for.
 const RECOVERY_PURPOSE: &[u8] = b"anticamera recovery key v1";
+/// What the derivation of the keys of challenges is for.
+const CHALLENGE_PURPOSE: &[u8] = b"anticamera challenge key v1";
 /// The block of SHA-256, to which HMAC fills a shorter key up with zeros (RFC 2104 section 2).
 const BLOCK_LEN: usize = 64;
 
@@ -178,6 +182,7 @@ impl Keyring {
             tokens: Kind::ALL
                 .map(|kind| keyed_state(&derive(&key.item, DERIVED_PURPOSE, [key.id.0, kind.code()], room))),
             recovery: keyed(&derive(&key.item, RECOVERY_PURPOSE, [key.id.0, 0], room)),
+            challenge: keyed(&derive(&key.item, CHALLENGE_PURPOSE, [key.id.0, 0], room)),
         });
         RoomKeys { room: room.id(), ring }
     }
@@ -194,6 +199,7 @@ struct Derived {
     /// One keyed state for each kind of token, in the order of [`Kind::ALL`].
     tokens: [HmacSha256; Kind::ALL.len()],
     recovery: HmacSha256,
+    challenge: HmacSha256,
 }
 
 impl fmt::Debug for RoomKeys {
@@ -250,6 +256,28 @@ impl RoomKeys {
         let signed = |key: &Aged<Derived>| code.is_signed(&recovery_signature(&key.item, code.place, line));
         self.ring.iter().any(signed).then_some(code.place)
     }
+
+    /// The text of a challenge for this client, signed with the key that signs at `now` (seconds since 1970).
+    pub fn challenge(&self, challenge: &Challenge, client: ClientPrefix, now: u32) -> String {
+        let key = self.ring.signing(now);
+        let fields = challenge.fields(key.id.0);
+        let mark = challenge_mac(&key.item, &fields, client).finalize().into_bytes();
+        challenge::to_text(&fields, mark.split_at(challenge::MARK_LEN).0)
+    }
+
+    /// The challenge that this text is, if it is one of ours for this client, and not expired at `now` (seconds since
+    /// 1970). Two compressions of SHA-256 at most.
+    pub fn challenged(&self, text: &str, client: ClientPrefix, now: u32) -> Option<Challenge> {
+        let presented = challenge::Unverified::from_text(text)?;
+        let key = self.ring.get(KeyId(presented.key)).filter(|_| now < presented.challenge.expires)?;
+        // Compares in constant time.
+        challenge_mac(key, &presented.fields, client).verify_truncated_left(&presented.mark).ok()?;
+        Some(presented.challenge)
+    }
+}
+
+fn challenge_mac(keys: &Derived, fields: &[u8], client: ClientPrefix) -> HmacSha256 {
+    keys.challenge.clone().chain_update(fields).chain_update(client.octets())
 }
 
 fn recovery_signature(keys: &Derived, place: Place, line: LineIdentity) -> [u8; 32] {
@@ -323,6 +351,24 @@ mod tests {
 
     fn keys() -> RoomKeys {
         ring([(0, NOW - 1000)]).for_room(&room("bonus-600"))
+    }
+
+    #[test]
+    fn a_challenge_is_good_for_its_room_its_client_and_its_time_only() {
+        let client = |text: &str| ClientPrefix::of(text.parse().unwrap());
+        let asked = Challenge { id: [1; 8], bits: 14, good_from: NOW + 5, expires: NOW + 605 };
+        let text = keys().challenge(&asked, client("192.0.2.1"), NOW);
+        assert_eq!(text.len(), challenge::TEXT_LEN);
+        assert_eq!(keys().challenged(&text, client("192.0.2.1"), NOW + 604), Some(asked));
+        assert_eq!(keys().challenged(&text, client("192.0.2.1"), NOW + 605), None);
+        assert_eq!(keys().challenged(&text, client("192.0.2.2"), NOW), None);
+        let other_room = ring([(0, NOW - 1000)]).for_room(&room("other"));
+        assert_eq!(other_room.challenged(&text, client("192.0.2.1"), NOW), None);
+        for at in 0..text.len() {
+            let letter = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let changed = format!("{}{letter}{}", &text[..at], &text[at + 1..]);
+            assert_eq!(keys().challenged(&changed, client("192.0.2.1"), NOW), None, "letter {at}");
+        }
     }
 
     fn token(claim: Claim) -> Token {

@@ -8,10 +8,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::budget::WHOLE;
 use super::client::ClientSite;
 use super::leak_detectors::Who;
-use super::time::Mono;
+use super::time::{Mono, Now, Unix};
 
 /// Visitors remembered at most; more than any threshold needs.
 const MOST: usize = 1024;
@@ -67,6 +69,16 @@ enum State {
     Open { last_block: Mono },
     /// They had begun again when there was another block.
     Reopened { since: Mono },
+}
+
+/// What a node tells of a block, to the others and to itself after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockNote {
+    who: Who,
+    /// When it was.
+    pub at: Unix,
+    /// The block that keeps admissions stopped, if they are.
+    last_block: Option<Unix>,
 }
 
 /// What the breaker says about admissions.
@@ -145,11 +157,39 @@ impl Breaker {
         }
         self.concerned.retain(|concerned| now.since(concerned.at) < terms.within);
         self.remember(who, now);
-        if visitors(self.concerned.iter()) < terms.visitors || networks(self.concerned.iter()) < terms.networks {
+        if !self.is_enough(terms) {
             return Tripped::No;
         }
         self.state = State::Open { last_block: now };
         Tripped::Now
+    }
+
+    /// What is to be told of a block that was just noted.
+    pub fn tell(&self, who: Who, now: Now) -> BlockNote {
+        let last_block = match self.state {
+            State::Open { last_block } => Some(now.unix_of(last_block)),
+            State::Closed | State::Reopened { .. } => None,
+        };
+        BlockNote { who, at: now.unix, last_block }
+    }
+
+    /// Takes up what was told of a block: it counts as if it had been here, and where admissions stopped there they stop
+    /// here. What is over is not taken up.
+    pub fn hear(&mut self, note: &BlockNote, terms: &Terms, now: Now) -> Tripped {
+        let mut tripped = Tripped::No;
+        if now.unix.since(note.at) < terms.within {
+            tripped = self.note_block(note.who, terms, now.mono_of(note.at));
+        }
+        let Some(last) = note.last_block.filter(|last| now.unix.since(*last) < terms.quiet) else { return tripped };
+        let last = now.mono_of(last);
+        match self.state {
+            State::Open { last_block } => self.state = State::Open { last_block: last_block.max(last) },
+            State::Closed | State::Reopened { .. } => {
+                self.state = State::Open { last_block: last };
+                tripped = Tripped::Now;
+            }
+        }
+        tripped
     }
 
     /// Whether the blocks do not end: since the one that counted last they concern one network more than it takes to stop.
@@ -180,9 +220,33 @@ impl Breaker {
         if climbing < terms.ramp { Admissions::Climbing(climbed(climbing, terms.ramp)) } else { Admissions::Go }
     }
 
-    /// Lets visitors in again at once, whatever happened.
-    pub fn reset(&mut self) {
-        *self = Breaker::default();
+    /// Lets visitors in again at once, whatever had happened by `at`. What happened since counts: admissions stay stopped if
+    /// that alone is enough for it.
+    pub fn reset(&mut self, at: Mono, terms: &Terms) {
+        self.concerned.retain(|concerned| concerned.at > at);
+        let is_over = match self.state {
+            State::Open { .. } => !self.is_enough(terms),
+            State::Reopened { since } => since <= at,
+            State::Closed => true,
+        };
+        if is_over {
+            self.state = State::Closed;
+        }
+    }
+
+    /// Whether those concerned are so many that admissions stop.
+    fn is_enough(&self, terms: &Terms) -> bool {
+        visitors(self.concerned.iter()) >= terms.visitors && networks(self.concerned.iter()) >= terms.networks
+    }
+}
+
+impl BlockNote {
+    /// The same as it counts after an operator's reset at that time; nothing if that undid it. Who tells that admissions
+    /// are stopped, and had not heard of that reset (`knew` is the last one it had heard of), may be wrong: the blocks themselves count, of which all are
+    /// told.
+    pub fn after_reset(self, at: Unix, knew: Unix) -> Option<BlockNote> {
+        let last_block = self.last_block.filter(|_| knew >= at);
+        (self.at > at).then_some(BlockNote { last_block, ..self })
     }
 }
 
@@ -391,14 +455,101 @@ mod tests {
         assert_eq!(News::between(Admissions::Stopped, Admissions::Go), Some(News::WholeRate));
     }
 
+    fn present(second: u64) -> Now {
+        Now { mono: at(second), unix: Unix((1_000_000 + second) * 1000), ..Now::default() }
+    }
+
+    #[test]
+    fn blocks_at_several_nodes_count_together() {
+        let mut nodes = [Breaker::default(), Breaker::default()];
+        for visitor in 1..4_u8 {
+            let who = Who { visitor: Some(VisitorKey([visitor; 16])), network: network(visitor) };
+            let now = present(u64::from(visitor));
+            let [one, other] = &mut nodes;
+            let (here, there) = if visitor == 2 { (other, one) } else { (one, other) };
+            here.note_block(who, &TERMS, now.mono);
+            let note = here.tell(who, now);
+            let tripped = there.hear(&note, &TERMS, now);
+            assert_eq!(tripped == Tripped::Now, visitor == 3);
+        }
+        for node in nodes {
+            assert_eq!(node.admissions(&TERMS, at(3)), Admissions::Stopped);
+        }
+    }
+
+    #[test]
+    fn a_stop_outlives_a_restart_and_what_is_over_does_not() {
+        let mut before = Breaker::default();
+        (1..4).for_each(|visitor| {
+            block(&mut before, visitor, visitor, 0);
+        });
+        let last = from(Some(3), "192.0.3.1");
+        let note = before.tell(last, present(0));
+        let anew = |seconds: u64| Now { mono: Mono(0), ..present(seconds) };
+        let mut after = Breaker::default();
+        assert_eq!(after.hear(&note, &TERMS, anew(300)), Tripped::Now);
+        assert_eq!(after.admissions(&TERMS, at(1)), Admissions::Stopped);
+        let mut late = Breaker::default();
+        assert_eq!(late.hear(&note, &TERMS, anew(601)), Tripped::No);
+        assert_eq!(late.admissions(&TERMS, at(1)), Admissions::Go);
+    }
+
+    #[test]
+    fn blocks_before_a_restart_do_not_all_become_blocks_at_the_start() {
+        let mut breaker = Breaker::default();
+        for visitor in 1..9_u8 {
+            let who = from(Some(visitor), &format!("192.0.{visitor}.1"));
+            let note = Breaker::default().tell(who, present(100 * u64::from(visitor)));
+            breaker.hear(&note, &TERMS, Now { mono: Mono(0), ..present(900) });
+        }
+        assert_eq!(breaker.admissions(&TERMS, at(0)), Admissions::Go);
+    }
+
     #[test]
     fn an_operator_resets_it_at_once() {
         let mut breaker = Breaker::default();
         (1..4).for_each(|visitor| {
             block(&mut breaker, visitor, visitor, 0);
         });
-        breaker.reset();
+        breaker.reset(at(1), &TERMS);
         assert_eq!(breaker.admissions(&TERMS, at(1)), Admissions::Go);
         assert_eq!(block(&mut breaker, 1, 1, 2), Tripped::No, "what led to it is forgotten, too");
+    }
+
+    #[test]
+    fn a_reset_that_is_heard_late_undoes_nothing_that_came_after_it() {
+        let stopped_by = |seconds: [u64; 3]| {
+            let mut breaker = Breaker::default();
+            for (visitor, second) in (1..4).zip(seconds) {
+                block(&mut breaker, visitor, visitor, second);
+            }
+            assert_eq!(breaker.admissions(&TERMS, at(20)), Admissions::Stopped);
+            breaker.reset(at(10), &TERMS);
+            breaker.admissions(&TERMS, at(20))
+        };
+        assert_eq!(stopped_by([11, 12, 13]), Admissions::Stopped);
+        assert_eq!(stopped_by([9, 12, 13]), Admissions::Go, "two were not enough");
+        assert_eq!(stopped_by([8, 9, 10]), Admissions::Go);
+    }
+
+    #[test]
+    fn who_has_not_heard_of_a_reset_undoes_it_nowhere() {
+        let [mut reset, mut late] = [Breaker::default(), Breaker::default()];
+        (1..4).for_each(|visitor| {
+            block(&mut reset, visitor, visitor, 8);
+            block(&mut late, visitor, visitor, 8);
+        });
+        let resets = present(10);
+        reset.reset(resets.mono, &TERMS);
+        let now = present(11);
+        let who = from(Some(7), "192.0.7.1");
+        late.note_block(who, &TERMS, now.mono);
+        let note = late.tell(who, now).after_reset(resets.unix, Unix(0)).unwrap();
+        assert_eq!(reset.hear(&note, &TERMS, now), Tripped::No);
+        late.reset(resets.mono, &TERMS);
+        for breaker in [&reset, &late] {
+            assert_eq!(breaker.admissions(&TERMS, now.mono), Admissions::Go);
+        }
+        assert_eq!(late.tell(who, present(10)).after_reset(resets.unix, Unix(0)), None, "what led to it is undone");
     }
 }

@@ -4,14 +4,20 @@
 //! The care is for what looks alike and is normal: people log out and in as somebody else, browsers lose our cookies,
 //! one person has two devices, old portals keep a session's id through a login.
 
+mod notes;
+
 use std::time::Duration;
 
 use http::header::{COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
 use memchr::memchr;
+use serde::{Deserialize, Serialize};
 
 use super::client::ClientPrefix;
 use super::time::Mono;
+
+use notes::Told;
+pub use notes::{SessionNote, Teller};
 
 /// So long after a login (or whatever else could be one) an answer may name somebody else.
 pub const LATELY: Duration = Duration::from_secs(60);
@@ -81,19 +87,19 @@ impl Detector {
 }
 
 /// A visitor's identity in our tokens, which is random.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VisitorKey(pub [u8; 16]);
 
 /// The keyed hash of a session cookie's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionKey(pub [u8; 16]);
 
 /// The keyed hash of the person whom the portal names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IdentityKey(pub [u8; 16]);
 
 /// Whose request it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// The visitor, when there is a pass.
     pub visitor: Option<VisitorKey>,
@@ -165,6 +171,10 @@ pub struct SessionRecord {
     contest: Option<Box<Contest>>,
     /// Who lost the last contest because it came to no end.
     lost: Option<Lost>,
+    /// What others were told of it.
+    told: Told,
+    /// When another node told of it last.
+    elsewhere: Option<Mono>,
 }
 
 /// Somebody who was named as often as the person of the session until the contest had to end.
@@ -203,6 +213,8 @@ struct Contest {
     last: IdentityKey,
     /// Since when the last one has been named.
     last_since: Mono,
+    /// Whether somebody may have logged in once more, so that one more new name is no wonder.
+    may_bring: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +236,15 @@ impl Contest {
         let lead = u32::from(KEEPS_BEING_NAMED);
         let before = Candidate { identity: bound.identity, times: lead, first: bound.since };
         let rival = Candidate { identity: rival, times: 1, first: now };
-        Contest { begun: now, before, is_opposed: false, rival, last: rival.identity, last_since: now }
+        Contest {
+            begun: now,
+            before,
+            is_opposed: false,
+            rival,
+            last: rival.identity,
+            last_since: now,
+            may_bring: false,
+        }
     }
 
     fn candidate(&mut self, identity: IdentityKey) -> Option<&mut Candidate> {
@@ -251,6 +271,18 @@ impl Contest {
     fn begin_anew(&mut self) {
         self.before.times = u32::from(KEEPS_BEING_NAMED);
         self.rival.times = 1;
+        self.may_bring = true;
+    }
+
+    /// Whether a name that is neither may be that of whoever logged in since then: they take the rival's place.
+    fn takes_up(&mut self, newcomer: IdentityKey, now: Mono) -> bool {
+        if !std::mem::take(&mut self.may_bring) {
+            return false;
+        }
+        self.rival = Candidate { identity: newcomer, times: 1, first: now };
+        self.is_opposed = false;
+        (self.last, self.last_since) = (newcomer, now);
+        true
     }
 
     /// A candidate is named. Says whether that contradicts what was named before.
@@ -350,6 +382,7 @@ impl SessionRecord {
     fn begin_window(&mut self, change: MayChange) {
         let now = change.since;
         self.may_change = Some(change);
+        self.told.has_changed();
         let Some(contest) = &mut self.contest else { return };
         let (before, rival) = (contest.before, contest.rival);
         if rival.leads(&before) || (contest.must_end(now) && !contest.is_opposed) {
@@ -364,6 +397,7 @@ impl SessionRecord {
         let bound = Bound { identity: winner.identity, since: winner.first, before: Some(before) };
         self.contest = None;
         self.bound = Some(bound);
+        self.told.has_changed();
         bound
     }
 
@@ -412,6 +446,9 @@ impl SessionRecord {
             return;
         }
         let at = self.presented.iter().position(|seen| seen.is_some_and(|seen| seen.who == who));
+        if at.is_none() {
+            self.told.has_changed();
+        }
         let first = at.and_then(|at| *self.presented.get(at)?).map_or(now, |seen| seen.first);
         if let Some(from) = self.presented.get_mut(at.unwrap_or(0)..) {
             from.rotate_left(1);
@@ -437,6 +474,7 @@ impl SessionRecord {
     pub fn note_answer(&mut self, effect: Effect, now: Mono) {
         if let (Effect::MayLogIn, Some(change)) = (effect, &mut self.may_change) {
             change.answered = Some(now);
+            self.told.has_changed();
         }
     }
 
@@ -444,24 +482,27 @@ impl SessionRecord {
     pub fn name(&mut self, identity: IdentityKey, asked: &Asked, shows: Shows, now: Mono) -> Option<Finding> {
         let Some(bound) = self.bound else {
             self.bound = Some(Bound { identity, since: now, before: None });
+            self.told.has_changed();
             self.remember_presenter(asked.who, asked.at);
             self.note_login_over(asked, shows);
             return None;
         };
         let bound = self.decide(bound, identity, now);
+        let as_far_as_known = self.certainty_beside_others(now);
         if bound.identity != identity && !self.knows(asked.who, asked.at) {
             // A stranger has no say in whose session it is.
             return Some(Finding {
                 other_identity: Some(bound.identity),
-                ..Finding::of(Detector::SessionIdentities, Certainty::Sure)
+                ..Finding::of(Detector::SessionIdentities, as_far_as_known)
             });
         }
         if let Some(contest) = &mut self.contest {
             if contest.candidate(identity).is_none() {
                 // A login brings one new name.
+                let certainty = if contest.takes_up(identity, now) { Certainty::Likely } else { Certainty::Sure };
                 return Some(Finding {
                     other_identity: Some(bound.identity),
-                    ..Finding::of(Detector::SessionIdentities, Certainty::Sure)
+                    ..Finding::of(Detector::SessionIdentities, certainty)
                 });
             }
             let other = contest.last;
@@ -486,7 +527,7 @@ impl SessionRecord {
             self.contest = Some(Box::new(Contest::between(bound, identity, now)));
             return finding(Detector::SessionIdentities, Certainty::Likely);
         }
-        finding(Detector::IdentityMismatch, Certainty::Sure)
+        finding(Detector::IdentityMismatch, as_far_as_known)
     }
 
     /// Decides a contest whose window is closed, if one of them kept being named, and any that has lasted too long.
@@ -712,6 +753,30 @@ mod tests {
 
     fn found(finding: Option<Finding>) -> Option<(Detector, Certainty)> {
         finding.map(|finding| (finding.detector, finding.certainty))
+    }
+
+    #[test]
+    fn two_logins_as_two_new_people_within_two_minutes_stop_nobody_and_a_third_name_is_stopped() {
+        const CARLA: IdentityKey = IdentityKey([3; 16]);
+        const DAVIDE: IdentityKey = IdentityKey([4; 16]);
+        let mut record = SessionRecord::default();
+        record.issue(who(1), at(0));
+        for second in [10, 200] {
+            assert_eq!(read(&mut record, 1, second), None);
+            assert_eq!(named(&mut record, ANNA, 1, second, second), None);
+        }
+        let likely = Some((Detector::SessionIdentities, Certainty::Likely));
+        assert_eq!(found(log_in(&mut record, BRUNO, 1, 400, 400)), likely);
+        assert_eq!(named(&mut record, BRUNO, 1, 401, 401), None);
+        assert_eq!(found(log_in(&mut record, CARLA, 1, 430, 430)), likely);
+        assert_eq!(named(&mut record, CARLA, 1, 431, 431), None);
+        let wrong = Some((Detector::SessionIdentities, Certainty::Sure));
+        assert_eq!(found(named(&mut record, DAVIDE, 1, 432, 432)), wrong, "a login brings one new name");
+        for second in (433..560).step_by(10) {
+            read(&mut record, 1, second);
+            assert_eq!(named(&mut record, CARLA, 1, second, second), None, "{second}");
+        }
+        assert_eq!(record.bound.map(|bound| bound.identity), Some(CARLA));
     }
 
     #[test]

@@ -27,6 +27,22 @@ impl Limit {
         Limit::new(Duration::from_nanos(rate.per().nanos() / u64::from(rate.count())), rate.count())
     }
 
+    /// What is allowed at once, as the time it takes to be worked off.
+    pub fn unit(&self) -> Duration {
+        self.every * self.burst
+    }
+
+    /// How long to wait before the next event would be allowed; nothing if it is.
+    pub fn beyond(&self, state: WorkedOffAt, now: Mono) -> Duration {
+        state.0.max(now).since(now).saturating_sub(self.every * (self.burst - 1))
+    }
+
+    /// Counts an event that is let through whatever the limit says. The wait for the next one grows by it, to `most`.
+    pub fn count_beyond(&self, state: &mut WorkedOffAt, now: Mono, most: Duration) {
+        let furthest = now + self.every * (self.burst - 1) + most;
+        state.0 = (state.0.max(now) + self.every).min(furthest).max(state.0);
+    }
+
     /// Counts an event, or says how long to wait before the next one would be allowed.
     ///
     /// # Errors

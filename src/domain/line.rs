@@ -70,11 +70,26 @@ pub struct Conditions {
     pub seats_free: Option<u64>,
     /// Seats freed since the last tick.
     pub seats_freed: u32,
+    /// Whether anybody is called.
+    pub calls: Calls,
+    /// At how many nodes those called may enter while each calls and lets in by itself; 1 otherwise.
+    pub gates: u32,
+}
+
+/// Whether anybody is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Calls {
+    /// As fast as they can enter.
+    #[default]
+    AsPaced,
+    /// Nobody any more: the line has ended. Whoever was called before may enter.
+    None,
 }
 
 impl Conditions {
     /// Everything works.
-    pub const FINE: Conditions = Conditions { standstill: None, ramp: WHOLE, seats_free: None, seats_freed: 0 };
+    pub const FINE: Conditions =
+        Conditions { standstill: None, ramp: WHOLE, seats_free: None, seats_freed: 0, calls: Calls::AsPaced, gates: 1 };
 }
 
 /// What a visitor who asks is told.
@@ -188,8 +203,8 @@ pub struct Line {
     /// Calls per entry as the node learnt that calls.
     pub(super) learnt_elsewhere: f64,
     /// What the openings gave, and what those who gathered count as having been told at the last one.
-    places: Arc<Places>,
-    told_at_the_hour: Told,
+    pub(super) places: Arc<Places>,
+    pub(super) told_at_the_hour: Told,
 }
 
 impl Line {
@@ -257,7 +272,7 @@ impl Line {
     }
 
     /// Whether visitors gather for the opening.
-    fn gathers(&self) -> bool {
+    pub(super) fn gathers(&self) -> bool {
         self.conditions.standstill == Some(Standstill::BeforeOpening)
     }
 
@@ -329,8 +344,9 @@ impl Line {
         self.lane_mut(class).tickets.hear(number, told_so_far, clock, now.unix.seconds());
         self.lane_mut(class).gate.seen(number, now.mono);
         let standing = self.standing(class, number, asks);
-        if self.gathers() {
-            // Before the hour nobody becomes absent, and polls are so far apart that none is expected.
+        if self.gathers() || self.has_ended() {
+            // Polls are so far apart that none is expected. Before the hour nobody becomes absent, and after the end whoever
+            // asks as told does not: the hour may be moved.
             let told = if asks == Asks::ByHand { Told::Plain } else { Told::Sixty };
             self.lane_mut(class).tickets.hear(number, told, clock, now.unix.seconds());
             return standing;
@@ -462,6 +478,15 @@ impl Line {
         self.conditions.standstill.or((self.conditions.seats_free == Some(0)).then_some(Standstill::RoomFull))
     }
 
+    pub(super) fn nobody_is_called(&self) -> bool {
+        self.conditions.standstill.is_some() || self.has_ended()
+    }
+
+    /// Whether nobody is called any more.
+    fn has_ended(&self) -> bool {
+        self.conditions.calls == Calls::None
+    }
+
     /// Thousandths of the rate in force while the portal recovers.
     pub fn ramp(&self) -> u32 {
         self.conditions.ramp
@@ -507,7 +532,7 @@ impl Line {
         let mut tick = Tick::default();
         let clock = self.presence.now();
         let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
-        let (active, stands, window) = (self.active(), self.conditions.standstill.is_some(), self.terms.claim_window);
+        let (active, stands, window) = (self.active(), self.nobody_is_called(), self.terms.claim_window);
         let (gathers, places, told) = (self.gathers(), self.places.clone(), self.told_at_the_hour);
         for (class, lane) in &mut self.lanes {
             let mut moved = Moved::default();
@@ -525,6 +550,7 @@ impl Line {
             let (rate, in_hours) = (rate * self.shares.part(*class, &active), self.shares.has_share(*class));
             if !stands && in_hours {
                 lane.prime_when_the_line_begins(rate);
+                lane.calling.arrive_at_one_of(conditions.gates);
                 lane.calling.advance(elapsed, lane.gate.len(), rate, can_enter);
                 lane.call(clock, now.mono, window, &mut moved);
             }
@@ -589,14 +615,31 @@ impl Line {
 
     /// Whether a newcomer may go straight through: nobody waits, and few newcomers stand at the gate.
     pub fn straight_through(&self, class: ClassId) -> StraightThrough {
-        let (waiting, newcomers, at_gate) =
-            self.lane(class).map_or((0, 0, 0), |lane| (lane.waiting(), lane.gate.straight(), lane.gate.len()));
+        let (waiting, newcomers, at_gate) = self.lane(class).map_or((0, 0, 0), |lane| {
+            let coming = lane.gate.coming();
+            (lane.waiting(), lane.gate.straight() + coming, lane.gate.len() + coming)
+        });
         let few = self.terms.rate.per_second() * self.part(class) * 0.5;
         let is_crowded = waiting > 0 || newcomers > 0 && newcomers as f64 >= few.max(1.0);
         if is_crowded || !self.enters_within_gate_wait(class, at_gate as u64 + 1) {
             return StraightThrough::No;
         }
         self.unless_standing_still()
+    }
+
+    /// The same for a newcomer who now draws a number: until [`Line::expect_no_more`] it counts among those at the gate, so
+    /// that of many who come at one moment no more go straight through than of those who come one after the other.
+    pub fn go_straight(&mut self, class: ClassId) -> StraightThrough {
+        let verdict = self.straight_through(class);
+        if verdict == StraightThrough::Yes {
+            self.lane_mut(class).gate.expect();
+        }
+        verdict
+    }
+
+    /// A newcomer who went straight through has a number, or could not get one.
+    pub fn expect_no_more(&mut self, class: ClassId) {
+        self.lane_mut(class).gate.expect_no_more();
     }
 
     fn unless_standing_still(&self) -> StraightThrough {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::adaptive::Course;
 use super::gate::{Came, Elsewhere};
 use super::line::{Asks, Conditions, Line, REFRESH_TICKS, Standstill};
 use super::names::ClassId;
@@ -47,7 +48,7 @@ pub enum Said {
         number: Number,
         /// Where the request waits.
         node: NodeId,
-        /// When it was let in, by the store's clock, in milliseconds since 1970.
+        /// When it was let in at the earliest, by the store's clock, in milliseconds since 1970.
         at_ms: u64,
     },
     /// A ticket that was let in could not enter after all: nothing was forwarded.
@@ -78,12 +79,31 @@ pub enum Said {
         /// A digest of the definition.
         definition: u64,
     },
+    /// A visitor was moved into another class, and may not have heard of it yet.
+    Moved {
+        /// The place that was held.
+        from: (ClassId, Number),
+        /// The place that is held now.
+        to: (ClassId, Number),
+        /// The identity of the new ticket.
+        id: [u8; 16],
+    },
+    /// The portal answered visitors of the node within this second: one word for each bucket of [`super::pulse`] that has
+    /// answers. Only said of rooms whose rate goes by that.
+    Answers {
+        /// The bucket.
+        bucket: u8,
+        /// How many.
+        count: u32,
+    },
+    /// Where the leader's rate stands that goes by the portal's answers.
+    Bears(Course),
 }
 
 impl Said {
     /// Whether only the node that leads may say this.
     pub fn is_decision(&self) -> bool {
-        matches!(self, Said::Grant { .. } | Said::Pace { .. })
+        matches!(self, Said::Grant { .. } | Said::Pace { .. } | Said::Bears(_))
     }
 }
 
@@ -95,11 +115,15 @@ impl Line {
         self.note_conditions(now.mono, conditions, elapsed);
         self.advance_clocks(elapsed);
         self.note_parts();
-        let stands = self.conditions.standstill.is_some();
+        let stands = self.nobody_is_called();
         let clock = self.presence.now();
         let forget_before = now.unix.minus(self.terms.ticket_lifetime).seconds();
+        let (gathers, places, told) = (self.gathers(), self.places.clone(), self.told_at_the_hour);
         for (class, lane) in &mut self.lanes {
-            lane.refresh_part(REFRESH_TICKS, clock, forget_before);
+            if !gathers {
+                lane.note_others(|number| places.place(*class, number), told, clock, now.unix.seconds());
+                lane.refresh_part(REFRESH_TICKS, clock, forget_before);
+            }
             lane.gate.lapse(now.mono);
             if !stands && self.shares.has_share(*class) {
                 lane.catch_up();
@@ -147,8 +171,10 @@ impl Line {
         }
     }
 
-    /// A visitor asked at another node.
+    /// A visitor asked at another node. A ticket that is not known here was lost by the store between the two, and takes
+    /// its place again.
     pub fn heard_elsewhere(&mut self, class: ClassId, number: Number, told: Told, now: Now) {
+        self.reinstate(class, number, if told == Told::Plain { Asks::ByHand } else { Asks::Scripted }, now);
         let waits = matches!(self.state(class, number), State::Waiting | State::Absent);
         self.polls = self.polls.saturating_add(u32::from(waits));
         let clock = self.presence.now();
@@ -285,6 +311,16 @@ mod tests {
         follower.joined_elsewhere(CLASS, 1..=40, Asks::Scripted, at(0));
         (1..=100).for_each(|tick| follower.follow(at(tick), Conditions::FINE));
         assert_eq!(follower.lane(CLASS).unwrap().now_serving(), 0);
+    }
+
+    #[test]
+    fn a_ticket_that_the_store_lost_is_called_when_another_node_hears_of_it() {
+        let mut leader = Line::new(terms(), Mono(0));
+        leader.joined_elsewhere(CLASS, 1..=2, Asks::Scripted, at(0));
+        leader.joined_elsewhere(CLASS, 65_540..=65_541, Asks::Scripted, at(0));
+        leader.heard_elsewhere(CLASS, 3, Told::Two, at(0));
+        (1..=100).for_each(|tick| drop(leader.tick(at(tick), Conditions::FINE)));
+        assert!(matches!(leader.standing(CLASS, 3, Asks::Scripted), Standing::YourTurn { .. }));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hour::Hour;
 use super::lottery::SEED_LEN;
 use super::names::ClassId;
 use super::tickets::{Number, Told};
@@ -44,6 +45,14 @@ pub struct Plan {
     pub gather_from: Unix,
     /// How places are given.
     pub order: Order,
+}
+
+impl Plan {
+    /// The plan by which a node goes that shares the line with others: what was announced counts, whatever its own file says.
+    pub fn of_all(configured: Option<&Plan>, last: Option<&Opening>) -> Option<Plan> {
+        let announced = last.filter(|opening| opening.held.is_none());
+        announced.map_or(configured.copied(), |opening| Some(opening.plan(configured)))
+    }
 }
 
 /// An opening as it lasts: announced, and later held.
@@ -94,6 +103,12 @@ impl std::fmt::Debug for Opening {
 }
 
 impl Opening {
+    /// The plan by which it was announced; the hour from which visitors gather is not part of the promise.
+    pub fn plan(&self, configured: Option<&Plan>) -> Plan {
+        let gather_from = configured.map_or(self.announced, |plan| plan.gather_from.min(self.at));
+        Plan { at: self.at, gather_from, order: self.order }
+    }
+
     /// The last number of the lane drawn before this opening was announced.
     pub fn after(&self, class: ClassId) -> Number {
         self.after.iter().find(|(of, _)| *of == class).map_or(0, |(_, after)| *after)
@@ -174,18 +189,18 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The phase of a room with this plan whose last opening is this. `steady` is the time that never leaps: an opening
-    /// cannot be taken back, so one wrong reading of the wall clock must not hold it.
-    pub fn of(plan: Option<&Plan>, last: Option<&Opening>, wall: Unix, steady: Unix) -> Phase {
+    /// The phase of a room with this plan whose last opening is this. `gathering` is the hour from which visitors may gather,
+    /// `hour` that of the opening: it cannot be taken back, so one wrong reading of the wall clock must not hold it.
+    pub fn of(plan: Option<&Plan>, last: Option<&Opening>, gathering: Hour, hour: Hour) -> Phase {
         let is_to_come = last.is_some_and(|opening| opening.held.is_none());
-        plan.filter(|_| is_to_come).map_or(Phase::Open, |plan| Phase::before(plan, wall, steady))
+        plan.filter(|_| is_to_come).map_or(Phase::Open, |plan| Phase::before(plan, gathering, hour))
     }
 
     /// The phase of a room whose opening is still to come.
-    pub fn before(Plan { at, gather_from, .. }: &Plan, wall: Unix, steady: Unix) -> Phase {
-        if wall >= *at && steady >= *at {
+    pub fn before(Plan { at, gather_from, .. }: &Plan, gathering: Hour, hour: Hour) -> Phase {
+        if hour == Hour::Come {
             Phase::Due { at: *at }
-        } else if wall >= *gather_from {
+        } else if gathering == Hour::Come {
             Phase::Gathering { at: *at }
         } else {
             Phase::Announced { gather_from: *gather_from, at: *at }
@@ -225,6 +240,9 @@ pub enum PlanFault {
     /// There is no opening any more for those who gather.
     #[error("visitors gather already; put the table back (to open sooner, move at)")]
     Removed,
+    /// Several nodes share the line, and only a reload changes what they go by.
+    #[error("the nodes that share the line go by another plan; reload one of them to change it for all")]
+    OthersGoByAnother,
     /// The hour is over.
     #[error("at lies in the past, and no such opening was announced; write a later hour, or remove the table")]
     Past,
@@ -301,25 +319,29 @@ mod tests {
 
     #[test]
     fn a_room_is_announced_then_gathers_then_is_due_then_open() {
-        let at = |wall| Phase::of(Some(&PLAN), Some(&announced()), Unix(wall), Unix(wall));
+        let come = |wall, at: Unix| if wall < at.0 { Hour::ToCome } else { Hour::Come };
+        let at = |wall| Phase::of(Some(&PLAN), Some(&announced()), come(wall, PLAN.gather_from), come(wall, PLAN.at));
         assert_eq!(at(1), Phase::Announced { gather_from: Unix(8_000_000), at: HOUR });
         assert_eq!(at(8_000_000), Phase::Gathering { at: HOUR });
         assert_eq!(at(10_000_000), Phase::Due { at: HOUR });
         assert_eq!(
-            Phase::of(Some(&PLAN), Some(&held()), Unix(1), Unix(1)),
+            Phase::of(Some(&PLAN), Some(&held()), Hour::ToCome, Hour::ToCome),
             Phase::Open,
             "a clock put back closes nothing"
         );
-        assert_eq!(Phase::of(None, Some(&announced()), Unix(1), Unix(1)), Phase::Open);
-        assert_eq!(Phase::of(Some(&PLAN), None, Unix(1), Unix(1)), Phase::Open);
+        assert_eq!(Phase::of(None, Some(&announced()), Hour::ToCome, Hour::ToCome), Phase::Open);
+        assert_eq!(Phase::of(Some(&PLAN), None, Hour::ToCome, Hour::ToCome), Phase::Open);
     }
 
     #[test]
-    fn a_clock_that_leaps_forward_opens_nothing() {
-        let leapt = Phase::of(Some(&PLAN), Some(&announced()), Unix(99_000_000), Unix(9_000_000));
-        assert_eq!(leapt, Phase::Gathering { at: HOUR });
-        let lags = Phase::of(Some(&PLAN), Some(&announced()), Unix(9_000_000), Unix(99_000_000));
-        assert_eq!(lags, Phase::Gathering { at: HOUR });
+    fn what_nodes_that_share_a_line_were_told_counts_for_all_of_them() {
+        let later = Opening { at: Unix(12_000_000), announced: Unix(1_000_000), ..announced() };
+        let of_all = |configured: Option<&Plan>, last: Option<&Opening>| Plan::of_all(configured, last);
+        assert_eq!(of_all(Some(&PLAN), Some(&later)), Some(Plan { at: later.at, ..PLAN }));
+        let without = Plan { at: later.at, gather_from: later.announced, order: Order::Lottery };
+        assert_eq!(of_all(None, Some(&later)), Some(without), "a node that does not know of it is closed as well");
+        assert_eq!(of_all(Some(&PLAN), Some(&held())), Some(PLAN));
+        assert_eq!(of_all(None, None), None);
     }
 
     #[test]

@@ -17,8 +17,8 @@ const TICKS_PER_SECOND: usize = 10;
 /// Seconds for which polls that were told are remembered: longer than the longest interval.
 const TOLD: usize = 1024;
 
-/// Polls that fell due while the line seemed cut are expected again after so many seconds: whoever was kept from asking
-/// tries again.
+/// Polls that fell due while the line seemed cut are expected again so many seconds later: whoever was kept from asking
+/// tries again. Not after the window, or the clock would go on in between where a crowd was told the same second.
 const AGAIN: usize = 10;
 
 /// How long the clock may stand still because too few polls arrive. After that they are taken for gone.
@@ -114,7 +114,8 @@ impl PresenceClock {
         let due = self.due.get_mut(over).map_or(0, std::mem::take);
         let missing = due.saturating_sub(std::mem::take(&mut self.arrived_this_second));
         if too_few_arrived && self.still_for < LONGEST_STANDSTILL {
-            self.add_due(AGAIN, missing);
+            // A second has begun since.
+            self.add_due(AGAIN - 1, missing);
         }
     }
 
@@ -184,6 +185,22 @@ mod tests {
         assert!(shown <= 5, "{shown}");
         assert_eq!(run(&mut clock, 475, 0, 100.0), 0);
         assert!(run(&mut clock, 60, 0, 100.0) > 40);
+    }
+
+    #[test]
+    fn a_crowd_that_came_in_one_second_and_fell_silent_holds_the_clock_for_ten_minutes_and_no_longer() {
+        let mut clock = PresenceClock::fresh();
+        (0..10_000).for_each(|_| clock.told(Duration::from_secs(60)));
+        let mut showed = Vec::new();
+        for second in 0..780 {
+            for tick in 0..10 {
+                let arrived = u32::from(tick % 5 == 0);
+                (0..arrived).for_each(|_| clock.told(Duration::from_secs(60)));
+                clock.tick(TICK, arrived, 10_000.0 / 60.0 + 2.0);
+            }
+            showed.extend((second == 600 || second == 779).then(|| clock.now().0 / 4));
+        }
+        assert!(showed[0] <= 65 && showed[1] >= 150, "{showed:?}");
     }
 
     #[test]

@@ -76,7 +76,20 @@ impl Counted {
         100.0 * f64::from(self.errors) / (self.count().max(1)) as f64
     }
 
-    fn add(&mut self, other: &Counted) {
+    /// The buckets in which there are answers, and how many.
+    pub fn filled(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
+        (0..).zip(self.answers).filter(|(_, answers)| *answers > 0)
+    }
+
+    /// Adds what somebody else counted in a bucket.
+    pub fn note(&mut self, bucket: u8, answers: u32) {
+        if let Some(sum) = self.answers.get_mut(usize::from(bucket)) {
+            *sum = sum.saturating_add(answers);
+        }
+    }
+
+    /// Adds what somebody else counted.
+    pub fn add(&mut self, other: &Counted) {
         for (sum, answers) in self.answers.iter_mut().zip(other.answers) {
             *sum = sum.saturating_add(answers);
         }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::time::Mono;
 
 /// The hour in which admissions are counted.
@@ -105,6 +107,57 @@ impl<T: Copy + PartialEq> Has<T> {
     }
 }
 
+/// How long a ticket just drawn counts as one that stands, whatever this node knows of it: it may not have heard of it yet,
+/// or it waits at the gate without having stood in the line. And how long a draw may take.
+const NEW: u64 = 10_000;
+/// [`HOUR`] in milliseconds.
+const HOUR_MS: u64 = 3_600_000;
+
+/// What one identity has in a room at all nodes that share its line, as they keep it in common: each replaces it whole, if
+/// no other has meanwhile. Times are in milliseconds by the clock that all agree on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HasEverywhere {
+    /// Numbers, and when they were drawn.
+    tickets: Vec<(u64, u64)>,
+    /// Draws under way, and when they began.
+    drawing: Vec<(u64, u64)>,
+    entered: Vec<u64>,
+}
+
+impl HasEverywhere {
+    /// Brings up to date what became of the tickets; an admission counts from when it was first looked at. A ticket that is
+    /// not new and that nobody remembers counts no more.
+    pub fn look(&mut self, stands: impl Fn(u64) -> Stands, now: u64) {
+        let is_new = |at: u64| now < at.saturating_add(NEW);
+        for (number, at) in std::mem::take(&mut self.tickets) {
+            match stands(number) {
+                Stands::Entered => self.entered.push(now),
+                Stands::Gone if !is_new(at) => {}
+                Stands::InLine | Stands::Gone => self.tickets.push((number, at)),
+            }
+        }
+        self.drawing.retain(|(_, at)| is_new(*at));
+        self.entered.retain(|at| now < at.saturating_add(HOUR_MS));
+    }
+
+    /// Takes the right to draw one more ticket, if there is one; `draw` is the draw's own number.
+    pub fn take(&mut self, quota: &Quota, draw: u64, now: u64) -> Taken {
+        let standing = self.tickets.len() + self.drawing.len();
+        let within = |most: Option<u32>, count: usize| most.is_none_or(|most| count < most as usize);
+        if within(quota.tickets, standing) && within(quota.admissions, standing + self.entered.len()) {
+            self.drawing.push((draw, now));
+            return Taken::Yes;
+        }
+        Taken::No
+    }
+
+    /// The draw gave this ticket.
+    pub fn drawn(&mut self, draw: u64, number: u64, now: u64) {
+        self.drawing.retain(|(other, _)| *other != draw);
+        self.tickets.push((number, now));
+    }
+}
+
 /// Whether there was a right to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -150,7 +203,72 @@ mod tests {
         assert_eq!(has.take(&quota), Taken::Yes);
     }
 
+    #[test]
+    fn what_is_under_way_at_another_node_counts_and_lapses_with_it() {
+        let mut has = HasEverywhere::default();
+        let quota = Quota { tickets: Some(1), admissions: None };
+        assert_eq!((has.take(&quota, 1, 0), has.take(&quota, 2, 5)), (Taken::Yes, Taken::No));
+        has.look(|_| Stands::Gone, 9_999);
+        assert_eq!(has.take(&quota, 2, 9_999), Taken::No);
+        has.look(|_| Stands::Gone, 10_000);
+        assert_eq!(has.take(&quota, 2, 10_000), Taken::Yes, "that node is gone");
+        has.drawn(2, 7, 11_000);
+        has.look(|number| if number == 7 { Stands::Gone } else { Stands::InLine }, 20_999);
+        assert_eq!(has.take(&quota, 3, 20_999), Taken::No, "this node may not have heard of it");
+        has.look(|_| Stands::Gone, 21_000);
+        assert_eq!(has, HasEverywhere::default());
+    }
+
+    #[test]
+    fn entries_at_all_nodes_count_for_an_hour() {
+        let mut has = HasEverywhere::default();
+        let quota = Quota { tickets: None, admissions: Some(2) };
+        for draw in 1..=2 {
+            assert_eq!(has.take(&quota, draw, draw), Taken::Yes);
+            has.drawn(draw, draw, draw);
+        }
+        has.look(|number| if number == 1 { Stands::Entered } else { Stands::InLine }, 100);
+        assert_eq!(has.take(&quota, 3, 100), Taken::No, "one entered, one may");
+        has.look(|_| Stands::Gone, 3_600_099);
+        assert_eq!(has.take(&quota, 3, 3_600_099), Taken::Yes);
+        assert_eq!(has.take(&quota, 4, 3_600_099), Taken::No);
+        has.look(|_| Stands::InLine, 3_600_100);
+        assert_eq!(has.take(&quota, 4, 3_600_100), Taken::Yes);
+    }
+
     proptest! {
+        /// Several nodes that each replace what is kept only if it is what they saw: never more tickets at once.
+        #[test]
+        fn nodes_that_replace_what_they_saw_never_pass_the_quota_together(
+            steps in prop::collection::vec((0usize..4, 0u8..3), 1..200), tickets in 1u32..4,
+        ) {
+            let quota = Quota { tickets: Some(tickets), admissions: None };
+            let mut kept = HasEverywhere::default();
+            let mut saw = vec![kept.clone(); 4];
+            let mut under_way: Vec<Vec<u64>> = vec![Vec::new(); 4];
+            let (mut next, mut line) = (0, Vec::new());
+            for (node, what) in steps {
+                match what {
+                    0 => saw[node] = kept.clone(),
+                    1 => {
+                        let mut wish = saw[node].clone();
+                        wish.look(|_| Stands::InLine, 1);
+                        if wish.take(&quota, next, 1) == Taken::Yes && saw[node] == kept {
+                            kept = wish;
+                            under_way[node].push(next);
+                        }
+                        next += 1;
+                    }
+                    _ => if let Some(draw) = under_way[node].pop() {
+                        kept.drawn(draw, 1000 + draw, 1);
+                        line.push(draw);
+                    }
+                }
+                let drawn = line.len() + under_way.iter().map(Vec::len).sum::<usize>();
+                prop_assert!(drawn <= tickets as usize);
+            }
+        }
+
         /// Whatever a visitor does: never more tickets at once, nor admissions within any hour, than there may be.
         #[test]
         fn no_hour_has_more_admissions_than_there_may_be(

@@ -58,6 +58,19 @@ impl Add<Duration> for Unix {
     }
 }
 
+impl Now {
+    /// When that was on the time line, which other processes know as well.
+    pub fn unix_of(self, earlier: Mono) -> Unix {
+        self.unix.minus(self.mono.since(earlier))
+    }
+
+    /// When that was on this process's own clock: at its start, if it was before that, and now, if it is to come.
+    pub fn mono_of(self, earlier: Unix) -> Mono {
+        let ago = u64::try_from(self.unix.since(earlier).as_nanos()).unwrap_or(u64::MAX);
+        Mono(self.mono.0.saturating_sub(ago))
+    }
+}
+
 /// What every rule may know about the present: read once per request and once per tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

@@ -4,29 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderMap;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::answers::{append_cookies, waiting};
+use super::answers::{append_cookies, queue_problem, retry_after, waiting};
 use super::call::Call;
 use super::class::{class_to_join, drawn};
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::visitor::{Credentials, Held, Inside, Tokens, wants_header_tokens};
-use super::{Gateway, Outcome, admit_decision, personal_route, view, waiting_decision};
+use super::{Gateway, Outcome, admit_decision, leave_unread, personal_route, view, waiting_decision};
+use crate::body::Body;
 use crate::clock::Clock;
 use crate::domain::admission::{Admit, Wait};
 use crate::domain::client::ClientPrefix;
 use crate::domain::cookie::presented;
 use crate::domain::kept::KeptHeaders;
-use crate::domain::leak_detectors::{Arrival, Effect, VisitorKey, Who, effect_of};
+use crate::domain::leak_detectors::{Arrival, Detector, Effect, VisitorKey, Who, effect_of};
 use crate::domain::leak_guard::{self, Command, Mode, Reason, Verdict, personal_headers, put_on_armour};
-use crate::domain::line::{Knock, StraightThrough};
+use crate::domain::line::Knock;
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::negotiation::{Audience, Provenance, is_prefetch};
+use crate::domain::pass_limits::Excess;
 use crate::domain::paths::NormalPath;
+use crate::domain::time::Mono;
 use crate::domain::token::Kind;
-use crate::leaks::Origin;
+use crate::leaks::{Exchange, Origin};
 use crate::proxy::meter::Says;
 use crate::proxy::{Answer, Context, Keep, Pace, ProxyError, Received, RequestBody, Slot, receive};
 use crate::room::{GatePlace, LiveRoom, NoTicket, Passed, Seat, Ticket};
@@ -49,8 +52,19 @@ struct Active {
 }
 
 impl Active {
+    /// Of whom the gate has just let in: nothing else of theirs is under way.
     fn begin(live: &Arc<LiveRoom>, seat: &Arc<Seat>, clock: &Clock) -> Keep {
         seat.begin();
+        Active::begun(live, seat, clock)
+    }
+
+    /// Of whom comes with a pass, which is worth one person's traffic.
+    fn within_limits(call: &Call, room: &RoomInForce, seat: &Arc<Seat>, clock: &Clock) -> Result<Keep, Excess> {
+        room.live.begin_within(seat, &room.settings.pass_limits, call.now.mono)?;
+        Ok(Active::begun(&room.live, seat, clock))
+    }
+
+    fn begun(live: &Arc<LiveRoom>, seat: &Arc<Seat>, clock: &Clock) -> Keep {
         Arc::new(Active { live: live.clone(), seat: seat.clone(), clock: clock.clone() })
     }
 }
@@ -69,6 +83,7 @@ struct Entered<'a> {
     room: &'a Arc<RoomInForce>,
     ticket: Ticket,
     seat: &'a Arc<Seat>,
+    keep: Keep,
 }
 
 /// How a request goes to the portal, and what goes back with the answer.
@@ -101,6 +116,35 @@ impl Journey<'_> {
     }
 }
 
+/// An answer on its way back to the visitor.
+struct WayBack<'a> {
+    call: &'a Call,
+    received: &'a KeptHeaders,
+    route: leak_guard::Route,
+    inside: Option<(&'a Arc<RoomInForce>, Ticket)>,
+    /// The visitor has no cookies, and takes tokens in headers.
+    gives_headers: bool,
+    tokens: Tokens,
+}
+
+impl WayBack<'_> {
+    /// Puts the tokens on the answer. Nothing of ours rides on what a cache might keep: not where the guard only observes,
+    /// and not on routes that are spared what stops the careless ones.
+    fn hand_over(mut self, mut response: Response<Body>, worn: Worn) -> Response<Body> {
+        let given = if self.gives_headers { std::mem::take(&mut self.tokens.headers) } else { Vec::new() };
+        let brings_nothing = given.is_empty() && self.tokens.cookies.is_empty();
+        match worn {
+            _ if brings_nothing => {}
+            Worn::Nothing => personal_headers(response.headers_mut()),
+            Worn::Policy => put_on_armour(response.headers_mut()),
+            Worn::Whole => {}
+        }
+        response.headers_mut().extend(given);
+        append_cookies(&mut response, self.tokens.cookies);
+        response
+    }
+}
+
 impl Gateway {
     /// Takes a request that the decision admits to the portal. Its body is read first, up to the buffer: nobody may hold
     /// a place at the gate, a seat or a slot while a slow upload goes on.
@@ -119,12 +163,25 @@ impl Gateway {
             drop(room.live.arrive(held.ticket, &self.shared.clock, call.now));
             return Ok(self.wait(call, room, page_or_json(call, request.headers()), &credentials, request));
         }
+        if let (Admit::Pass, Some(inside)) = (admit, credentials.inside.clone()) {
+            // Before its body is read: bodies take memory.
+            return match Active::within_limits(call, room, &inside.seat, &self.shared.clock) {
+                Ok(keep) => {
+                    let read = self.read_ahead(call, request).await?;
+                    self.inside(call, room, inside, keep, read).await
+                }
+                Err(excess) => {
+                    let (parts, body) = request.into_parts();
+                    leave_unread(&parts, body);
+                    Ok(self.asks_too_much(call, room, &credentials, excess, &parts.headers))
+                }
+            };
+        }
         let read = self.read_ahead(call, request).await?;
-        match (admit, credentials.inside.clone(), credentials.ticket) {
-            (Admit::Pass, Some(inside), _) => self.inside(call, room, inside, read).await,
-            (Admit::SamePass, _, Some(held)) => self.follow(call, room, held.ticket, credentials, read).await,
-            (Admit::Turn, _, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
-            (Admit::Straight, ..) => Box::pin(self.straight(call, room, credentials, read)).await,
+        match (admit, credentials.ticket) {
+            (Admit::SamePass, Some(held)) => self.follow(call, room, held.ticket, credentials, read).await,
+            (Admit::Turn, Some(held)) => Box::pin(self.through_the_gate(call, room, held, credentials, read)).await,
+            (Admit::Straight, _) => Box::pin(self.straight(call, room, credentials, read)).await,
             _ => {
                 let sticky = credentials.staff.as_ref().map(|bearer| bearer.sticky);
                 let journey = Journey { room: Some(&room.settings.name), sticky, ..Journey::ungated(call) };
@@ -139,13 +196,14 @@ impl Gateway {
         call: &Call,
         room: &Arc<RoomInForce>,
         inside: Inside,
+        keep: Keep,
         read: Read,
     ) -> Result<Outcome, Refused> {
         room.live.touch(&inside.token.id, &inside.seat, room.live.room_seconds(call.now));
         let mut tokens = Tokens::default();
         tokens.renewed_pass(room, call, &inside);
         let ticket = Ticket { id: inside.token.id, class: inside.token.class, number: inside.token.number };
-        self.as_insider(call, Entered { room, ticket, seat: &inside.seat }, tokens, Admit::Pass, read).await
+        self.as_insider(call, Entered { room, ticket, seat: &inside.seat, keep }, tokens, Admit::Pass, read).await
     }
 
     /// Another request of a visitor who just entered: the same pass again, at no cost.
@@ -160,9 +218,13 @@ impl Gateway {
         let Some(seat) = room.live.seats.get(&ticket.id) else {
             return Ok(self.not_yet(call, room, &credentials, read.headers()));
         };
+        let keep = match Active::within_limits(call, room, &seat, &self.shared.clock) {
+            Ok(keep) => keep,
+            Err(excess) => return Ok(self.asks_too_much(call, room, &credentials, excess, read.headers())),
+        };
         let mut tokens = Tokens::default();
         tokens.pass(room, call, read.headers(), &ticket, &seat);
-        self.as_insider(call, Entered { room, ticket, seat: &seat }, tokens, Admit::SamePass, read).await
+        self.as_insider(call, Entered { room, ticket, seat: &seat, keep }, tokens, Admit::SamePass, read).await
     }
 
     async fn as_insider(
@@ -174,7 +236,7 @@ impl Gateway {
         read: Read,
     ) -> Result<Outcome, Refused> {
         let arrival = if admit == Admit::Pass { Arrival::Inside } else { Arrival::Entering };
-        let journey = Journey { arrival, ..self.journey(call, &entered, tokens) };
+        let journey = Journey { arrival, ..self.journey(call, entered, tokens) };
         let slot = self.insider_slot(call).await.map_err(|error| (error, read.headers().clone()))?;
         Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
@@ -215,21 +277,27 @@ impl Gateway {
         read: Read,
     ) -> Result<Outcome, Refused> {
         let proven = credentials.proven.take();
-        let may_draw = proven.as_ref().map(|verdict| class_to_join(self, call, room, verdict));
+        let may_draw = match &proven {
+            Some(verdict) => Some(class_to_join(self, call, room, verdict).await),
+            None => None,
+        };
         let class = may_draw.as_ref().map_or(ClassId::CITIZEN, |may_draw| may_draw.class);
-        let nobody_waits = room.live.straight_through(class) == StraightThrough::Yes;
-        if !nobody_waits || self.count_join(call, room).is_err() {
-            return Ok(self.not_yet(call, room, &credentials, read.headers()));
-        }
+        let coming = room.live.go_straight(class).filter(|_| self.count_join(call, room).is_ok());
+        let Some(coming) = coming else { return Ok(self.not_yet(call, room, &credentials, read.headers())) };
         let ticket = match room.live.draw(class, Drawn::ToEnter).await {
-            Ok(ticket) => ticket,
+            // Who waited without a number keeps the identity, so that the two are one visitor's.
+            Ok(ticket) => {
+                let unnumbered = credentials.unnumbered.filter(|_| credentials.ticket.is_none());
+                Ticket { id: unnumbered.map_or(ticket.id, |held| held.ticket.id), ..ticket }
+            }
             Err(error) => return Ok(self.without_ticket(call, room, &error, read.headers())),
         };
         if let (Some(verdict), Some(may_draw)) = (proven, may_draw) {
-            drawn(call, room, verdict, may_draw, &ticket).await;
+            drawn(call, room, verdict, may_draw, (&ticket, &self.shared.clock)).await;
         }
         room.live.lane_metrics(class).arrivals.inc();
         let place = room.live.arrive_straight(ticket, &self.shared.clock, self.shared.clock.now());
+        drop(coming);
         self.at_the_gate(call, room, ticket, place, Admit::Straight, credentials, read).await
     }
 
@@ -265,7 +333,8 @@ impl Gateway {
         }
         let mut tokens = Tokens::default();
         tokens.pass(room, call, read.headers(), &ticket, &seat);
-        let journey = self.journey(call, &Entered { room, ticket, seat: &seat }, tokens);
+        let keep = Active::begin(&room.live, &seat, &self.shared.clock);
+        let journey = self.journey(call, Entered { room, ticket, seat: &seat, keep }, tokens);
         Ok(self.send(call, read, journey, slot, admit_decision(admit)).await)
     }
 
@@ -275,23 +344,49 @@ impl Gateway {
         Outcome::of(waiting(wait, room, call, headers, &standing), waiting_decision(wait))
     }
 
+    /// A pass is worth one person's traffic. The seat and the pass stay as they are.
+    fn asks_too_much(
+        &self,
+        call: &Call,
+        room: &RoomInForce,
+        credentials: &Credentials,
+        excess: Excess,
+        headers: &HeaderMap,
+    ) -> Outcome {
+        let mut response = match call.audience(headers) {
+            Audience::Script => {
+                let standing = view::standing(room, call, credentials);
+                queue_problem(room, call, headers, &standing, StatusCode::TOO_MANY_REQUESTS)
+            }
+            Audience::Page | Audience::SubResource => Refusal::TooMany.answer_to(call, headers, Whereabouts::Inside),
+        };
+        retry_after(response.headers_mut(), excess.wait());
+        personal_headers(response.headers_mut());
+        Outcome::of(response, metrics::Decision::Refused)
+    }
+
     async fn read_ahead(&self, call: &Call, request: Request<Incoming>) -> Result<Read, Refused> {
         let config = &call.snapshot.config;
         let (parts, body) = request.into_parts();
         let limits = &config.server.limits;
         let pace = Pace { idle_limit: limits.body_idle_timeout, min_rate: limits.min_body_rate };
         match receive(body, config.portal.request_buffer, pace).await {
-            Ok(body) => Ok(Request::from_parts(parts, body)),
+            Ok(body) => {
+                if !matches!(body, RequestBody::Streaming(_)) {
+                    call.connection.note_end_of_body();
+                }
+                Ok(Request::from_parts(parts, body))
+            }
             Err(error) => Err((error.into(), parts.headers)),
         }
     }
 
-    fn journey<'a>(&self, call: &Call, entered: &Entered<'a>, tokens: Tokens) -> Journey<'a> {
+    fn journey<'a>(&self, call: &Call, entered: Entered<'a>, tokens: Tokens) -> Journey<'a> {
         let [a, b, c, d, e, f, g, h, ..] = entered.ticket.id.0;
         Journey {
             route: personal_route(call),
             sticky: Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
-            keep: Some(Active::begin(&entered.room.live, entered.seat, &self.shared.clock)),
+            keep: Some(entered.keep),
             room: Some(&entered.room.settings.name),
             inside: Some((entered.room, entered.ticket)),
             seat: Some(entered.seat),
@@ -352,32 +447,21 @@ impl Gateway {
         decision: metrics::Decision,
     ) -> Outcome {
         let received = KeptHeaders::of(read.headers());
-        let mut tokens = journey.tokens;
-        let request_id = call.request_id.to_str().unwrap_or_default();
         let sent = self.shared.clock.mono();
-        let origin = Origin {
-            room: journey.room,
-            who: self.who(call, read.headers(), journey.inside),
-            arrival: journey.arrival,
-            method: &call.method,
-            target: call.uri.path_and_query().map_or("", |target| target.as_str()),
-            path: call.path(),
-            host: call.host.to_str().unwrap_or_default(),
-            request_id,
-            now: call.now,
-            left: sent,
-        };
-        let gives_headers = !tokens.headers.is_empty() && wants_header_tokens(read.headers());
         let guard = &call.snapshot.config.leak_guard;
-        let watch = match journey.route {
-            leak_guard::Route::Public => Ok(self.shared.leaks.leaving_anonymously(guard, origin)),
-            leak_guard::Route::Personal(_) => {
-                self.shared.leaks.leaving(guard, origin, read.headers(), || effect(call, read.headers()))
-            }
-        };
+        let watch = self.watch(call, &journey, read.headers(), sent);
         let bust = (guard.upstream_bust && guard.rules.mode == Mode::Enforce).then(|| self.shared.ids.fresh());
         // What a slow upload takes says nothing about the portal.
         let is_whole = !matches!(read.body(), RequestBody::Streaming(_));
+        let inside = journey.inside;
+        let way_back = WayBack {
+            call,
+            received: &received,
+            route: journey.route,
+            inside,
+            gives_headers: !journey.tokens.headers.is_empty() && wants_header_tokens(read.headers()),
+            tokens: journey.tokens,
+        };
         let context = Context {
             received: Received { method: &call.method, uri: &call.uri, version: read.version(), headers: &received },
             portal: &call.snapshot.config.portal,
@@ -396,44 +480,68 @@ impl Gateway {
         };
         let upstream = self.shared.clock.mono().since(sent);
         self.measure(&answer, upstream);
-        if let (true, Some((room, _)), Some(seat)) = (is_whole, journey.inside, journey.seat) {
+        if let (true, Some((room, _)), Some(seat)) = (is_whole, inside, journey.seat) {
             self.meter(&answer, upstream, room, seat);
         }
-        let mut worn = Worn::Whole;
-        let mut response = match answer {
-            Ok(answer) => {
-                self.count_guard(&answer, guard.rules.mode);
-                worn = worn_by(&answer, journey.route, guard.rules.mode);
-                if let (Some(Command::EndSession), Some((room, ticket))) = (answer.guarded.says.command, journey.inside)
-                {
-                    room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
-                    tokens = Tokens::ended(room, call, &received.unfold());
-                }
-                self.log_out(call, &received, answer.response.status(), &mut tokens);
-                answer.response
-            }
-            Err(error) => {
-                if let ProxyError::LeakGuard(reason) = error {
-                    self.shared.metrics.count_leak_guard(reason.into(), LeakGuardAction::Blocked);
-                }
-                let whereabouts = journey.inside.map_or(Whereabouts::Unknown, |_| Whereabouts::Inside);
-                Refusal::from(error).answer_to(call, &received.unfold(), whereabouts)
-            }
+        let response = match answer {
+            Ok(answer) => self.bring(way_back, answer),
+            Err(error) => self.apologise(way_back, error),
         };
-        let given = if gives_headers { std::mem::take(&mut tokens.headers) } else { Vec::new() };
-        let brings_nothing = given.is_empty() && tokens.cookies.is_empty();
-        match worn {
-            _ if brings_nothing => {}
-            // Nothing of ours rides on what a cache might keep: not where the guard only observes, and not on routes that
-            // are spared what stops the careless ones.
-            Worn::Nothing => personal_headers(response.headers_mut()),
-            Worn::Policy => put_on_armour(response.headers_mut()),
-            Worn::Whole => {}
-        }
-        response.headers_mut().extend(given);
-        append_cookies(&mut response, tokens.cookies);
-        let class = journey.inside.map(|(_, ticket)| ticket.class);
+        let class = inside.map(|(_, ticket)| ticket.class);
         Outcome { upstream: Some(upstream), class, ..Outcome::of(response, decision) }
+    }
+
+    /// What the leak guard remembers of the exchange, unless it stops the request.
+    fn watch<'a>(
+        &'a self,
+        call: &'a Call,
+        journey: &Journey<'a>,
+        headers: &HeaderMap,
+        left: Mono,
+    ) -> Result<Exchange<'a>, Detector> {
+        let guard = &call.snapshot.config.leak_guard;
+        let origin = Origin {
+            room: journey.room,
+            who: self.who(call, headers, journey.inside),
+            arrival: journey.arrival,
+            method: &call.method,
+            target: call.uri.path_and_query().map_or("", |target| target.as_str()),
+            path: call.path(),
+            host: call.host.to_str().unwrap_or_default(),
+            request_id: call.request_id.to_str().unwrap_or_default(),
+            now: call.now,
+            left,
+        };
+        match journey.route {
+            leak_guard::Route::Public => Ok(self.shared.leaks.leaving_anonymously(guard, origin)),
+            leak_guard::Route::Personal(_) => {
+                self.shared.leaks.leaving(guard, origin, headers, || effect(call, headers))
+            }
+        }
+    }
+
+    /// The portal's answer, with the visitor's tokens, or without them where the session ends with it.
+    fn bring(&self, mut way_back: WayBack<'_>, answer: Answer) -> Response<Body> {
+        let WayBack { call, received, route, inside, .. } = way_back;
+        let mode = call.snapshot.config.leak_guard.rules.mode;
+        self.count_guard(&answer, mode);
+        let worn = worn_by(&answer, route, mode);
+        if let (Some(Command::EndSession), Some((room, ticket))) = (answer.guarded.says.command, inside) {
+            room.live.end_session(&ticket.id, room.live.room_seconds(call.now));
+            way_back.tokens = Tokens::ended(room, call, &received.unfold());
+        }
+        self.log_out(call, received, answer.response.status(), &mut way_back.tokens);
+        way_back.hand_over(answer.response, worn)
+    }
+
+    /// What a visitor gets instead of the portal's answer.
+    fn apologise(&self, way_back: WayBack<'_>, error: ProxyError) -> Response<Body> {
+        if let ProxyError::LeakGuard(reason) = error {
+            self.shared.metrics.count_leak_guard(reason.into(), LeakGuardAction::Blocked);
+        }
+        let whereabouts = way_back.inside.map_or(Whereabouts::Unknown, |_| Whereabouts::Inside);
+        let apology = Refusal::from(error).answer_to(way_back.call, &way_back.received.unfold(), whereabouts);
+        way_back.hand_over(apology, Worn::Whole)
     }
 
     /// Whose request it is to the leak guard: of a browser with passes of several rooms always the first room's.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE,
-    HeaderMap, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 
@@ -17,8 +18,9 @@ use crate::domain::canary::Kind;
 use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
 use crate::waiting_room::api;
+use crate::waiting_room::assets::SOLVER;
 use crate::waiting_room::page::{PageKind, PlainPage};
-use crate::waiting_room::queue::{PROBLEM_TYPE, QUEUE_TYPE, Standing};
+use crate::waiting_room::queue::{Asked, PROBLEM_TYPE, QUEUE_TYPE, Standing};
 
 /// After how many seconds whoever got no place should look again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -76,7 +78,19 @@ pub fn queue_problem(
     standing: &Standing,
     status: StatusCode,
 ) -> Response<Body> {
-    let body = standing.to_problem(status, &room.words(call.language(headers)));
+    queue_problem_asking(room, call, headers, standing, status, None)
+}
+
+/// The same, perhaps with what is asked of the visitor first.
+pub fn queue_problem_asking(
+    room: &RoomInForce,
+    call: &Call,
+    headers: &HeaderMap,
+    standing: &Standing,
+    status: StatusCode,
+    asked: Option<Asked<'_>>,
+) -> Response<Body> {
+    let body = standing.to_problem(status, asked, &room.words(call.language(headers)));
     let mut response = json(body, PROBLEM_TYPE);
     *response.status_mut() = status;
     allow_origin(&mut response, call, headers);
@@ -104,6 +118,17 @@ pub fn description(own_path: &str) -> Response<Body> {
     let mut response = json(api::description(own_path), "application/json");
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// The script that solves challenges: the same for everybody.
+pub fn solver() -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from_static(SOLVER.as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

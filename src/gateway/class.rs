@@ -5,10 +5,12 @@ use http::HeaderMap;
 use super::Gateway;
 use super::call::Call;
 use super::snapshot::RoomInForce;
-use crate::classes::{Owner, Peer, Permit, RequestFacts, Verdict};
+use crate::classes::{Claim, Claimed, Owner, Peer, Permit, RequestFacts, Verdict, claim};
+use crate::clock::Clock;
 use crate::domain::line::{Asks, Standing};
 use crate::domain::names::ClassId;
 use crate::domain::quota::Stands;
+use crate::domain::token::VisitorId;
 use crate::room::Ticket;
 
 /// What the request proves. Proofs are looked at when a visitor joins, goes straight through or types in a code; whoever
@@ -32,11 +34,12 @@ pub(super) fn prove(call: &Call, headers: &HeaderMap, code: Option<&str>) -> Ver
 pub(super) struct MayDraw<'g> {
     pub(super) class: ClassId,
     permit: Option<Permit<'g>>,
+    claim: Option<Claim>,
 }
 
 /// The class to draw a ticket in: the proven one, unless whom the proof names has all that there may be. Counting and
-/// taking are one step, so that requests at the same time cannot share the last one.
-pub(super) fn class_to_join<'g>(
+/// taking are one step, also among nodes that share a line, so that requests at the same time cannot share the last one.
+pub(super) async fn class_to_join<'g>(
     gateway: &'g Gateway,
     call: &Call,
     room: &RoomInForce,
@@ -44,30 +47,45 @@ pub(super) fn class_to_join<'g>(
 ) -> MayDraw<'g> {
     let (proven, quota) = (&verdict.proven, verdict.quota);
     let Some(identity) = proven.identity.filter(|_| quota.limits()) else {
-        return MayDraw { class: proven.class, permit: None };
+        return MayDraw { class: proven.class, permit: None, claim: None };
     };
     let owner = Owner { room: room.settings.id, class: proven.class, identity };
     let stands = |ticket: &Ticket| match room.live.standing(ticket, Asks::Scripted) {
+        _ if room.live.is_still_without_number(ticket, call.now.mono) => Stands::InLine,
         Standing::Waiting { .. } | Standing::YourTurn { .. } => Stands::InLine,
         Standing::Entered => Stands::Entered,
         Standing::Left | Standing::Unknown => Stands::Gone,
     };
     if let Some(permit) = gateway.shared.held.take(owner, &quota, stands, call.now.mono) {
-        return MayDraw { class: proven.class, permit: Some(permit) };
+        let shared_stands = |number| stands(&Ticket { id: VisitorId([0; 16]), class: proven.class, number });
+        match claim(&room.live, &owner, &quota, shared_stands, &gateway.shared.clock).await {
+            Claimed::Yes(claim) => return MayDraw { class: proven.class, permit: Some(permit), claim: Some(claim) },
+            Claimed::Alone => return MayDraw { class: proven.class, permit: Some(permit), claim: None },
+            Claimed::No => {}
+        }
     }
     call.snapshot.classes.count_over_quota(proven);
     let (room, class) = (room.settings.name.as_str(), room.live.class_name(proven.class));
     tracing::debug!(room, class = class.as_str(), %identity, "has all that there may be and waits as a citizen");
-    MayDraw { class: ClassId::CITIZEN, permit: None }
+    MayDraw { class: ClassId::CITIZEN, permit: None, claim: None }
 }
 
 /// A ticket was drawn on this proof: a code's use is written down, and the ticket counts for whom the proof names.
-pub(super) async fn drawn(call: &Call, room: &RoomInForce, verdict: Verdict, may_draw: MayDraw<'_>, ticket: &Ticket) {
+pub(super) async fn drawn(
+    call: &Call,
+    room: &RoomInForce,
+    verdict: Verdict,
+    may_draw: MayDraw<'_>,
+    (ticket, clock): (&Ticket, &Clock),
+) {
     if ticket.class != verdict.proven.class {
         return;
     }
     if let Some(permit) = may_draw.permit {
         permit.drawn(*ticket);
+    }
+    if let Some(claim) = may_draw.claim {
+        claim.drawn(&room.live, ticket.number, clock).await;
     }
     if let Some(reservation) = verdict.reserved {
         let now = call.now;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http_body::Body;
 use rustls::pki_types::CertificateDer;
 
 use crate::domain::proxy_protocol::ForWhom;
@@ -18,6 +19,7 @@ pub struct Connection {
     /// What TLS told, when it ended here.
     pub tls: Option<Tls>,
     has_insider: AtomicBool,
+    brings_body: AtomicBool,
 }
 
 /// What TLS told about a connection.
@@ -33,7 +35,13 @@ pub struct Tls {
 impl Connection {
     /// A connection without TLS.
     pub fn plain(peer: IpAddr, for_whom: Option<ForWhom>) -> Connection {
-        Connection { peer, for_whom, tls: None, has_insider: AtomicBool::new(false) }
+        Connection {
+            peer,
+            for_whom,
+            tls: None,
+            has_insider: AtomicBool::new(false),
+            brings_body: AtomicBool::new(false),
+        }
     }
 
     /// A connection over TLS that ended here.
@@ -60,6 +68,21 @@ impl Connection {
     /// Whether somebody inside used it: such connections are kept when others are closed to make room.
     pub fn has_insider(&self) -> bool {
         self.has_insider.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body of its last request may not have been read to its end: what comes next is then no new request.
+    pub fn brings_body(&self) -> bool {
+        self.brings_body.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the request that has just begun has a body.
+    pub fn note_request(&self, body: &impl Body) {
+        self.brings_body.store(!body.is_end_stream(), Ordering::Relaxed);
+    }
+
+    /// Notes that the last request's body was read to its end.
+    pub(super) fn note_end_of_body(&self) {
+        self.brings_body.store(false, Ordering::Relaxed);
     }
 
     /// Notes that somebody inside used it.

@@ -47,6 +47,9 @@ pub enum Refusal {
     /// A body longer than it may be.
     #[error("the request is too large")]
     TooLarge,
+    /// More requests than one person makes.
+    #[error("more requests came than one person makes: wait a moment")]
+    TooMany,
     /// The portal did not answer.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -66,6 +69,7 @@ impl Refusal {
             Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refusal::HeadTooLarge | Refusal::CookiesTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Proxy(error) => error.status(),
             Refusal::Assets(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -78,6 +82,7 @@ impl Refusal {
             Refusal::NotFound => Notice::NotFound,
             Refusal::Method(_) => Notice::WrongMethod,
             Refusal::TooLarge | Refusal::HeadTooLarge | Refusal::CookiesTooLarge => Notice::TooLarge,
+            Refusal::TooMany => Notice::TooMany,
             Refusal::Proxy(error) => match error.fault() {
                 Fault::Portal | Fault::Us => Notice::Unreachable,
                 Fault::Visitor => Notice::BadRequest,
@@ -157,7 +162,7 @@ impl Refusal {
     /// A link asks with GET. It throws away what was sent with another method, which only a reload sends again; from our
     /// own paths it leads to the page that the visitor came for.
     fn way_on(&self, call: &Call, address: &Address<'_>) -> WayOn {
-        let may_pass = matches!(self.notice(), Notice::Unreachable | Notice::OurFault);
+        let may_pass = matches!(self.notice(), Notice::Unreachable | Notice::OurFault | Notice::TooMany);
         match address {
             Address::Own(Some(_)) => WayOn::TryAgain,
             _ if may_pass && call.method.is_safe() => WayOn::TryAgain,

@@ -36,19 +36,24 @@ use crate::config;
 use crate::config::ClientAddressHeader;
 use crate::domain::admission::{Admit, Decision, Facts, Mode, Pass, Place, Route, Wait, decide};
 use crate::domain::canary;
+use crate::domain::challenge::{JoinLimits, Over};
 use crate::domain::client::{ClientPrefix, is_trusted};
 use crate::domain::cookie;
 use crate::domain::forwarding;
 use crate::domain::leak_guard::{self, Armour, BackRule, EtagRule, Personal, RangeRule, may_be_public};
+use crate::domain::limiter::Limit;
 use crate::domain::line::StraightThrough;
 use crate::domain::names::ClassId;
 use crate::domain::paths::{NormalPath, Owner, PathPattern};
 use crate::domain::staff::Worth;
+use crate::domain::time::Unix;
 use crate::leaks::Leaks;
 use crate::proxy::{Portal, Worker, linger};
 use crate::staff::{Bearer, Shown, StaffPasses};
 use crate::telemetry::log::{Access, Log};
 use crate::telemetry::metrics::{self, Metrics, TokenRejection};
+
+pub use crate::proxy::LINGER;
 
 /// What all request threads share.
 #[derive(Debug)]
@@ -137,10 +142,20 @@ impl Gateway {
         Gateway { shared, worker }
     }
 
+    /// Whether the program is about to stop: whoever comes is served, and told not to come back here.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
     /// Closes connections to the portal that have not been used for long.
     pub fn close_unused(&self) {
         let keep_alive = self.shared.snapshot.borrow().config.portal.keep_alive;
         self.worker.close_unused(keep_alive);
+    }
+
+    /// The wall's time.
+    pub fn wall(&self) -> Unix {
+        self.shared.clock.now().wall
     }
 
     /// Who is at the other end of a connection.
@@ -375,12 +390,16 @@ impl Gateway {
         HeaderValue::try_from(self.shared.ids.fresh()).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 
-    /// Counts a draw against the client's limit, or says how long to wait for the next one.
-    fn count_join(&self, call: &Call, room: &RoomInForce) -> Result<(), Duration> {
-        let limit = room.settings.joins_per_client.map(crate::domain::limiter::Limit::of);
-        let client = ClientPrefix::of(call.client.address);
-        room.live.joins.count(client, limit, call.now.mono)
+    /// Counts a draw against the limits, or says how far over them it would be.
+    fn count_join(&self, call: &Call, room: &RoomInForce) -> Result<(), Over> {
+        room.live.joins.count(ClientPrefix::of(call.client.address), join_limits(room), call.now.mono)
     }
+}
+
+/// How many joins are free.
+fn join_limits(room: &RoomInForce) -> JoinLimits {
+    let settings = &room.settings;
+    JoinLimits { per_client: settings.joins_per_client.map(Limit::of), in_all: settings.joins_in_all.map(Limit::of) }
 }
 
 impl Outcome {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::classes::Classes;
 use crate::config::{self, Config, LocalText, Proof};
+use crate::domain::closing::Stage;
 use crate::domain::cookie::RoomCookies;
 use crate::domain::keyring::{Keyring, RoomKeys};
 use crate::domain::line::Standstill;
@@ -131,9 +132,8 @@ impl RoomInForce {
     /// # Errors
     /// [`BrokenAssets`] when a template is at fault; the old pages stay.
     pub fn refresh(&self, assets: &Assets, now: Now) -> Result<(), BrokenAssets> {
+        self.refresh_board(assets, now);
         let in_force = self.live.in_force();
-        let board = board(&self.settings, &in_force, &self.live, assets, now);
-        self.show(|old| if old.as_of > now.mono { old } else { Shown { board, as_of: now.mono, ..old } });
         let published = published(&self.settings, &in_force, &self.live, now);
         if published == self.shown().published {
             return Ok(());
@@ -145,6 +145,12 @@ impl RoomInForce {
         let pages = Pages::render(assets, &self.frame, &published)?;
         self.show(|old| Shown { pages, published, ..old });
         Ok(())
+    }
+
+    /// Brings the board up to date. An earlier call that comes to its end later changes nothing.
+    pub fn refresh_board(&self, assets: &Assets, now: Now) {
+        let board = board(&self.settings, &self.live.in_force(), &self.live, assets, now);
+        self.show(|old| if old.as_of > now.mono { old } else { Shown { board, as_of: now.mono, ..old } });
     }
 
     fn show(&self, change: impl FnOnce(Shown) -> Shown) {
@@ -208,6 +214,7 @@ fn published(settings: &config::Room, in_force: &InForce, live: &LiveRoom, now: 
         message: in_force.message.clone(),
         reason: live.told_to_everybody(now).filter(steady).map(|still| reason_of(still).code),
         closed: settings.state == config::RoomState::Closed,
+        ended: live.stage() != Stage::Open,
     }
 }
 
@@ -216,10 +223,11 @@ fn board(settings: &config::Room, in_force: &InForce, live: &LiveRoom, assets: &
     let words = Words { catalogue: assets.languages().default_language(), time_zone: &settings.time_zone };
     Board {
         room: &settings.name,
-        state: settings.state,
+        state: live.state(),
         reason: live.told_to_everybody(now).map(reason_of),
         message: in_force.message.first(),
         rate: in_force.rate().lowered(live.still().1),
+        closing: settings.closing.as_ref().map(|ending| (ending.closing, live.stage())),
         lanes: &lanes,
         updated_at: now.wall,
     }
@@ -234,7 +242,11 @@ fn lane_board(lane: &NamedLane, live: &LiveRoom, in_force: &InForce) -> LaneBoar
         class: lane.name.clone(),
         now_serving: is_open.then_some(view.now_serving),
         waiting: is_open.then_some(view.waiting),
-        window: window_of(if is_open { in_force.hours(lane.class) } else { live.hours(lane.class) }),
+        window: window_of(if is_open {
+            live.until_the_end(in_force.hours(lane.class))
+        } else {
+            live.hours(lane.class)
+        }),
     }
 }
 

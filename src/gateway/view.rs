@@ -6,6 +6,7 @@ use super::call::Call;
 use super::snapshot::{RoomInForce, reason_of, window_of};
 use super::visitor::{Credentials, Held};
 use crate::config::RoomState;
+use crate::domain::closing::{Reach, Stage};
 use crate::domain::line::{Asks, Knock, Near, Standing as Stands, Standstill};
 use crate::domain::names::ClassId;
 use crate::domain::opening::{Order, Phase};
@@ -13,8 +14,8 @@ use crate::domain::recovery::Place;
 use crate::domain::reference::{self, Gatherer};
 use crate::domain::tickets::Told;
 use crate::domain::wait_estimate::WaitRange;
-use crate::room::{NoTicket, Seat, Ticket, View, Why};
-use crate::waiting_room::queue::{Gathering, QueueState, Session, Standing};
+use crate::room::{NoTicket, Seat, Still, Ticket, View, Why};
+use crate::waiting_room::queue::{ClosingTold, Gathering, QueueState, Session, Standing};
 
 /// When to ask again where the answer is held back until there is news.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -24,7 +25,11 @@ const SOON: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 /// When to ask again for a ticket that could not be drawn.
 const NO_TICKET_YET: Duration = Duration::from_secs(15);
-/// When to ask again while the room is closed for everybody, or after the end.
+/// When to ask again for the number of a ticket that has none.
+const NO_NUMBER_YET: Duration = Duration::from_secs(5);
+/// When to ask again after the line has ended, without a place: the hour may be moved.
+const AFTER_THE_END: Duration = Duration::from_secs(300);
+/// When to ask again while the room is closed for everybody.
 const LATER: Duration = Duration::from_secs(30);
 
 /// A visitor's standing, looked at without counting as presence.
@@ -59,6 +64,7 @@ pub fn standing_of(
             Standing { session: seat.map(|seat| session(room, call, seat)), ..plain(QueueState::Inside, LATER) }
         }
         (Some(held), Some(view)) => of_ticket(room, call, &held, view, shown_ahead, plain),
+        _ if credentials.unnumbered.is_some() => without_number(room, call, credentials, plain),
         // Of an expired place it matters that one can join again, and that nobody can yet.
         _ if matches!(phase, Phase::Announced { .. }) => before_opening(room, call, None, phase, plain),
         _ if credentials.expired => plain(QueueState::Expired, SOON),
@@ -68,7 +74,54 @@ pub fn standing_of(
             Standing { reason, ..plain(QueueState::None, SOON) }
         }
     };
-    with_class(room, credentials, standing)
+    with_class(room, credentials, with_closing(room, standing))
+}
+
+/// The standing of a visitor whose ticket has no number yet: the place is kept, and nobody knows how many are ahead.
+fn without_number(
+    room: &RoomInForce,
+    call: &Call,
+    credentials: &Credentials,
+    plain: impl Fn(QueueState, Duration) -> Standing,
+) -> Standing {
+    let class = class_of(credentials);
+    let state = if room.live.lets_in_without_number(class) { QueueState::YourTurn } else { QueueState::Waiting };
+    let still = room.live.store_illness(call.now).unwrap_or(Still {
+        why: Why::StoreUnreachable,
+        since: call.now.wall,
+        since_mono: call.now.mono,
+    });
+    let reason = (state == QueueState::Waiting).then(|| reason_of(still));
+    let reference = credentials.unnumbered.map(|held| reference::random(&held.ticket.id));
+    Standing { reference, reason, ..plain(state, NO_NUMBER_YET) }
+}
+
+/// What the room's closing makes of a standing.
+fn with_closing(room: &RoomInForce, standing: Standing) -> Standing {
+    let Some(ending) = &room.settings.closing else { return standing };
+    let (closing, stage) = (ending.closing, room.live.stage());
+    let waits = matches!(standing.state, QueueState::Waiting | QueueState::Held | QueueState::ClosedHours);
+    let has_none = matches!(standing.state, QueueState::None | QueueState::Expired | QueueState::Left);
+    if waits && stage == Stage::Ended || has_none && stage != Stage::Open {
+        let reach = waits.then_some(Reach::Unlikely);
+        // Whoever asks as told keeps the place, in case the hour is moved.
+        let refresh = if waits { LONGEST } else { AFTER_THE_END };
+        return Standing {
+            reference: standing.reference,
+            recovery_code: standing.recovery_code,
+            message: standing.message,
+            window: standing.window,
+            closing: Some(ClosingTold { closing, stage, reach }),
+            ..Standing::only(QueueState::Ended, refresh, standing.updated_at)
+        };
+    }
+    // Between a wall clock that says it is over and the end itself nothing is known.
+    let is_to_come = waits && standing.updated_at < closing.at;
+    let reach = standing.wait.filter(|_| is_to_come).and_then(|wait| closing.reach(standing.updated_at, wait));
+    let told = ClosingTold { closing, stage, reach };
+    // Who will not be reached is not told when it would be their turn.
+    let wait = standing.wait.filter(|_| !told.comes_too_early());
+    Standing { wait, closing: Some(told), progress: standing.progress.filter(|_| wait == standing.wait), ..standing }
 }
 
 /// The standing of a visitor who asked for a ticket and got none.
@@ -125,7 +178,9 @@ fn of_ticket(
                 enter_by: Some(runs_from + left),
                 ..standing
             });
-            let refresh = if standing.window.open { SOON } else { LONGEST };
+            // Outside the hours the turn stands still; after the end of the line it does not.
+            let stands = matches!(view.still.map(|still| still.why), Some(Why::OutsideHours));
+            let refresh = if stands { LONGEST } else { SOON };
             Standing { refresh: not_after_the_opening(&Standing { refresh, ..standing.clone() }), ..standing }
         }
         Stands::Entered => match room.live.seats.get(&held.ticket.id) {
@@ -142,7 +197,12 @@ fn session(room: &RoomInForce, call: &Call, seat: &Seat) -> Session {
     let (stay, now) = (room.settings.stay(), room.live.room_seconds(call.now));
     let ends = seat.ends(&stay);
     let at = |second: u32| call.now.wall + Duration::from_secs(u64::from(second.saturating_sub(now)));
-    Session { ends_at: at(ends.first()), limited_at: ends.limit.map(at), ends_soon: ends.soon(&stay, now) }
+    Session {
+        ends_at: at(ends.first()),
+        limited_at: ends.limit.map(at),
+        extensions_left: seat.extensions_left(&stay),
+        ends_soon: ends.soon(&stay, now),
+    }
 }
 
 /// When to ask again. In the last stretch at once: the answer is held until there is news, and a visitor who was called
@@ -172,13 +232,13 @@ fn told_at_gate(ahead: Option<u64>, knock: Knock) -> Option<u64> {
 }
 
 fn with_class(room: &RoomInForce, credentials: &Credentials, standing: Standing) -> Standing {
-    let has_place = credentials.ticket.is_some() || credentials.inside.is_some();
+    let has_place = credentials.ticket.or(credentials.unnumbered).is_some() || credentials.inside.is_some();
     Standing { class: has_place.then(|| room.live.class_name(class_of(credentials))), ..standing }
 }
 
 /// The class of whoever has a place or is inside; the citizens' for everybody else.
 pub fn class_of(credentials: &Credentials) -> ClassId {
-    let of_ticket = credentials.ticket.map(|held| held.ticket.class);
+    let of_ticket = credentials.ticket.or(credentials.unnumbered).map(|held| held.ticket.class);
     let of_pass = credentials.inside.as_ref().map(|inside| inside.token.class);
     of_pass.or(of_ticket).unwrap_or(ClassId::CITIZEN)
 }

@@ -14,7 +14,7 @@ use crate::domain::line::{Asks, Standing};
 use crate::domain::negotiation::has_fetch_metadata;
 use crate::domain::seat::{pass_life, renewal_due, within_grace};
 use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText};
-use crate::room::{Seat, Shown, Ticket};
+use crate::room::{PassShown, PassTerms, Seat, Shown, Ticket};
 use crate::staff::Bearer;
 use crate::telemetry::metrics::{Metrics, TokenRejection};
 
@@ -31,6 +31,8 @@ pub struct Credentials {
     pub just_expired: bool,
     /// The ticket, of this line and not expired.
     pub ticket: Option<Held>,
+    /// The ticket without a number that the visitor holds while the store is away.
+    pub unnumbered: Option<Held>,
     /// Whether a token was shown that is only expired.
     pub expired: bool,
     /// What the request of a newcomer proves.
@@ -66,13 +68,19 @@ impl Credentials {
         let now = room.live.room_seconds(call.now);
         let name = room.cookies.name(Kind::Pass, call.channel);
         for text in presented(headers, name) {
-            credentials.judge_pass(room, room.keys.verify(Kind::Pass, text, now), now, metrics);
+            credentials.judge_pass(room, call, room.keys.verify(Kind::Pass, text, now), now, metrics);
         }
         credentials
     }
 
-    fn judge_pass(&mut self, room: &RoomInForce, verified: Result<Token, Rejection>, now: u32, metrics: &Metrics) {
-        let stay = room.settings.stay();
+    fn judge_pass(
+        &mut self,
+        room: &RoomInForce,
+        call: &Call,
+        verified: Result<Token, Rejection>,
+        now: u32,
+        metrics: &Metrics,
+    ) {
         let token = match verified {
             Ok(token) => token,
             Err(rejection) => {
@@ -88,8 +96,10 @@ impl Credentials {
             }
         };
         let generation = token.claim.generation().map_or(0, |generation| generation.0);
-        match room.live.show_pass(&token.id, generation, &stay, now) {
-            Shown::Good(seat) => self.keep_best(Inside { token, seat }),
+        let pass = PassShown { id: token.id, generation, client: call.client.address };
+        let terms = PassTerms { stay: room.settings.stay(), forked: room.settings.forked_pass };
+        match room.live.show_pass(&pass, &terms, now) {
+            Shown::Good(seat) | Shown::Forked(Some(seat)) => self.keep_best(Inside { token, seat }),
             Shown::Unknown => {
                 let seat = room.live.reseat(&token, now);
                 self.keep_best(Inside { token, seat });
@@ -98,7 +108,7 @@ impl Credentials {
                 metrics.token_rejections.of(TokenRejection::Ended).inc();
                 self.note_end(silently_at, now);
             }
-            Shown::Superseded => metrics.token_rejections.of(TokenRejection::Ended).inc(),
+            Shown::Superseded | Shown::Forked(None) => metrics.token_rejections.of(TokenRejection::Ended).inc(),
         }
     }
 
@@ -122,6 +132,14 @@ impl Credentials {
                 self.judge_place(room, room.keys.verify(kind, text, call.now.unix.seconds()), metrics);
             }
         }
+        if let (None, Some(held)) = (self.ticket, self.unnumbered)
+            && let Some(ticket) = room.live.with_number(&held.ticket, call.now).await
+        {
+            // Signed long ago: what is signed anew has the number.
+            self.ticket = Some(Held { ticket, issued: held.issued, turn: None });
+        } else {
+            self.unnumbered = self.unnumbered.filter(|_| self.ticket.is_none());
+        }
         if let Some(held) = self.ticket {
             let standing = room.live.standing(&held.ticket, Asks::Scripted);
             if (standing.is_a_place() || standing == Standing::Entered)
@@ -129,8 +147,8 @@ impl Credentials {
             {
                 room.live.leave(&old);
             }
-            let lost =
-                standing == Standing::Unknown || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
+            let lost = room.live.does_not_know(&held.ticket)
+                || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
             if lost {
                 room.live.recover(&held.ticket, held.turn, Asks::Scripted, call.now).await;
             }
@@ -148,12 +166,22 @@ impl Credentials {
             }
         };
         let ticket = Ticket { id: token.id, class: token.class, number: token.number };
+        if ticket.is_provisional() {
+            self.unnumbered = Some(Held { ticket, issued: token.issued, turn: None }).filter(|_| room.live.is_shared());
+            self.expired |= !room.live.is_shared();
+            return;
+        }
         let turn = (token.kind() == Kind::Turn).then_some(token.issued);
         match &mut self.ticket {
             Some(held) if held.ticket == ticket => held.turn = held.turn.or(turn),
             Some(held) if worth(room, &held.ticket) <= worth(room, &ticket) => {}
             _ => self.ticket = Some(Held { ticket, issued: token.issued, turn }),
         }
+    }
+
+    /// Whether the ticket that was shown had no number, and has one now.
+    pub fn has_a_number_now(&self) -> bool {
+        self.ticket.is_some() && self.unnumbered.is_some()
     }
 
     /// What the pass counts for in the decision.
@@ -167,7 +195,10 @@ impl Credentials {
 
     /// What the ticket counts for in the decision.
     pub fn place_fact(&self, room: &RoomInForce) -> Place {
-        let Some(held) = &self.ticket else { return Place::None };
+        let Some(held) = &self.ticket else {
+            let waits = self.unnumbered.is_some_and(|held| !room.live.lets_in_without_number(held.ticket.class));
+            return if waits { Place::Waiting } else { Place::None };
+        };
         match room.live.standing(&held.ticket, Asks::Scripted) {
             Standing::Waiting { .. } => Place::Waiting,
             Standing::YourTurn { .. } => Place::Called,

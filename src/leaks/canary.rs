@@ -17,6 +17,7 @@ use super::fetch::{Fetched, NotFetched, Side, fetch};
 use crate::config::{CanaryAction, Config, PublicUrl};
 use crate::domain::canary::{self, Edge, Kind, Place, Shown};
 use crate::domain::leak_guard::Mode;
+use crate::domain::time::Mono;
 use crate::entropy;
 use crate::gateway::snapshot::Snapshot;
 use crate::telemetry::metrics::{CanaryResult, LeakGuardAction, LeakGuardRule};
@@ -217,6 +218,7 @@ impl Leaks {
     fn believe(&self, round: &Round, result: CanaryResult, config: &Config) -> (bool, bool, bool) {
         let mut edge = self.edge.write().unwrap_or_else(PoisonError::into_inner);
         let was_proven = edge.belief.keeps_personal_pages();
+        edge.as_of = self.clock.mono();
         edge.belief = edge.belief.after(round.places());
         edge.last = Some(result);
         let proven = edge.belief.keeps_personal_pages();
@@ -239,6 +241,8 @@ impl Leaks {
 /// What is known of the edge.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EdgeState {
+    /// When it was last asked.
+    as_of: Mono,
     belief: Edge,
     last: Option<CanaryResult>,
     pub(super) stops: bool,
@@ -248,5 +252,12 @@ impl EdgeState {
     /// Forgets everything: only fresh proof counts.
     pub(super) fn clear(&mut self) {
         *self = EdgeState::default();
+    }
+
+    /// Forgets what was known by then. What was found since is fresh.
+    pub(super) fn forget_until(&mut self, at: Mono) {
+        if self.as_of <= at {
+            self.clear();
+        }
     }
 }

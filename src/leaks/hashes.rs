@@ -145,6 +145,11 @@ impl Hashes {
         self.of("visitor", &[&visitor.0])
     }
 
+    /// The key of one note that is left in the store.
+    pub(super) fn for_note(&self, salt: &[u8; 16]) -> [u8; 16] {
+        self.of("note", &[salt])
+    }
+
     fn of_frequent(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 16] {
         self.lately.hash(purpose, parts, || self.of(purpose, parts))
     }

@@ -1,14 +1,16 @@
-//! What was seen of the portal's sessions and of the people it names, in this process. Small on purpose: one operation
-//! on one record, so that records can live in a shared store as well.
+//! What was seen of the portal's sessions and of the people it names: one operation on one record. What changed is
+//! remembered until it is told ([`super::sharing`]).
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::domain::leak_detectors::{IdentityKey, IdentityRecord, SessionKey, SessionRecord};
+use crate::domain::leak_detectors::{IdentityKey, IdentityRecord, SessionKey, SessionNote, SessionRecord};
 use crate::domain::recent::{Bounds, KeyIsHash, Recent};
-use crate::domain::time::Mono;
+use crate::domain::time::{Mono, Now};
 
 /// Threads that seldom meet: each record lies behind one of so many locks.
 const SHARDS: usize = 16;
+/// Sessions that are to be told of, behind each of them; the others wait.
+const MOST_UNTOLD: usize = 1024;
 
 /// Records by keyed hash, bounded in number and age.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub(super) struct Sessions {
 struct Shard {
     sessions: Recent<SessionKey, SessionRecord, KeyIsHash>,
     people: Recent<IdentityKey, IdentityRecord, KeyIsHash>,
+    untold: Vec<SessionKey>,
 }
 
 impl Sessions {
@@ -31,7 +34,12 @@ impl Sessions {
         now: Mono,
         work: impl FnOnce(&mut SessionRecord) -> T,
     ) -> Option<T> {
-        self.with(key.0, |shard| shard.sessions.get(&key, share(bounds), now).map(work))
+        self.with(key.0, |shard| {
+            let record = shard.sessions.get(&key, share(bounds), now)?;
+            let done = work(record);
+            tell_of(record, key, &mut shard.untold, now);
+            Some(done)
+        })
     }
 
     /// Works on the record of a session, a fresh one if need be.
@@ -42,7 +50,40 @@ impl Sessions {
         now: Mono,
         work: impl FnOnce(&mut SessionRecord) -> T,
     ) -> T {
+        self.with(key.0, |shard| {
+            let record = shard.sessions.entry(key, share(bounds), now);
+            let done = work(record);
+            tell_of(record, key, &mut shard.untold, now);
+            done
+        })
+    }
+
+    /// Works on the record of a session of which was heard: nobody need be told.
+    pub(super) fn hear<T>(
+        &self,
+        key: SessionKey,
+        bounds: Bounds,
+        now: Mono,
+        work: impl FnOnce(&mut SessionRecord) -> T,
+    ) -> T {
         self.with(key.0, |shard| work(shard.sessions.entry(key, share(bounds), now)))
+    }
+
+    /// What there is to tell of sessions.
+    pub(super) fn take_untold(&self, bounds: Bounds, now: Now) -> Vec<(SessionKey, SessionNote)> {
+        let mut notes = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut untold = std::mem::take(&mut shard.untold);
+            untold.sort_unstable_by_key(|key| key.0);
+            untold.dedup();
+            let sessions = &mut shard.sessions;
+            notes.extend(untold.into_iter().filter_map(|key| {
+                let record = sessions.get(&key, share(bounds), now.mono)?;
+                Some((key, record.tell(now)))
+            }));
+        }
+        notes
     }
 
     /// Works on the record of a person, a fresh one if need be.
@@ -61,6 +102,12 @@ impl Sessions {
         // There are as many shards as the remainder has values.
         let shard = &self.shards[usize::from(first) % SHARDS];
         work(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn tell_of(record: &mut SessionRecord, key: SessionKey, untold: &mut Vec<SessionKey>, now: Mono) {
+    if untold.len() < MOST_UNTOLD && record.is_to_be_told(now) {
+        untold.push(key);
     }
 }
 

@@ -14,6 +14,7 @@ mod memory;
 mod proposals;
 pub mod report;
 mod searched;
+mod sharing;
 mod tally;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use self::canary::EdgeState;
 use self::memory::Sessions;
 use self::proposals::Proposals;
 use self::searched::Searched;
+use self::sharing::Sharing;
 use self::tally::Tally;
 use crate::clock::Clock;
 use crate::config::{self, BreakerAction, DetectorAction};
@@ -55,6 +57,7 @@ pub struct Leaks {
     tally: Tally,
     proposals: Proposals,
     searched: Searched,
+    sharing: Sharing,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -69,6 +72,17 @@ struct Breakers {
 }
 
 impl Breakers {
+    fn of(&mut self, room: Option<&RoomName>) -> &mut Breaker {
+        match room {
+            Some(room) => self.rooms.entry(room.clone()).or_default(),
+            None => &mut self.everywhere,
+        }
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = &mut Breaker> {
+        self.rooms.values_mut().chain([&mut self.everywhere])
+    }
+
     /// Says in the log when visitors are let in again, and when it is at the whole rate.
     fn say(&mut self, room: &RoomName, admissions: Admissions) {
         let before = self.said.get(room).copied().unwrap_or(Admissions::Go);
@@ -106,6 +120,7 @@ impl Leaks {
             tally: Tally::default(),
             proposals: Proposals::default(),
             searched: Searched::default(),
+            sharing: Sharing::new()?,
             metrics,
             clock,
         })
@@ -156,19 +171,13 @@ impl Leaks {
         let Whose { room, who, now } = whose;
         let terms = terms(&settings.breaker, Duration::ZERO);
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        let breaker = match room {
-            Some(room) => breakers.rooms.entry(room.clone()).or_default(),
-            None => &mut breakers.everywhere,
-        };
+        let breaker = breakers.of(room);
         let tripped = breaker.note_block(who, &terms, now.mono);
+        let note = breaker.tell(who, now);
         drop(breakers);
+        self.sharing.tell_block(room, note);
         if tripped == Tripped::Now {
-            let room = room.map_or("(all)", RoomName::as_str);
-            if settings.breaker.action == BreakerAction::Stop {
-                tracing::error!(room, "the leak guard blocked answers to several visitors: nobody new enters the room");
-            } else {
-                tracing::error!(room, "the leak guard blocked answers to several visitors");
-            }
+            say_that_it_tripped(room, settings);
         }
     }
 
@@ -194,9 +203,14 @@ impl Leaks {
         of_room.and(breakers.everywhere.admissions(&terms, now.mono))
     }
 
-    /// An operator lets visitors in again, into all rooms. What is known of the edge is forgotten as well: only a fresh
-    /// proof stops admissions again.
+    /// An operator lets visitors in again, into all rooms and at all nodes. What is known of the edge is forgotten as
+    /// well: only a fresh proof stops admissions again.
     pub fn reset(&self) {
+        self.sharing.tell_reset(self.clock.unix());
+        self.let_in_again();
+    }
+
+    fn let_in_again(&self) {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         let said = std::mem::take(&mut breakers.said);
         *breakers = Breakers { said, ..Breakers::default() };
@@ -241,6 +255,15 @@ struct Whose<'a> {
     room: Option<&'a RoomName>,
     who: Who,
     now: Now,
+}
+
+fn say_that_it_tripped(room: Option<&RoomName>, settings: &config::LeakGuard) {
+    let room = room.map_or("(all)", RoomName::as_str);
+    if settings.breaker.action == BreakerAction::Stop {
+        tracing::error!(room, "the leak guard blocked answers to several visitors: nobody new enters the room");
+    } else {
+        tracing::error!(room, "the leak guard blocked answers to several visitors");
+    }
 }
 
 fn terms(settings: &config::LeakBreaker, ramp: Duration) -> Terms {

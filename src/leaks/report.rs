@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Leaks;
 use super::audit::{self, Line, hex};
 use super::hashes::Hashes;
+use crate::admin::LeakStatus;
 use crate::config;
 use crate::domain::leak_breaker::Admissions;
 use crate::domain::leak_guard::Mode;
@@ -19,6 +20,7 @@ use crate::domain::names::RoomName;
 use crate::domain::public_proposals::Proposal;
 use crate::domain::route_shape::route_of;
 use crate::domain::time::Now;
+use crate::telemetry::metrics::LeakGuardAction;
 
 /// Lines of a summary at most.
 const MOST_SHOWN: usize = 200;
@@ -32,14 +34,7 @@ impl Leaks {
         rooms: impl Iterator<Item = &'a RoomName>,
         now: Now,
     ) -> Value {
-        let room = |room: &RoomName| {
-            let admissions = match self.admissions_seen(room, settings, ramp, now) {
-                Admissions::Go => "open",
-                Admissions::Stopped => "stopped",
-                Admissions::Climbing(_) => "reopening",
-            };
-            json!({"room": room.as_str(), "admissions": admissions})
-        };
+        let room = |room: &RoomName| json!({"room": room.as_str(), "admissions": self.admissions_word(room, settings, ramp, now)});
         let finding = |entry: super::tally::Entry| {
             json!({
                 "rule": entry.rule.as_str(), "action": entry.action.as_str(), "route": entry.route,
@@ -55,6 +50,41 @@ impl Leaks {
             "public_proposals": self.proposals.all().into_iter().map(proposal).collect::<Vec<_>>(),
             "edge": self.edge_report(),
         })
+    }
+}
+
+impl Leaks {
+    /// Whether visitors may enter a room: `open`, `stopped` or `reopening`. Asking changes nothing.
+    pub fn admissions_word(
+        &self,
+        room: &RoomName,
+        settings: &config::LeakGuard,
+        ramp: Duration,
+        now: Now,
+    ) -> &'static str {
+        match self.admissions_seen(room, settings, ramp, now) {
+            Admissions::Go => "open",
+            Admissions::Stopped => "stopped",
+            Admissions::Climbing(_) => "reopening",
+        }
+    }
+
+    /// What was found since the start, in a few figures.
+    pub fn overview(&self, settings: &config::LeakGuard) -> LeakStatus {
+        let mut overview = LeakStatus {
+            mode: if settings.rules.mode == Mode::Observe { "observe" } else { "enforce" },
+            edge: self.edge_report(),
+            ..LeakStatus::default()
+        };
+        for entry in self.tally.entries() {
+            match entry.action {
+                LeakGuardAction::Blocked => overview.blocked += entry.times,
+                LeakGuardAction::Alarmed => overview.alarmed += entry.times,
+                _ => continue,
+            }
+            overview.last = overview.last.max(Some(entry.last));
+        }
+        overview
     }
 }
 

@@ -37,7 +37,7 @@ pub use self::error::{Fault, NoSlot, ProxyError};
 pub use self::health::Health;
 pub use self::portal::Portal;
 pub(crate) use self::probe::probe_request;
-pub use self::request_body::{Pace, RequestBody, linger, receive};
+pub use self::request_body::{LINGER, Pace, RequestBody, linger, receive};
 pub use self::slots::Slot;
 
 use self::answer::{Handling, InUse, Reading};

@@ -20,7 +20,7 @@ use super::tls::PortalTls;
 use crate::clock::Clock;
 use crate::config::{self, PortalUrl};
 use crate::domain::portal_health::{Bearable, Finding, Probe, Probed, Thresholds, judge};
-use crate::domain::pulse::Recent;
+use crate::domain::pulse::{Counted, Recent};
 use crate::domain::time::Mono;
 
 /// Between two probes of an address that is ill.
@@ -218,6 +218,11 @@ impl Portal {
     /// Counts how fast the answers to visitors come.
     pub fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    /// How fast the last ten seconds' answers to visitors came.
+    pub fn recent(&self) -> Counted {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).over(10)
     }
 
     /// Once a second: judges the answers to visitors.

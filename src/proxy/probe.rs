@@ -16,7 +16,6 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::portal_health::Probe;
 use crate::domain::time::Mono;
-use crate::gateway::snapshot::Snapshot;
 
 /// What an answer below this says is good.
 const FIRST_ERROR: StatusCode = StatusCode::BAD_REQUEST;
@@ -41,10 +40,16 @@ impl Question {
 }
 
 impl Portal {
-    /// Asks for the health path in force each interval of `clock`. Runs until dropped; to be spawned once.
-    pub async fn ask_after_health(self: Arc<Self>, mut snapshot: watch::Receiver<Arc<Snapshot>>, clock: Clock) {
+    /// Asks for the health path of the configuration, which stands somewhere in what is in force, each interval of `clock`.
+    /// Runs until dropped; to be spawned once.
+    pub async fn ask_after_health<S>(
+        self: Arc<Self>,
+        mut in_force: watch::Receiver<S>,
+        config_of: fn(&S) -> Arc<Config>,
+        clock: Clock,
+    ) {
         loop {
-            let config = snapshot.borrow_and_update().config.clone();
+            let config = config_of(&in_force.borrow_and_update());
             let asked = Question::of(&config);
             match &asked {
                 Some(question) => self.ask_all(question, &config, &clock).await,
@@ -58,7 +63,7 @@ impl Portal {
             };
             tokio::select! {
                 () = pause => {}
-                changed = snapshot.changed() => if changed.is_err() { return },
+                changed = in_force.changed() => if changed.is_err() { return },
             }
         }
     }

@@ -25,7 +25,7 @@ static CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// How long the rest of a body is read and thrown away after the answer, so that the visitor, who is still sending,
 /// reads the answer instead of a reset: in all, and without a byte.
-const LINGER: Duration = Duration::from_secs(30);
+pub const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 
 /// A request body as the portal gets it.

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use super::seats::Seat;
 use super::shared::Granted;
-use super::{Inner, Key, LiveRoom, Ticket, is_held};
+use super::{Inner, Key, LiveRoom, Ticket};
 use crate::clock::Clock;
 use crate::domain::gate::Came;
-use crate::domain::line::{Arrival, Knock};
+use crate::domain::line::{Arrival, Knock, StraightThrough};
 use crate::domain::mirror::Said;
 use crate::domain::names::ClassId;
 use crate::domain::opening::Phase;
@@ -47,6 +47,19 @@ pub struct Grant {
     came: Came,
     seat: Arc<Seat>,
     slot: Option<Slot>,
+}
+
+/// A newcomer who goes straight through and draws a number: until this is dropped it counts among those at the gate.
+#[derive(Debug)]
+pub struct Coming {
+    room: Arc<LiveRoom>,
+    class: ClassId,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.room.lock().line.expect_no_more(self.class);
+    }
 }
 
 /// How waiting at the gate ended.
@@ -107,6 +120,12 @@ impl LiveRoom {
         }
     }
 
+    /// Lets a newcomer go straight through who then draws a number, if any may now.
+    pub fn go_straight(self: &Arc<Self>, class: ClassId) -> Option<Coming> {
+        let verdict = self.unless_nobody_may(|line| line.go_straight(class));
+        (verdict == StraightThrough::Yes).then(|| Coming { room: self.clone(), class })
+    }
+
     /// A newcomer with a number just drawn goes straight to the gate.
     pub fn arrive_straight(self: &Arc<Self>, ticket: Ticket, clock: &Clock, now: Now) -> GatePlace {
         let mut inner = self.lock();
@@ -138,7 +157,7 @@ impl LiveRoom {
 
     /// Lets in whoever can enter now, in the order of their tickets.
     pub fn let_in(self: &Arc<Self>, portal: &Portal, now: Now) {
-        if is_held(&self.settings()) {
+        if self.is_held(&self.settings()) {
             return;
         }
         loop {
@@ -240,6 +259,18 @@ impl LiveRoom {
             let record = TicketRecord { state: TicketState::Left, script: Script::Runs };
             self.record(Fact::Ticket { class: ticket.class, number: ticket.number, record });
         }
+    }
+}
+
+impl Inner {
+    /// Places were given anew: requests at the gate stand by the places of their tickets.
+    pub(super) fn stand_by_place(&mut self) {
+        let waiting: Vec<AtGate> = self.at_gate.drain().flat_map(|(_, waiting)| waiting).collect();
+        for waiter in waiting {
+            let key = self.key(&waiter.ticket);
+            self.at_gate.entry(key).or_default().push(waiter);
+        }
+        self.forget_where_others_wait();
     }
 }
 

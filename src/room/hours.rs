@@ -41,9 +41,11 @@ pub struct InForce {
 
 impl InForce {
     /// What holds at an instant of the wall clock.
-    fn at(room: &Arc<config::Room>, wall: Unix) -> InForce {
+    pub(super) fn at(room: &Arc<config::Room>, wall: Unix) -> InForce {
         let (window, changes) = room.schedule.at(wall);
-        let until = changes.map(|changes| changes.min(wall + ANEW_EVERY));
+        let closing = room.closing.as_ref().map(|ending| ending.closing.at).filter(|closes| *closes > wall);
+        let anew = changes.map(|changes| changes.min(wall + ANEW_EVERY));
+        let until = anew.into_iter().chain(closing).min();
         let ahead = room.schedule.spans(wall, wall + LOOKED_AHEAD);
         InForce {
             ahead: ahead.map(|span| (span.to, rate(room, span.terms), shares(room, span.terms))).collect(),
@@ -55,7 +57,7 @@ impl InForce {
             },
             shares: shares(room, window),
             max_active_sessions: seats(room, window),
-            message: message(room, window).clone(),
+            message: message(room, window, wall).clone(),
             room: room.clone(),
             hours: hours_at(room, wall),
             hours_at_opening: room.opening.map(|opening| hours_at(room, opening.at)).unwrap_or_default(),
@@ -108,12 +110,22 @@ fn of_class(hours: &[(ClassId, Hours)], class: ClassId) -> Hours {
     of(class).or_else(|| of(ClassId::CITIZEN)).unwrap_or(Hours::ALWAYS)
 }
 
-fn message<'a>(room: &'a config::Room, window: Option<&WindowTerms>) -> &'a config::LocalText {
-    window.and_then(|window| room.window_messages.get(window.message?)).unwrap_or(&room.message)
+/// What an operator says now goes before what was written for the end, for the hour and for always.
+fn message<'a>(room: &'a config::Room, window: Option<&WindowTerms>, wall: Unix) -> &'a config::LocalText {
+    let of_window = || window.and_then(|window| room.window_messages.get(window.message?));
+    let said = room.by_hand.message.as_ref();
+    said.or_else(|| message_at_the_end(room, wall)).or_else(of_window).unwrap_or(&room.message)
+}
+
+/// What is said after the closing, if that is something else.
+fn message_at_the_end(room: &config::Room, wall: Unix) -> Option<&config::LocalText> {
+    let ending = room.closing.as_ref().filter(|ending| ending.closing.at <= wall)?;
+    Some(&ending.message).filter(|message| **message != config::LocalText::default())
 }
 
 fn rate(room: &config::Room, window: Option<&WindowTerms>) -> Rate {
-    window.and_then(|window| window.rate).unwrap_or(room.admission_rate)
+    let of_window = window.and_then(|window| window.rate);
+    room.by_hand.rate.or(of_window).unwrap_or(room.admission_rate)
 }
 
 /// Without any window all classes weigh one and borrow.

@@ -3,12 +3,20 @@
 //! The rules are `domain::line`'s and `domain::seat`'s; this is the shell that feeds them, wakes whoever is concerned,
 //! and reports to the store what must last. It outlives reloads of the configuration.
 
+mod alone;
+mod closing;
+mod forecast;
 mod gate;
 mod hours;
 mod joins;
 mod lanes;
+mod late;
 mod moving;
 mod opening;
+#[cfg(test)]
+mod opening_faults;
+#[cfg(test)]
+mod recovery_faults;
 mod restore;
 mod seats;
 mod shared;
@@ -24,16 +32,18 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config;
 use crate::domain::budget::WHOLE;
+use crate::domain::closing::Stage;
 use crate::domain::lane::{Extended, Moved};
 use crate::domain::limiter::{Limit, WorkedOffAt};
-use crate::domain::line::{Asks, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough};
+use crate::domain::line::{Asks, Calls, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough};
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::opening::Phase;
+use crate::domain::pass_limits::{Excess, PassLimits};
 use crate::domain::places::Places;
 use crate::domain::recovery::Place;
 use crate::domain::seat::{Stay, remembered_until};
-use crate::domain::tickets::Number;
+use crate::domain::tickets::{Number, Told};
 use crate::domain::time::{Mono, Now, Unix};
 use crate::domain::token::{LineIdentity, Token, VisitorId};
 use crate::domain::wait_estimate::WaitRange;
@@ -42,14 +52,15 @@ use crate::store::{Drawn, Fact, Health, Role, Script, Store, StoreError, TicketR
 use crate::telemetry::metrics::{LaneMetrics, RoomMetrics, StandstillReason};
 use moving::{Counted, SoFar};
 
-pub use gate::{GatePlace, Passed};
+pub use forecast::{Forecast, planned_stretches};
+pub use gate::{Coming, GatePlace, Passed};
 pub use hours::InForce;
 pub use joins::{Joins, Novelty, Occasion, Ticket};
 pub use lanes::NamedLane;
 pub use opening::NoOpening;
 pub use restore::NoRoom;
-pub use seats::{Seat, Seats, Shown};
-pub use vitals::{ByHand, ask_login_providers};
+pub use seats::{PassShown, PassTerms, Seat, Seats, Shown};
+pub use vitals::{Asked, ask_login_providers};
 
 /// Polls of one ticket: one a second on average, ten at once.
 const POLLS: (Duration, u32) = (Duration::from_secs(1), 10);
@@ -67,9 +78,13 @@ pub struct LiveRoom {
     /// Says when numbers drawn here or elsewhere were heard of.
     drawn: watch::Sender<()>,
     identity: AtomicU64,
+    /// How this node goes on without the store that all share.
+    alone: alone::Alone,
     settings: RwLock<Arc<config::Room>>,
     store: Arc<Store>,
     polls: DashMap<Key, WorkedOffAt>,
+    /// Those who came while the store was away.
+    late: late::Latecomers,
     estimates: DashMap<Key, Estimate>,
     frozen_ms: AtomicU64,
     lost_from: Option<Unix>,
@@ -93,6 +108,7 @@ struct Inner {
     last_tick: Mono,
     others: shared::Others,
     openings: opening::Openings,
+    closing: closing::Closed,
 }
 
 impl std::fmt::Debug for Inner {
@@ -224,12 +240,17 @@ impl LiveRoom {
     pub fn reconfigure(&self, room: Arc<config::Room>, now: Now) {
         self.lanes.rename(&room);
         let opening = self.planned(room.opening);
-        let room = if opening == room.opening { room } else { Arc::new(config::Room { opening, ..(*room).clone() }) };
+        let follows_the_file = opening == room.opening;
+        let room = if follows_the_file { room } else { Arc::new(config::Room { opening, ..(*room).clone() }) };
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = room.clone();
         let mut inner = self.lock();
         inner.keep_to(&self.hours.now(&room, now.wall));
         inner.openings.put_in_force();
-        inner.note_phase(room.opening.as_ref(), now);
+        if follows_the_file {
+            inner.openings.follow_the_file();
+        }
+        inner.note_phase(room.opening.as_ref(), now, self.agreed());
+        inner.note_stage(room.closing.as_ref().map(|ending| &ending.closing), now, self.agreed());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -282,7 +303,9 @@ impl LiveRoom {
 
     /// Records what must last.
     pub fn record(&self, fact: Fact) {
-        self.store.record(&self.name, fact);
+        if !self.alone.keeps_to_itself(&fact) {
+            self.store.record(&self.name, fact);
+        }
     }
 
     fn record_ticket(&self, class: ClassId, number: u64, state: TicketState, asks: Asks) {
@@ -309,7 +332,14 @@ impl LiveRoom {
         let mut novelty = Novelty::Again;
         let ticket = draw
             .get_or_try_init(|| async {
-                let ticket = self.draw(class, Drawn::ToWait(asks)).await?;
+                let ticket = match self.draw_unless_away(class, occasion, asks, now).await? {
+                    late::Drawn::Numbered(ticket) => ticket,
+                    late::Drawn::Provisional(ticket) => {
+                        self.lane_metrics(class).arrivals.inc();
+                        novelty = Novelty::Anew;
+                        return Ok(ticket);
+                    }
+                };
                 let mut inner = self.lock();
                 let place = inner.place(class, ticket.number);
                 inner.line.join(class, place, asks, now);
@@ -329,6 +359,11 @@ impl LiveRoom {
     /// When the store gives no number.
     pub async fn draw(&self, class: ClassId, drawn: Drawn) -> Result<Ticket, NoTicket> {
         let id = VisitorId(entropy::bytes()?);
+        if drawn == Drawn::ToEnter
+            && let Some(number) = self.number_for_a_newcomer()
+        {
+            return Ok(Ticket { id, class, number });
+        }
         let number = self.store.take_number(&self.name, class, drawn).await?;
         if self.is_shared() {
             self.heard_of_all_before(class, number).await?;
@@ -336,8 +371,12 @@ impl LiveRoom {
         Ok(Ticket { id, class, number })
     }
 
-    /// Whether the store is ill, so that those who join get a ticket only as far as the durable mark reaches.
+    /// Whether the store is ill, so that those who join get a ticket only as far as the durable mark reaches. One that
+    /// several nodes share may do its work for this room, though not for another.
     pub fn store_illness(&self, now: Now) -> Option<Still> {
+        if self.is_shared() && self.store.is_there(&self.name, now.mono) {
+            return None;
+        }
         let (why, since_mono) = match *self.store.health().borrow() {
             Health::Good => return None,
             Health::Full { since, .. } => (Why::StoreFull, since),
@@ -378,8 +417,8 @@ impl LiveRoom {
         let mut inner = self.lock();
         let key = inner.key(ticket);
         let (standing, heard) = inner.line.poll(key.class, key.number, asks, now);
-        let standing = inner.unless_under_way(ticket, standing);
-        let news = is_worth_holding(standing).then(|| {
+        let standing = inner.as_told(ticket, standing);
+        let news = (is_worth_holding(standing) && inner.is_worth_waiting(standing)).then(|| {
             let (sender, news) = oneshot::channel();
             let waiting = inner.news.entry(key).or_default();
             waiting.retain(|other| !other.is_closed());
@@ -432,17 +471,28 @@ impl LiveRoom {
         self.lock().standing(ticket, asks)
     }
 
+    /// Whether the line does not know the ticket, so that it may have to take its place again.
+    pub fn does_not_know(&self, ticket: &Ticket) -> bool {
+        let inner = self.lock();
+        let key = inner.key(ticket);
+        inner.line.standing(key.class, key.number, Asks::Scripted) == Standing::Unknown
+    }
+
     /// Whether a newcomer may go straight through.
     pub fn straight_through(&self, class: ClassId) -> StraightThrough {
+        self.unless_nobody_may(|line| line.straight_through(class))
+    }
+
+    fn unless_nobody_may(&self, judge: impl FnOnce(&mut Line) -> StraightThrough) -> StraightThrough {
         let settings = self.settings();
-        if settings.entry == config::Entry::Page || is_held(&settings) {
+        if settings.entry == config::Entry::Page || self.is_held(&settings) {
             return StraightThrough::No;
         }
-        let inner = self.lock();
-        if inner.openings.phase != Phase::Open {
+        let mut inner = self.lock();
+        if inner.openings.phase != Phase::Open || inner.closing.stage != Stage::Open {
             return StraightThrough::No;
         }
-        inner.line.straight_through(class)
+        judge(&mut inner.line)
     }
 
     /// The visitor gives up the place.
@@ -508,15 +558,35 @@ impl LiveRoom {
 
     /// Free seats; `None` when the room has no cap.
     pub fn seats_free(&self) -> Option<u64> {
-        let most = self.hours.last().max_active_sessions?;
-        Some(u64::from(most).saturating_sub(self.seats.count()))
+        let most = u64::from(self.hours.last().max_active_sessions?);
+        Some(most.min(self.alone.most_seats()).saturating_sub(self.seats.count()))
     }
 
     /// What a pass is worth that was verified by key.
-    pub fn show_pass(&self, id: &VisitorId, generation: u64, stay: &Stay, now: u32) -> Shown {
-        self.seats.show(id, generation, stay, now, |seat| {
-            self.record(Fact::Seat { id: id.0, seat: seat.record() });
-        })
+    pub fn show_pass(&self, pass: &PassShown, terms: &PassTerms, now: u32) -> Shown {
+        let shown = self.seats.show(pass, terms, now, |seat| {
+            self.record(Fact::Seat { id: pass.id.0, seat: seat.record() });
+        });
+        match shown {
+            Shown::Forked(Some(_)) => self.metrics.forks_kept.inc(),
+            Shown::Forked(None) => self.metrics.forks_sent_to_line.inc(),
+            Shown::Good(_) | Shown::Ended(_) | Shown::Superseded | Shown::Unknown => {}
+        }
+        shown
+    }
+
+    /// Something of the visitor's begins, unless the pass asks for more than one person's traffic.
+    ///
+    /// # Errors
+    /// [`Excess`], which is counted.
+    pub fn begin_within(&self, seat: &Seat, limits: &PassLimits, now: Mono) -> Result<(), Excess> {
+        let begun = seat.begin_within(limits, now);
+        match begun {
+            Ok(()) => {}
+            Err(Excess::AtOnce) => self.metrics.pass_limited_at_once.inc(),
+            Err(Excess::Pace(_)) => self.metrics.pass_limited_pace.inc(),
+        }
+        begun
     }
 
     /// Takes a seat for a good pass whose seat was lost, beyond the limit and without budget.
@@ -524,6 +594,8 @@ impl LiveRoom {
         let id = pass.id;
         let seat = Seat::new(pass.number, pass.class, now, crate::store::Standing::Confirmed);
         let seat = self.seats.put(id, seat.with_pass_signed_at(pass.issued));
+        // Or the next pass for this seat would be taken for an old one.
+        seat.issued(pass.claim.generation().map_or(0, |generation| generation.0));
         self.record(Fact::Seat { id: id.0, seat: seat.record() });
         seat
     }
@@ -531,6 +603,14 @@ impl LiveRoom {
     /// The visitor inside is active.
     pub fn touch(&self, id: &VisitorId, seat: &Seat, now: u32) {
         if seat.touch(now) {
+            self.record(Fact::Seat { id: id.0, seat: seat.record() });
+        }
+    }
+
+    /// The visitor inside wishes for more time: to be idle, and in all where the end of the visit is near and may be put off.
+    pub fn extend_stay(&self, id: &VisitorId, seat: &Seat, now: u32) {
+        let is_put_off = seat.put_limit_off(&self.settings().stay(), now);
+        if seat.touch(now) || is_put_off {
             self.record(Fact::Seat { id: id.0, seat: seat.record() });
         }
     }
@@ -548,10 +628,14 @@ impl LiveRoom {
     pub fn tick(&self, now: Now, around: Around) {
         let settings = self.settings();
         let in_force = self.hours.now(&settings, now.wall);
-        let mut conditions = self.conditions(&settings, around);
+        let mut conditions = self.conditions(&settings, around, now.mono);
         let mut inner = self.lock();
         inner.keep_to(&in_force);
-        inner.note_phase(settings.opening.as_ref(), now);
+        inner.note_phase(settings.opening.as_ref(), now, self.agreed());
+        inner.note_stage(settings.closing.as_ref().map(|ending| &ending.closing), now, self.agreed());
+        if inner.closing.stage == Stage::Ended {
+            conditions.calls = Calls::None;
+        }
         if inner.openings.phase != Phase::Open {
             conditions.standstill = Some(Standstill::BeforeOpening);
         }
@@ -560,6 +644,7 @@ impl LiveRoom {
             self.follow(inner, conditions, now);
             return;
         }
+        let conditions = self.as_its_part(conditions, &mut inner, now.mono);
         self.stand_still_clocks(&mut inner, &settings, around, now);
         let tick = inner.line.tick(now, conditions);
         inner.note_still(now);
@@ -589,13 +674,20 @@ impl LiveRoom {
         }
     }
 
-    fn conditions(&self, settings: &config::Room, around: Around) -> Conditions {
-        let held = is_held(settings).then_some(Standstill::OperatorHold);
+    /// Whether the operator lets nobody in. That counts at once, not only from the next tick on.
+    fn is_held(&self, settings: &config::Room) -> bool {
+        matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed) || self.orders().held
+    }
+
+    fn conditions(&self, settings: &config::Room, around: Around, now: Mono) -> Conditions {
+        let held = self.is_held(settings).then_some(Standstill::OperatorHold);
         Conditions {
-            standstill: held.or(around.standstill).or(self.store_unreachable()),
+            standstill: held.or(around.standstill).or(self.store_unreachable(now)),
             ramp: around.ramp,
             seats_free: self.seats_free(),
             seats_freed: self.seats.take_freed(),
+            calls: Calls::AsPaced,
+            gates: 1,
         }
     }
 
@@ -636,7 +728,8 @@ impl LiveRoom {
         let seconds = self.room_seconds(now);
         if let Some(silent) = self.frees_after(settings.session_duration, now.mono) {
             let later = silent.saturating_sub(settings.session_duration);
-            let stay = Stay { idle: silent, limit: settings.session_limit.map(|limit| limit + later) };
+            let limit = settings.session_limit.map(|limit| limit + later);
+            let stay = Stay { idle: silent, limit, ..settings.stay() };
             for (id, until) in self.seats.sweep(&stay, seconds) {
                 self.seats.free_silent(&id, seconds, until);
                 self.record(Fact::SeatGone { id: id.0, ended_until: until });
@@ -644,6 +737,8 @@ impl LiveRoom {
         }
         self.tell_of_this_node(&settings, seconds);
         self.joins.sweep(now.mono);
+        self.alone.sweep(now.mono);
+        self.late.sweep(settings.ticket_lifetime, now.mono);
         self.polls.retain(|_, state| state.0 > now.mono);
         self.estimates.retain(|_, estimate| now.mono.since(estimate.told_at) < settings.ticket_lifetime);
         self.show_figures(&settings, now);
@@ -658,17 +753,19 @@ impl LiveRoom {
         self.metrics.nodes_disagreeing.set(signed(disagreeing));
         self.metrics.leads.set(i64::from(self.leads(now.mono)));
         self.metrics.admission_rate.set(self.rate_in_force());
+        let closes = settings.closing.as_ref().map_or(0, |ending| i64::from(ending.closing.at.seconds()));
+        self.metrics.closing_timestamp_seconds.set(closes);
         self.metrics.frozen.set(i64::from(self.is_frozen()));
         self.metrics.login_healthy.set(i64::from(self.login_is_well().unwrap_or(true)));
-        self.metrics.set_state(settings.state);
+        self.metrics.set_state(self.state());
         let seats = self.seats.by_class();
         for lane in self.lanes().iter() {
-            let (view, still) = (self.lane_view(lane.class), self.told_to_lane(lane.class, now));
+            let (view, still) = (self.lane_view(lane.class), self.standstill_of(lane.class, now));
             lane.metrics.waiting.set(signed(view.waiting));
             lane.metrics.now_serving.set(signed(view.now_serving));
             lane.metrics.gate_waiting.set(signed(view.at_gate));
             lane.metrics.active_sessions.set(signed(seats.get(&lane.class).copied().unwrap_or(0)));
-            lane.metrics.set_standstill(still.map(|still| (still.why.into(), now.mono.since(still.since_mono))));
+            lane.metrics.set_standstill(still.map(|(reason, since)| (reason, now.mono.since(since))));
         }
     }
 
@@ -716,7 +813,22 @@ impl LiveRoom {
 impl Inner {
     fn standing(&self, ticket: &Ticket, asks: Asks) -> Standing {
         let key = self.key(ticket);
-        self.unless_under_way(ticket, self.line.standing(key.class, key.number, asks))
+        self.as_told(ticket, self.line.standing(key.class, key.number, asks))
+    }
+
+    /// What the visitor hears of a standing, which may not be all that there is.
+    fn as_told(&self, ticket: &Ticket, standing: Standing) -> Standing {
+        self.unless_unheard_of(ticket, self.unless_under_way(ticket, standing))
+    }
+
+    /// A genuine ticket beyond those of which this process has heard stands in the line all the same, behind everybody
+    /// known: another node drew it a moment ago, or the store lost it and is away.
+    fn unless_unheard_of(&self, ticket: &Ticket, standing: Standing) -> Standing {
+        if standing != Standing::Unknown || !self.line.may_lift(ticket.class, ticket.number) {
+            return standing;
+        }
+        let ahead = self.line.lane(ticket.class).map_or(0, |lane| lane.waiting());
+        Standing::Waiting { ahead, told: Told::Two, near: Near::AnswerNow }
     }
 
     /// Held polls whose visitors hung up leave nothing behind.
@@ -725,6 +837,11 @@ impl Inner {
             waiting.retain(|sender| !sender.is_closed());
             !waiting.is_empty()
         });
+    }
+
+    /// Whether news can come to somebody who stands like this: nobody is called once the line has ended.
+    fn is_worth_waiting(&self, standing: Standing) -> bool {
+        !(matches!(standing, Standing::Waiting { .. }) && self.closing.stage == Stage::Ended)
     }
 
     fn view(&self, ticket: &Ticket, standing: Standing) -> View {
@@ -754,7 +871,7 @@ impl Inner {
     fn note_still(&mut self, now: Now) {
         let why = match self.line.standstill() {
             Some(standstill) => Some(Why::Standstill(standstill)),
-            None => (self.line.ramp() < WHOLE).then_some(Why::RampingUp),
+            None => (self.line.ramp() < self.others.part()).then_some(Why::RampingUp),
         };
         if self.still.map(|still| still.why) != why {
             self.still = why.map(|why| Still::since(why, now));
@@ -819,11 +936,6 @@ pub enum NoTicket {
     /// There is no randomness for an identity.
     #[error(transparent)]
     Entropy(#[from] entropy::NoEntropy),
-}
-
-/// Whether the operator lets nobody in. That counts at once, not only from the next tick on.
-fn is_held(settings: &config::Room) -> bool {
-    matches!(settings.state, config::RoomState::Hold | config::RoomState::Closed)
 }
 
 /// What moved, by the numbers on the tickets.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::domain::movement::{MovementLog, Second};
 use crate::domain::names::ClassId;
 use crate::domain::outlook::{Stretch, wait};
-use crate::domain::wait_estimate::WaitRange;
+use crate::domain::wait_estimate::{Movement, WaitRange};
 
 /// Ticks in a second.
 const TICKS: u32 = 10;
@@ -69,6 +69,11 @@ impl Moving {
         lane.went_away = so_far.went_away;
         lane.log.note(Second { called, gave_up, present: so_far.present }, rate);
         lane.outlook = outlook;
+    }
+
+    /// How a lane moved lately.
+    pub(super) fn movement(&self, class: ClassId) -> Movement {
+        self.lanes.get(&class).map(|lane| lane.log.movement()).unwrap_or_default()
     }
 
     /// How long it takes until so many are called, closed hours included.

@@ -64,6 +64,7 @@ impl LiveRoom {
             last_tick: now.mono,
             others: Default::default(),
             openings: Openings::of(known.openings.clone(), places),
+            closing: Default::default(),
         };
         let live = LiveRoom {
             metrics: metrics.room(&room.name),
@@ -71,6 +72,7 @@ impl LiveRoom {
             hours,
             name: room.name.clone(),
             identity: AtomicU64::new(known.identity),
+            alone: Default::default(),
             seats: seats_of(&known),
             joins: Joins::default(),
             inner: Mutex::new(inner),
@@ -78,6 +80,7 @@ impl LiveRoom {
             settings: RwLock::new(room),
             store,
             polls: DashMap::new(),
+            late: Default::default(),
             estimates: DashMap::new(),
             frozen_ms: AtomicU64::new(u64::try_from(known.frozen.as_millis()).unwrap_or(u64::MAX)),
             lost_from: known.last_durable,
@@ -85,6 +88,7 @@ impl LiveRoom {
             opening_work: Arc::default(),
             vitals: Default::default(),
         };
+        known.orders.each().into_iter().for_each(|order| live.obey(order, now.mono));
         live.opening_at_start(now).await?;
         // Whoever comes before the first tick finds the room as it is: held, or full.
         live.tick(now, Around { standstill: None, ramp: WHOLE });

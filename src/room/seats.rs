@@ -2,15 +2,22 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use crate::domain::client::ClientPrefix;
+use crate::domain::limiter::WorkedOffAt;
 use crate::domain::names::ClassId;
+use crate::domain::pass_limits::{Excess, PassLimits};
 use crate::domain::portal_health::counts;
-use crate::domain::seat::{Ends, SeatFacts, Stay, ended, ends, generation_counts, remembered_until};
+use crate::domain::seat::{
+    Ends, ForkedPass, SeatFacts, Showing, Stay, Worth, ended, ends, extensions_left, puts_limit_off, remembered_until,
+    worth,
+};
 use crate::domain::time::Mono;
 use crate::domain::token::VisitorId;
 use crate::store::{SeatRecord, Standing};
@@ -39,12 +46,36 @@ pub struct Seat {
     generation: AtomicU64,
     seen_generation: AtomicU64,
     seen_at: AtomicU32,
+    seen_from: AtomicU64,
     renewed_at: AtomicU32,
     open: AtomicU32,
     confirmed: AtomicBool,
+    extended: AtomicU32,
     recorded_at: AtomicU32,
     /// When an answer counted for the portal's health last, in nanoseconds of [`Mono`] and one more; 0 means never.
     heard_at: AtomicU64,
+    /// See [`WorkedOffAt`]; in nanoseconds of [`Mono`].
+    worked_off_at: AtomicU64,
+}
+
+/// A good pass as a request shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct PassShown {
+    /// Whose it is.
+    pub id: VisitorId,
+    /// Its generation.
+    pub generation: u64,
+    /// From where it comes.
+    pub client: IpAddr,
+}
+
+/// What holds for the passes of a room.
+#[derive(Clone, Copy, Debug)]
+pub struct PassTerms {
+    /// How long their visitors may stay.
+    pub stay: Stay,
+    /// What becomes of forks.
+    pub forked: ForkedPass,
 }
 
 /// An identity that ended before its pass expired.
@@ -64,6 +95,8 @@ pub enum Shown {
     Ended(Option<u32>),
     /// A newer generation of it has been in use for a while.
     Superseded,
+    /// A newer generation of it is in use elsewhere. It shares the seat, or is good no longer.
+    Forked(Option<Arc<Seat>>),
     /// No seat is known: it was lost in a crash, or the pass is older than the state.
     Unknown,
 }
@@ -79,11 +112,14 @@ impl Seat {
             generation: AtomicU64::new(1),
             seen_generation: AtomicU64::new(0),
             seen_at: AtomicU32::new(now),
+            seen_from: AtomicU64::new(0),
             renewed_at: AtomicU32::new(now),
             open: AtomicU32::new(0),
-            confirmed: AtomicBool::new(standing == Standing::Confirmed),
+            confirmed: AtomicBool::new(standing.is_firm()),
+            extended: AtomicU32::new(standing.extended()),
             recorded_at: AtomicU32::new(now),
             heard_at: AtomicU64::new(0),
+            worked_off_at: AtomicU64::new(0),
         }
     }
 
@@ -108,7 +144,7 @@ impl Seat {
             generation: self.generation.load(Ordering::Relaxed),
             last_seen: self.last_seen.load(Ordering::Relaxed),
             entered: self.entered,
-            standing: if self.confirmed.load(Ordering::Relaxed) { Standing::Confirmed } else { Standing::Provisional },
+            standing: Standing::of(self.confirmed.load(Ordering::Relaxed), self.extended.load(Ordering::Relaxed)),
         }
     }
 
@@ -116,17 +152,33 @@ impl Seat {
     fn facts(&self) -> SeatFacts {
         SeatFacts {
             last_seen: self.last_seen.load(Ordering::Relaxed),
-            seen_generation: self.seen_generation.load(Ordering::Relaxed),
+            // First of the three, see `saw`.
+            seen_generation: self.seen_generation.load(Ordering::Acquire),
             seen_at: self.seen_at.load(Ordering::Relaxed),
+            seen_from: self.seen_from.load(Ordering::Relaxed),
             confirmed: self.confirmed.load(Ordering::Relaxed),
             open: self.open.load(Ordering::Relaxed),
             entered: self.entered,
+            extended: self.extended.load(Ordering::Relaxed),
         }
     }
 
     /// When the stay ends if nothing more happens.
     pub fn ends(&self, stay: &Stay) -> Ends {
         ends(&self.facts(), stay)
+    }
+
+    /// How often the visitor may put the limit off still; `None` without a limit.
+    pub fn extensions_left(&self, stay: &Stay) -> Option<u32> {
+        extensions_left(&self.facts(), stay)
+    }
+
+    /// The visitor wishes for more time. Returns whether that puts the limit off, which the store should hear of.
+    pub fn put_limit_off(&self, stay: &Stay, now: u32) -> bool {
+        let facts = self.facts();
+        let (before, after) = (facts.extended, facts.extended.saturating_add(1));
+        puts_limit_off(&facts, stay, now)
+            && self.extended.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The visitor is active. Returns whether the store should hear of it.
@@ -146,11 +198,14 @@ impl Seat {
     }
 
     /// The pass came back with this generation. Returns whether that makes the seat firm.
-    fn saw(&self, generation: u64, now: u32) -> bool {
-        if self.seen_generation.fetch_max(generation, Ordering::Relaxed) < generation {
+    fn saw(&self, generation: u64, client: IpAddr, now: u32) -> bool {
+        if self.seen_generation.load(Ordering::Relaxed) < generation {
+            // When and where come first: whoever finds the newer generation must not take it for one seen long ago.
             self.seen_at.store(now, Ordering::Relaxed);
+            self.seen_from.store(site(client), Ordering::Relaxed);
+            self.seen_generation.fetch_max(generation, Ordering::Release);
         }
-        !self.confirmed.swap(true, Ordering::Relaxed)
+        !self.confirmed.load(Ordering::Relaxed) && !self.confirmed.swap(true, Ordering::Relaxed)
     }
 
     /// The next generation for a renewal, if nobody else renewed it within `pause` seconds.
@@ -161,6 +216,11 @@ impl Seat {
         mine.then(|| self.generation.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// A pass of this generation was issued, by whoever had the seat before.
+    pub fn issued(&self, generation: u64) {
+        self.generation.fetch_max(generation, Ordering::Relaxed);
+    }
+
     /// The generation issued last.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
@@ -169,6 +229,32 @@ impl Seat {
     /// Something of the visitor's begins that counts as activity until it ends.
     pub fn begin(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same for a request, unless the pass asks for more than one person's traffic.
+    ///
+    /// # Errors
+    /// [`Excess`]; nothing has begun then.
+    pub fn begin_within(&self, limits: &PassLimits, now: Mono) -> Result<(), Excess> {
+        let under_way = self.open.fetch_add(1, Ordering::Relaxed);
+        let begun = limits.one_more(under_way).and_then(|()| self.count(limits, now));
+        if begun.is_err() {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        begun
+    }
+
+    fn count(&self, limits: &PassLimits, now: Mono) -> Result<(), Excess> {
+        let mut before = self.worked_off_at.load(Ordering::Relaxed);
+        loop {
+            let mut state = WorkedOffAt(Mono(before));
+            limits.count(&mut state, now)?;
+            let after = state.0.0;
+            match self.worked_off_at.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(other) => before = other,
+            }
+        }
     }
 
     /// It ended.
@@ -222,7 +308,8 @@ impl Seats {
         let seat = self.put(id, Seat::restored(record));
         seat.last_seen.fetch_max(record.last_seen, Ordering::Relaxed);
         seat.generation.fetch_max(record.generation, Ordering::Relaxed);
-        seat.confirmed.fetch_or(record.standing == Standing::Confirmed, Ordering::Relaxed);
+        seat.confirmed.fetch_or(record.standing.is_firm(), Ordering::Relaxed);
+        seat.extended.fetch_max(record.standing.extended(), Ordering::Relaxed);
     }
 
     /// Another node freed a seat. Whether for lack of activity can be seen from here as well.
@@ -271,16 +358,23 @@ impl Seats {
     }
 
     /// What a pass is worth that was verified by key. `firm` is told of a seat that its pass made firm.
-    pub fn show(&self, id: &VisitorId, generation: u64, stay: &Stay, now: u32, firm: impl FnOnce(&Seat)) -> Shown {
-        let Some(seat) = self.get(id) else { return self.without_seat(id) };
+    pub fn show(&self, pass: &PassShown, terms: &PassTerms, now: u32, firm: impl FnOnce(&Seat)) -> Shown {
+        let Some(seat) = self.get(&pass.id) else { return self.without_seat(&pass.id) };
         let facts = seat.facts();
-        if let Some(at) = ended(&facts, stay, now).filter(|_| facts.confirmed) {
+        if let Some(at) = ended(&facts, &terms.stay, now).filter(|_| facts.confirmed) {
             return Shown::Ended(Some(at));
         }
-        if !generation_counts(&facts, generation, now) {
-            return Shown::Superseded;
+        // Nearly all passes are of the newest generation; of those it does not matter from where they come.
+        if pass.generation < facts.seen_generation {
+            let showing = Showing { generation: pass.generation, site: site(pass.client) };
+            return match worth(&facts, showing, terms.forked, now) {
+                Worth::Good => Shown::Good(seat),
+                Worth::GoodFork => Shown::Forked(Some(seat)),
+                Worth::Superseded => Shown::Superseded,
+                Worth::Fork => Shown::Forked(None),
+            };
         }
-        if seat.saw(generation, now) {
+        if seat.saw(pass.generation, pass.client, now) {
             firm(&seat);
         }
         Shown::Good(seat)
@@ -324,9 +418,32 @@ impl Seats {
     }
 }
 
+/// The number of the site that an address is in.
+fn site(client: IpAddr) -> u64 {
+    ClientPrefix::of(client).site().number()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::domain::limiter::Limit;
+
+    #[test]
+    fn what_was_refused_does_not_count_as_under_way() {
+        let seat = Seat::new(1, ClassId::CITIZEN, 0, Standing::Confirmed);
+        let limits = PassLimits { at_once: Some(2), pace: Some(Limit::new(Duration::from_secs(1), 3)) };
+        let begin = |at: u64| seat.begin_within(&limits, Mono(at * 1_000_000_000));
+        assert_eq!((begin(1), begin(1), begin(1)), (Ok(()), Ok(()), Err(Excess::AtOnce)));
+        seat.end(0);
+        assert_eq!(begin(1), Ok(()), "neither does it count as a request");
+        seat.end(0);
+        seat.end(0);
+        assert_eq!(begin(1), Err(Excess::Pace(Duration::from_secs(1))));
+        assert_eq!(begin(2), Ok(()));
+        assert_eq!(seat.open.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn a_lost_seat_that_is_given_again_began_no_later_than_its_pass() {
@@ -334,6 +451,21 @@ mod tests {
         assert_eq!(seat.record().entered, 400);
         let ahead = Seat::new(1, ClassId::CITIZEN, 1000, Standing::Confirmed).with_pass_signed_at(1003);
         assert_eq!(ahead.record().entered, 1000);
+    }
+
+    #[test]
+    fn what_another_node_says_of_a_seat_takes_no_extension_back() {
+        let stay = Stay { idle: Duration::from_secs(1200), limit: Some(Duration::from_secs(1200)), extensions: 3 };
+        let (seats, id) = (Seats::default(), VisitorId([7; 16]));
+        let seat = seats.put(id, Seat::new(1, ClassId::CITIZEN, 0, Standing::Confirmed));
+        let before = seat.record();
+        assert!(seat.put_limit_off(&stay, 1100) && !seat.put_limit_off(&stay, 1100), "once for one warning");
+        assert_eq!(seat.record().standing, Standing::Extended { times: 1 });
+        seats.note(id, &before);
+        assert_eq!(seat.ends(&stay).limit, Some(2400));
+        seats.note(id, &SeatRecord { standing: Standing::Extended { times: 2 }, ..before });
+        assert_eq!((seat.ends(&stay).limit, seat.extensions_left(&stay)), (Some(3600), Some(1)));
+        assert_eq!(Seat::restored(&seat.record()).record(), seat.record());
     }
 
     #[test]

@@ -21,14 +21,13 @@ use crate::domain::gate::Elsewhere;
 use crate::domain::line::{Asks, Conditions, Knock, Standing, Standstill};
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
-use crate::domain::places::Places;
-use crate::domain::tickets::{State, Told};
+use crate::domain::tickets::{Number, State, Told};
 use crate::domain::time::{Mono, Now};
 use crate::domain::token::VisitorId;
 use crate::proxy::Portal;
 use crate::store::{
-    self, Doubt, Drawn, Entry, Fact, Health, Item, Lane, News, Origin, Own, Role, Script, StoreError, TicketPage,
-    TicketRecord, TicketState,
+    self, Doubt, Drawn, Entry, Exchanged, Fact, Item, Lane, News, Origin, Own, Part, Role, Script, StoreError,
+    TicketPage, TicketRecord, TicketState,
 };
 
 /// A grant is worth nothing after this time: many that come late together would be more than the rate.
@@ -75,6 +74,10 @@ pub(super) struct Others {
     drawn: HashMap<ClassId, u64>,
     /// Whether a disagreement about the room's definition was logged.
     complained: bool,
+    /// Thousandths of the rate that this node may use, if not all.
+    part: Option<u32>,
+    /// The last number of each lane before this node went on alone: later ones are its own affair.
+    known: Option<HashMap<ClassId, u64>>,
 }
 
 impl Others {
@@ -82,6 +85,35 @@ impl Others {
     pub(super) fn granted(&self) -> u64 {
         self.granted.len() as u64
     }
+
+    /// The last number of a lane of which the others know, or may know.
+    fn issued(&self, class: ClassId, here: u64) -> u64 {
+        self.known.as_ref().map_or(here, |known| known.get(&class).copied().unwrap_or(0).min(here))
+    }
+
+    /// With whom it was decided what this node knows.
+    fn decided(&self) -> Decided {
+        if self.known.is_some() { Decided::Alone } else { Decided::WithAll }
+    }
+
+    /// This node may use so much of the rate.
+    pub(super) fn uses(&mut self, permille: u32) {
+        self.part = Some(permille);
+    }
+
+    /// Thousandths of the rate that may be used here.
+    pub(super) fn part(&self) -> u32 {
+        self.part.unwrap_or(WHOLE)
+    }
+}
+
+/// With whom it was decided who is called and who is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decided {
+    /// All nodes know it.
+    WithAll,
+    /// This node went on alone, and has not taken up the line anew since.
+    Alone,
 }
 
 /// Whether somebody at another node was let in.
@@ -99,6 +131,28 @@ impl LiveRoom {
         self.store.node().is_some()
     }
 
+    /// Replaces what all nodes keep of something in this room; see [`store::Store::exchange`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn exchange(
+        &self,
+        what: &str,
+        exchange: (&[u8], &[u8]),
+        keep: Duration,
+        now: Mono,
+    ) -> Result<Exchanged, StoreError> {
+        if !self.store.is_there(&self.name, now) {
+            return Err(StoreError::Unreachable("it has not answered for a while".into()));
+        }
+        self.store.exchange(&self.name, what, exchange, keep).await
+    }
+
+    /// What the clock shows that all nodes agree on, in milliseconds since 1970.
+    pub fn shared_millis(&self, now: Mono) -> u64 {
+        self.store.millis(&self.name, now)
+    }
+
     /// Whether this node decides who enters.
     pub fn leads(&self, now: Mono) -> bool {
         self.store.role(&self.name, now) == Role::Leads
@@ -106,7 +160,9 @@ impl LiveRoom {
 
     /// Tells the other nodes.
     pub(super) fn tell(&self, said: Said) {
-        self.store.tell(&self.name, said);
+        if !(said.is_decision() && self.alone.is_alone()) {
+            self.store.tell(&self.name, said);
+        }
     }
 
     /// Waits until all numbers up to `number` were heard of, wherever they were drawn: who is noted before the others
@@ -123,14 +179,19 @@ impl LiveRoom {
         }
     }
 
-    /// Why nobody enters when the store that all share is not there: nobody knows what the others do.
-    pub(super) fn store_unreachable(&self) -> Option<Standstill> {
-        let away = self.is_shared() && *self.store.health().borrow() != Health::Good;
-        away.then_some(Standstill::StoreUnreachable)
+    /// Why nobody enters when the store that all share is not there for this room: nobody knows what the others do. Not
+    /// while this node goes on alone.
+    pub(super) fn store_unreachable(&self, now: Mono) -> Option<Standstill> {
+        let away = self.is_shared() && !self.store.is_there(&self.name, now);
+        let alone = || matches!(self.store.part(&self.name, now), Part::Alone { .. });
+        (away && !alone()).then_some(Standstill::StoreUnreachable)
     }
 
     /// The part this node plays; when it begins to lead, the line hears of it.
     pub(super) fn role(&self, inner: &mut Inner, now: Now) -> Role {
+        if self.goes_on_alone(inner, now) {
+            return Role::Leads;
+        }
         let role = self.store.role(&self.name, now.mono);
         if role == Role::Leads && inner.others.role == Some(Role::Follows) {
             tracing::info!(room = %self.name, "this node leads the line now");
@@ -139,8 +200,7 @@ impl LiveRoom {
         }
         if role == Role::Follows && inner.others.role == Some(Role::Leads) {
             tracing::info!(room = %self.name, "this node follows another now");
-            let granted: Vec<Key> = inner.others.granted.drain().map(|(key, _)| key).collect();
-            granted.iter().for_each(|key| inner.line.unspent(key.class, key.number));
+            inner.takes_grants_back();
         }
         inner.others.role = Some(role);
         role
@@ -148,9 +208,17 @@ impl LiveRoom {
 
     /// A tick of a node that follows.
     pub(super) fn follow(&self, mut inner: MutexGuard<'_, Inner>, here: Conditions, now: Now) {
-        let held = here.standstill.filter(|standstill| *standstill == Standstill::OperatorHold);
+        // What this node has heard of already.
+        let first = [Standstill::OperatorHold, Standstill::BeforeOpening];
+        let held = here.standstill.filter(|standstill| first.contains(standstill));
         let (standstill, ramp) = inner.others.pace.unwrap_or((None, WHOLE));
-        let standstill = held.or(self.store_unreachable()).or(standstill);
+        // Every node hears itself of the opening that is held.
+        let standstill = standstill.filter(|standstill| *standstill != Standstill::BeforeOpening);
+        let standstill = held.or(self.store_unreachable(now.mono)).or(standstill);
+        if let Part::WithTheStore { permille } = self.store.part(&self.name, now.mono) {
+            // What the leader leaves to others that go on alone is no ramp.
+            inner.others.uses(permille);
+        }
         inner.line.follow(now, Conditions { standstill, ramp, ..here });
         inner.last_tick = now.mono;
         inner.note_still(now);
@@ -179,8 +247,8 @@ impl LiveRoom {
         let gone = inner.others.told.difference(&open).map(|key| (*key, false));
         let come = open.difference(&inner.others.told).map(|key| (*key, true));
         let changes: Vec<(Key, bool)> = gone.chain(come).collect();
-        for (Key { class, number }, open) in &changes {
-            self.tell(Said::Gate { class: *class, number: *number, open: *open });
+        for (key, open) in &changes {
+            self.tell(Said::Gate { class: key.class, number: inner.number(*key), open: *open });
         }
         inner.others.told = open;
         if !changes.is_empty() {
@@ -264,8 +332,9 @@ impl LiveRoom {
         }
         inner.others.at.remove(&key);
         inner.others.granted.insert(key, now.mono);
-        let at_ms = self.store.millis(&self.name, now.mono);
-        self.tell(Said::Grant { class, number, node, at_ms });
+        // When it cannot have been earlier; whoever takes it judges by when it cannot be later.
+        let at_ms = *self.store.possible_millis(&self.name, now.mono).start();
+        self.tell(Said::Grant { class, number: inner.number(key), node, at_ms });
         self.store.hurry(&self.name);
         Granted::Somebody
     }
@@ -290,44 +359,59 @@ impl LiveRoom {
             }
             match item {
                 Item::Drawn { class, first, last, drawn: Drawn::ToWait(asks) } => {
-                    self.lock().line.joined_elsewhere(class, first..=last, asks, now);
+                    let mut inner = self.lock();
+                    for number in first..=last {
+                        let place = inner.place(class, number);
+                        inner.line.joined_elsewhere(class, place..=place, asks, now);
+                    }
                 }
                 Item::Drawn { class, first, last, drawn: Drawn::ToEnter } if entry.own == Own::Others => {
-                    self.lock().line.went_straight_elsewhere(class, first..=last, now);
+                    let mut inner = self.lock();
+                    for number in first..=last {
+                        let place = inner.place(class, number);
+                        inner.line.went_straight_elsewhere(class, place..=place, now);
+                    }
                 }
                 Item::Fact(fact) if entry.own == Own::Others => self.hear_fact(fact, now),
                 Item::Said(Said::Grant { class, number, node, at_ms }) if Some(node) == self.store.node() => {
-                    let age = self.store.millis(&self.name, now.mono).saturating_sub(at_ms);
-                    self.take_grant(Key { class, number }, Duration::from_millis(age), portal, now);
+                    let age = self.store.possible_millis(&self.name, now.mono).end().saturating_sub(at_ms);
+                    self.take_grant(class, number, Duration::from_millis(age), portal, now);
                 }
                 Item::Said(said) if entry.own == Own::Others => self.hear_said(said, entry.from, now),
                 // What we said while others decided may have been undone in our copy by what they said before.
                 Item::Said(Said::Heard { class, number, told }) if entry.own == Own::AsFollower => {
-                    self.lock().line.heard_again(class, number, told, now);
+                    let mut inner = self.lock();
+                    let place = inner.place(class, number);
+                    inner.line.heard_again(class, place, told, now);
                 }
                 Item::Drawn { .. } | Item::Fact(_) | Item::Said(_) => {}
             }
+        }
+        if let Some(opening) = entry.opening {
+            self.hear_opening(*opening, now);
         }
         self.drawn.send_replace(());
     }
 
     fn hear_fact(self: &Arc<Self>, fact: Fact, now: Now) {
         match fact {
-            Fact::Ticket { class, number, record } => self.hear_ticket(Key { class, number }, record, now),
+            Fact::Ticket { class, number, record } => self.hear_ticket(class, number, record, now),
             Fact::Forget { class, through } => self.lock().line.restore_done(class, through, now),
             Fact::Seat { id, seat } => self.seats.note(VisitorId(id), &seat),
             Fact::SeatGone { id, ended_until } => {
                 self.seats.note_gone(VisitorId(id), ended_until, &self.settings().stay(), self.room_seconds(now));
             }
+            Fact::Ordered(order) => self.obey(order, now.mono),
             Fact::Frozen(span) => {
                 self.frozen_ms.fetch_max(u64::try_from(span.as_millis()).unwrap_or(0), Ordering::Relaxed);
             }
         }
     }
 
-    fn hear_ticket(&self, key: Key, record: TicketRecord, now: Now) {
-        let Key { class, number } = key;
+    fn hear_ticket(&self, class: ClassId, number: Number, record: TicketRecord, now: Now) {
         let mut inner = self.lock();
+        let number = inner.place(class, number);
+        let key = Key { class, number };
         match record.state {
             TicketState::Waiting => {
                 let asks = if record.script == Script::Plain { Asks::ByHand } else { Asks::Scripted };
@@ -356,16 +440,49 @@ impl LiveRoom {
         }
     }
 
+    /// Whoever holds the old place was given a new one, and may not have heard of it: the old place is left once the new
+    /// ticket is seen, at whichever node.
+    pub fn has_moved(&self, old: &Ticket, new: &Ticket, now: Mono) {
+        self.joins.moved(old, new, now);
+        let place = |ticket: &Ticket| (ticket.class, ticket.number);
+        self.tell(Said::Moved { from: place(old), to: place(new), id: new.id.0 });
+    }
+
+    /// Another node moved a visitor, who may have shown the new ticket here before that was heard of.
+    fn hear_of_move(&self, old: &Ticket, new: &Ticket, now: Mono) {
+        self.joins.moved_elsewhere(old, new, now);
+        if self.standing(new, Asks::Scripted) == Standing::Entered
+            && let Some(old) = self.joins.seen(new)
+        {
+            self.leave(&old);
+        }
+    }
+
     fn hear_said(&self, said: Said, from: NodeId, now: Now) {
+        if let Said::Moved { from: (class, number), to, id } = said {
+            let old = Ticket { id: VisitorId([0; 16]), class, number };
+            return self.hear_of_move(&old, &Ticket { id: VisitorId(id), class: to.0, number: to.1 }, now.mono);
+        }
+        match said {
+            Said::Answers { bucket, count } => return self.hear_of_answers(bucket, count),
+            Said::Bears(course) => return self.follow_course(course),
+            _ => {}
+        }
         let mut inner = self.lock();
         match said {
-            Said::Heard { class, number, told } => inner.line.heard_elsewhere(class, number, told, now),
+            Said::Heard { class, number, told } => {
+                let place = inner.place(class, number);
+                inner.line.heard_elsewhere(class, place, told, now);
+            }
             Said::Gate { class, number, open: true } => {
+                let number = inner.place(class, number);
                 inner.others.nodes.entry(from).or_insert((now.mono, 0)).0 = now.mono;
                 inner.others.at.insert(Key { class, number }, from);
+                inner.line.reinstate(class, number, Asks::Scripted, now);
                 inner.line.at_gate_elsewhere(class, number, Elsewhere::Open, now.mono);
             }
             Said::Gate { class, number, open: false } => {
+                let number = inner.place(class, number);
                 let key = Key { class, number };
                 if inner.others.at.get(&key) == Some(&from) {
                     inner.others.at.remove(&key);
@@ -373,13 +490,15 @@ impl LiveRoom {
                 }
             }
             Said::Unspent { class, number } => {
+                let number = inner.place(class, number);
                 inner.line.unspent(class, number);
                 if inner.others.granted.remove(&Key { class, number }).is_some() {
                     inner.line.give_admission_back(class);
                 }
             }
             Said::Extended { class, number } => {
-                inner.line.extend(class, number);
+                let place = inner.place(class, number);
+                inner.line.extend(class, place);
             }
             Said::Pace { standstill, ramp, learnt } => {
                 inner.others.pace = Some((standstill, ramp));
@@ -389,13 +508,14 @@ impl LiveRoom {
                 inner.others.nodes.insert(from, (now.mono, definition));
                 inner.others.nodes.retain(|_, (heard, _)| now.mono.since(*heard) < 2 * NODE_GONE);
             }
-            Said::Grant { .. } => {}
+            Said::Grant { .. } | Said::Moved { .. } | Said::Answers { .. } | Said::Bears(_) => {}
         }
     }
 
     /// The leader lets a ticket in whose request waits here.
-    fn take_grant(self: &Arc<Self>, key: Key, age: Duration, portal: &Portal, now: Now) {
+    fn take_grant(self: &Arc<Self>, class: ClassId, number: Number, age: Duration, portal: &Portal, now: Now) {
         let mut inner = self.lock();
+        let key = Key { class, number: inner.place(class, number) };
         if inner.line.standing(key.class, key.number, Asks::Scripted) == Standing::Entered {
             return;
         }
@@ -404,7 +524,7 @@ impl LiveRoom {
         let Some(slot) = slot else {
             // What is still here is announced again with the next tick.
             inner.others.told.remove(&key);
-            self.tell(Said::Unspent { class: key.class, number: key.number });
+            self.tell(Said::Unspent { class, number });
             self.store.hurry(&self.name);
             return;
         };
@@ -424,13 +544,16 @@ impl LiveRoom {
         let settings = self.settings();
         let mut inner = self.lock();
         let in_force = self.hours.now(&settings, now.wall);
-        inner.line = line_of(&in_force, line, &Places::default(), Sharing::Shared, now);
+        self.take_over_openings(&mut inner, line.openings.clone(), line.identity);
+        inner.line = line_of(&in_force, line, &inner.openings.places.clone(), Sharing::Shared, now);
         inner.news.clear();
-        inner.others = Others::default();
+        // Should it lead next, it takes the lead like any other: nobody's seat is judged before the other nodes were heard.
+        inner.others = Others { role: Some(Role::Follows), ..Others::default() };
         inner.others.drawn = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
         if self.identity.swap(line.identity, Ordering::Relaxed) != line.identity {
             inner.at_gate.clear();
         }
+        inner.stand_by_place();
         let waiting: Vec<(Key, usize)> = inner.at_gate.iter().map(|(key, waiting)| (*key, waiting.len())).collect();
         for (key, requests) in waiting {
             for _ in 0..requests {
@@ -439,6 +562,7 @@ impl LiveRoom {
         }
         self.tell_gate(&mut inner);
         drop(inner);
+        line.orders.each().into_iter().for_each(|order| self.obey(order, now.mono));
         self.seats.keep_only(line.seats.iter().map(|(id, _)| VisitorId(*id)).collect());
         for (id, seat) in &line.seats {
             self.seats.note(VisitorId(*id), seat);
@@ -460,11 +584,15 @@ impl LiveRoom {
     /// The line as this node knows it.
     fn image(&self) -> store::Line {
         let inner = self.lock();
+        let (places, decided) = (inner.openings.places.clone(), inner.others.decided());
         let lanes = inner.line.lanes().map(|(class, lane)| {
-            let forgotten = lane.done_through();
+            let issued = inner.others.issued(class, lane.issued());
+            let forgotten = places.done_through(class, lane.done_through()).min(issued);
             let mut pages: Vec<(u64, TicketPage)> = Vec::new();
-            for number in forgotten + 1..=lane.issued() {
-                let Some(record) = record_of(lane.state(number), lane.told(number)) else { continue };
+            for number in forgotten + 1..=issued {
+                let place = places.place(class, number);
+                let record = record_of(lane.state(place), lane.told(place));
+                let Some(record) = record.map(|record| as_all_know(record, decided)) else { continue };
                 let page = TicketPage::holding(number);
                 if pages.last().is_none_or(|(last, _)| *last != page) {
                     pages.push((page, TicketPage::blank()));
@@ -473,17 +601,20 @@ impl LiveRoom {
                     page.set(number, record);
                 }
             }
-            (class, Lane { mark: lane.issued(), issued: lane.issued(), forgotten, doubt: Doubt::None, pages })
+            (class, Lane { mark: issued, issued, forgotten, doubt: Doubt::None, pages })
         });
+        let lanes = lanes.collect();
+        drop(inner);
         store::Line {
             identity: self.identity.load(Ordering::Relaxed),
             origin: Origin::Known,
-            lanes: lanes.collect(),
+            lanes,
             seats: self.seats.records(),
             ended: self.seats.ended(),
             frozen: self.frozen(),
             last_durable: None,
-            openings: Vec::new(),
+            openings: self.openings(),
+            orders: self.orders(),
         }
     }
 
@@ -508,9 +639,39 @@ impl LiveRoom {
 }
 
 impl Inner {
+    /// Places were given anew: where requests wait is told again with the next tick.
+    pub(super) fn forget_where_others_wait(&mut self) {
+        self.others.at.clear();
+        self.others.told.clear();
+    }
+
+    /// What was granted elsewhere and not heard of since is undone here.
+    fn takes_grants_back(&mut self) {
+        let granted: Vec<Key> = self.others.granted.drain().map(|(key, _)| key).collect();
+        granted.iter().for_each(|key| self.line.unspent(key.class, key.number));
+    }
+
+    /// Later numbers than these are this node's own from now on; the last of them. `None` when some are already: until the
+    /// line is read anew they stay its own.
+    pub(super) fn knows_so_far(&mut self) -> Option<u64> {
+        if self.others.known.is_some() {
+            return None;
+        }
+        let known: HashMap<ClassId, u64> = self.line.lanes().map(|(class, lane)| (class, lane.issued())).collect();
+        let last = known.values().copied().max().unwrap_or(0);
+        self.others.known = Some(known);
+        Some(last)
+    }
+
+    /// Whatever this node decided before, it follows until it hears that it leads.
+    pub(super) fn follows_from_now_on(&mut self) {
+        self.others.role = Some(Role::Follows);
+        self.takes_grants_back();
+    }
+
     /// A ticket let in at another node that has not been heard of since has its turn still: that node may be gone.
     pub(super) fn unless_under_way(&self, ticket: &Ticket, standing: Standing) -> Standing {
-        if standing == Standing::Entered && self.others.granted.contains_key(&Key::of(ticket)) {
+        if standing == Standing::Entered && self.others.granted.contains_key(&self.key(ticket)) {
             return Standing::YourTurn { ahead_at_gate: None, knock: Knock::Later, left: self.line.claim_window() };
         }
         standing
@@ -528,10 +689,22 @@ fn definition(settings: &config::Room) -> u64 {
         message: config::LocalText::default(),
         window_messages: Vec::new(),
         page: config::RoomPage::default(),
+        by_hand: config::ByHandTerms { message: None, ..settings.by_hand.clone() },
         ..settings.clone()
     };
     let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(format!("{settings:?}")));
     u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
+}
+
+/// What the others may be told of a ticket. Whom this node called alone waits for all others: told as called, nobody would call
+/// the visitor, who comes to a node that knows of no call.
+fn as_all_know(record: TicketRecord, decided: Decided) -> TicketRecord {
+    match (decided, record.state) {
+        (Decided::Alone, TicketState::Called | TicketState::Absent) => {
+            TicketRecord { state: TicketState::Waiting, ..record }
+        }
+        _ => record,
+    }
 }
 
 fn record_of(state: State, told: Told) -> Option<TicketRecord> {
@@ -544,4 +717,31 @@ fn record_of(state: State, told: Told) -> Option<TicketRecord> {
         State::Unissued | State::InDoubt | State::Forgotten => return None,
     };
     Some(TicketRecord { state, script: if told == Told::Plain { Script::Plain } else { Script::Runs } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_a_node_called_alone_is_told_again_as_waiting() {
+        let told = |state, decided| {
+            let record = record_of(state, Told::Plain).map(|record| as_all_know(record, decided));
+            record.map(|record| (record.state, record.script))
+        };
+        for (state, alone) in [
+            (State::Called, TicketState::Waiting),
+            (State::Absent, TicketState::Waiting),
+            (State::Waiting, TicketState::Waiting),
+            (State::Entered, TicketState::Entered),
+            (State::Left, TicketState::Left),
+        ] {
+            assert_eq!(told(state, Decided::Alone), Some((alone, Script::Plain)), "{state:?}");
+        }
+        assert_eq!(told(State::Called, Decided::WithAll), Some((TicketState::Called, Script::Plain)));
+        let mut others = Others::default();
+        assert_eq!(others.decided(), Decided::WithAll);
+        others.known = Some(HashMap::new());
+        assert_eq!(others.decided(), Decided::Alone);
+    }
 }

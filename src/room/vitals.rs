@@ -13,16 +13,17 @@ use tokio::task::JoinSet;
 
 use super::LiveRoom;
 use crate::clock::Clock;
-use crate::config::LoginHealth;
-use crate::domain::adaptive::Throttle;
+use crate::config::{self, LoginHealth, RoomState};
+use crate::domain::adaptive::{Course, Throttle};
 use crate::domain::budget::WHOLE;
+use crate::domain::mirror::Said;
 use crate::domain::portal_health::{Finding, Health, Probe, Probed, Thresholds};
-use crate::domain::pulse::Recent;
+use crate::domain::pulse::{Counted, Recent};
 use crate::domain::time::Mono;
-use crate::gateway::snapshot::Snapshot;
 use crate::leaks::fetch::{NotFetched, Side, fetch};
 use crate::proxy::meter::Meter;
 use crate::proxy::probe_request;
+use crate::store::{Fact, Order, Orders, StoreError};
 
 /// What is known of them.
 #[derive(Debug)]
@@ -38,7 +39,11 @@ struct Known {
     login_health: Health,
     /// As an operator says.
     by_hand: Health,
+    /// Whether an operator said to all nodes to hold the room.
+    held: bool,
     recent: Recent,
+    /// What other nodes said that they counted since the last second.
+    elsewhere: Counted,
     throttle: Throttle,
 }
 
@@ -48,7 +53,9 @@ impl Default for Vitals {
             login: Probed::default(),
             login_health: Health::ALWAYS,
             by_hand: Health::ALWAYS,
+            held: false,
             recent: Recent::default(),
+            elsewhere: Counted::default(),
             throttle: Throttle::default(),
         };
         Vitals { meter: Meter::default(), known: Mutex::new(known) }
@@ -61,26 +68,46 @@ impl Vitals {
     }
 }
 
-/// What an operator says of a room by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByHand {
-    /// Nobody new enters, and the clocks of those inside stand still.
-    Freeze,
-    /// As it is without that.
-    Thaw,
-}
-
 impl LiveRoom {
     /// Counts how fast the portal answers those inside.
     pub fn meter(&self) -> &Meter {
         &self.vitals.meter
     }
 
-    /// Freezes the room or thaws it, until the program ends.
-    pub fn by_hand(&self, wish: ByHand, now: Mono) {
-        let finding = if wish == ByHand::Freeze { Finding::Ill } else { Finding::Well };
+    /// Does what an operator says here, and tells the other nodes: there, and at any that starts, it is in force until
+    /// somebody says otherwise. A node of its own forgets it when it ends.
+    ///
+    /// # Errors
+    /// When the others could not be told yet; they are as soon as the store is there again.
+    pub async fn order(&self, order: Order, now: Mono) -> Result<(), StoreError> {
+        self.obey(order, now);
+        if !self.is_shared() {
+            return Ok(());
+        }
+        self.record(Fact::Ordered(order));
+        self.store.flush_room(&self.name).await
+    }
+
+    /// Does what an operator said, here or to another node.
+    pub(super) fn obey(&self, order: Order, now: Mono) {
         let mut known = self.vitals.known();
-        known.by_hand = known.by_hand.found(finding, now);
+        match order {
+            Order::Freeze => known.by_hand = known.by_hand.found(Finding::Ill, now),
+            Order::Thaw => known.by_hand = known.by_hand.found(Finding::Well, now),
+            Order::Hold => known.held = true,
+            Order::GoOn => known.held = false,
+        }
+    }
+
+    /// The room's state as it is in force, with a hold that an operator ordered at any node.
+    pub fn state(&self) -> RoomState {
+        self.orders().state_of(self.settings().state)
+    }
+
+    /// What operators said to all nodes.
+    pub fn orders(&self) -> Orders {
+        let known = self.vitals.known();
+        Orders { frozen: !known.by_hand.is_healthy(), held: known.held }
     }
 
     /// Whether an operator froze it.
@@ -106,21 +133,42 @@ impl LiveRoom {
         if self.settings().adaptive.is_none() { WHOLE } else { self.vitals.known().throttle.permille() }
     }
 
-    /// Once a second: takes what was counted, and lowers or raises the rate. While nobody enters anyway nothing is learnt.
-    pub fn adapt(&self) {
-        let counted = self.vitals.meter.take();
+    /// Once a second: takes what was counted, here and at other nodes, and lowers or raises the rate. While nobody enters
+    /// anyway nothing is learnt. Where nodes share the line, the leader's rate is in force.
+    pub fn adapt(&self, now: Mono) {
+        let mut counted = self.vitals.meter.take();
         let (adaptive, rate) = (self.settings().adaptive, self.in_force().rate());
         let stands = self.stands_still();
         let mut known = self.vitals.known();
         let Some(adaptive) = adaptive else {
-            (known.recent, known.throttle) = Default::default();
+            (known.recent, known.elsewhere, known.throttle) = Default::default();
             return;
         };
-        let Known { recent, throttle, .. } = &mut *known;
+        let Known { recent, elsewhere, throttle, .. } = &mut *known;
+        // While the store is away nothing is told: what comes late would be taken for something of that second.
+        let is_heard = self.is_shared() && self.store.is_there(&self.name, now);
+        let seen: Vec<(u8, u32)> = if is_heard { counted.filled().collect() } else { Vec::new() };
+        counted.add(&std::mem::take(elsewhere));
         recent.push(counted);
         if !stands {
             throttle.second(&adaptive, rate, recent);
         }
+        let course = throttle.course();
+        drop(known);
+        seen.into_iter().for_each(|(bucket, count)| self.tell(Said::Answers { bucket, count }));
+        if self.is_shared() && self.leads(now) {
+            self.tell(Said::Bears(course));
+        }
+    }
+
+    /// Another node counted so many answers in a bucket.
+    pub(super) fn hear_of_answers(&self, bucket: u8, count: u32) {
+        self.vitals.known().elsewhere.note(bucket, count);
+    }
+
+    /// Where the leader's rate stands.
+    pub(super) fn follow_course(&self, course: Course) {
+        self.vitals.known().throttle.follow(course);
     }
 
     fn note_login(&self, probe: Probe, thresholds: Thresholds, now: Mono) {
@@ -134,15 +182,23 @@ impl LiveRoom {
     }
 }
 
-/// Asks the login providers of rooms whether they are well, each interval of `clock`. Runs until dropped.
-pub async fn ask_login_providers(mut snapshot: watch::Receiver<Arc<Snapshot>>, clock: Clock) {
+/// Whose login providers are asked, and how.
+#[derive(Debug)]
+pub struct Asked {
+    /// How often, and how long an answer may take.
+    pub probes: config::Probes,
+    /// The rooms, as they are configured and as they run.
+    pub rooms: Vec<(Arc<config::Room>, Arc<LiveRoom>)>,
+}
+
+/// Asks the login providers of the rooms in force whether they are well, each interval of `clock`. Runs until dropped.
+pub async fn ask_login_providers<S>(mut in_force: watch::Receiver<S>, asked_of: fn(&S) -> Asked, clock: Clock) {
     loop {
-        let now_in_force = snapshot.borrow_and_update().clone();
-        let probes = &now_in_force.config.portal.probes;
+        let Asked { probes, rooms } = asked_of(&in_force.borrow_and_update());
         let mut asking = JoinSet::new();
-        for room in &now_in_force.rooms {
-            if let Some(address) = &room.settings.login_health {
-                let (address, limit, live) = (address.clone(), probes.timeout, room.live.clone());
+        for (settings, live) in rooms {
+            if let Some(address) = &settings.login_health {
+                let (address, limit) = (address.clone(), probes.timeout);
                 asking.spawn(async move { (ask(&address, limit).await, live) });
             }
         }
@@ -155,7 +211,7 @@ pub async fn ask_login_providers(mut snapshot: watch::Receiver<Arc<Snapshot>>, c
             async { if is_anybody_asked { clock.sleep(probes.interval).await } else { std::future::pending().await } };
         tokio::select! {
             () = pause => {}
-            changed = snapshot.changed() => if changed.is_err() { return },
+            changed = in_force.changed() => if changed.is_err() { return },
         }
     }
 }

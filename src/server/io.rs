@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::connections::Place;
 use super::life::{Life, Phase};
+use super::resumed::{Readable, Resumed};
 use crate::config::Limits;
 
 /// Pieces up to this many bytes together are written with one plain write: for short answers that costs less than a
@@ -23,9 +25,7 @@ const JOINED: usize = 4096;
 /// See the module's description.
 #[derive(Debug)]
 pub struct VisitorStream {
-    stream: TcpStream,
-    /// Read already, and not yet given on.
-    begun: Bytes,
+    stream: Resumed<TcpStream>,
     /// Counted as long as the socket is open, also when the connection has left HTTP.
     _place: Place,
     life: Arc<Life>,
@@ -43,11 +43,17 @@ struct SlowHead {
 }
 
 impl VisitorStream {
-    /// A stream that fails when the visitor takes nothing for too long, or brings a head too slowly.
-    pub(super) fn new(stream: TcpStream, place: Place, life: Arc<Life>, limits: &Limits) -> VisitorStream {
+    /// A stream that fails when the visitor takes nothing for too long, or brings a head too slowly. `begun` was read from
+    /// it ahead.
+    pub(super) fn new(
+        stream: TcpStream,
+        begun: Bytes,
+        place: Place,
+        life: Arc<Life>,
+        limits: &Limits,
+    ) -> VisitorStream {
         VisitorStream {
-            stream,
-            begun: Bytes::new(),
+            stream: Resumed::new(begun, stream),
             _place: place,
             life,
             write_limit: limits.write_idle_timeout,
@@ -55,11 +61,6 @@ impl VisitorStream {
             head_limit: limits.head_timeout,
             slow: None,
         }
-    }
-
-    /// The same with bytes that were read from it ahead.
-    pub(super) fn with(self, begun: Bytes) -> VisitorStream {
-        VisitorStream { begun, ..self }
     }
 
     /// The timer exists only while a write is stuck.
@@ -90,7 +91,7 @@ impl VisitorStream {
         }
         let since = self.life.since();
         if self.slow.as_ref().is_none_or(|slow| slow.since != since) {
-            let left = self.head_limit.saturating_sub(self.life.lasted());
+            let left = self.life.head_limit(self.head_limit).saturating_sub(self.life.lasted());
             self.slow = Some(SlowHead { since, timer: Box::pin(sleep(left)) });
         }
         let over = self.slow.as_mut().is_some_and(|slow| slow.timer.as_mut().poll(cx).is_ready());
@@ -98,16 +99,15 @@ impl VisitorStream {
     }
 }
 
+impl Readable for VisitorStream {
+    async fn readable(&self) {
+        self.stream.readable().await;
+    }
+}
+
 impl AsyncRead for VisitorStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
-        if !this.begun.is_empty() {
-            let count = this.begun.len().min(buf.remaining());
-            buf.put_slice(this.begun.get(..count).unwrap_or_default());
-            this.begun.advance(count);
-            this.life.heard();
-            return Poll::Ready(Ok(()));
-        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if read.is_pending() {
@@ -135,15 +135,9 @@ impl AsyncWrite for VisitorStream {
         let this = self.get_mut();
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let written = if pieces.len() > 1 && total <= JOINED {
-            let mut joined = [0; JOINED];
-            let mut end = 0;
-            for piece in pieces {
-                if let Some(space) = joined.get_mut(end..end + piece.len()) {
-                    space.copy_from_slice(piece);
-                    end += piece.len();
-                }
-            }
-            Pin::new(&mut this.stream).poll_write(cx, joined.get(..end).unwrap_or_default())
+            let mut joined = SmallVec::<[u8; JOINED]>::new();
+            pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+            Pin::new(&mut this.stream).poll_write(cx, &joined)
         } else {
             Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
         };

@@ -12,6 +12,16 @@ use tokio::sync::watch;
 use super::connections::Room;
 use crate::clock::Stopwatch;
 use crate::config::Limits;
+use crate::gateway::LINGER;
+
+/// What may still come after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Another request.
+    Nothing,
+    /// What is left of the request's body, which is read and thrown away for a while, and then another request.
+    OfABody,
+}
 
 /// How long a connection without a request is kept when others need the room.
 const KEPT_WHEN_CROWDED: Duration = Duration::from_secs(1);
@@ -64,6 +74,8 @@ pub(super) struct Life {
     is_old: AtomicBool,
     /// Whether the visitor has yet to take what was written.
     unsent: AtomicBool,
+    /// Whether what comes next may be the rest of a body.
+    may_bring_rest: AtomicBool,
 }
 
 /// Why a connection is to be ended.
@@ -90,6 +102,7 @@ impl Life {
             heads_show: AtomicBool::new(false),
             is_old: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
+            may_bring_rest: AtomicBool::new(false),
         })
     }
 
@@ -157,6 +170,12 @@ impl Life {
         Duration::from_millis(self.since.load(Ordering::Relaxed))
     }
 
+    /// How long a head may take that is limited to `limit`: what looks like one after an early answer may be the rest of a
+    /// body, which has its own limit.
+    pub(super) fn head_limit(&self, limit: Duration) -> Duration {
+        if self.may_bring_rest.load(Ordering::Relaxed) { limit.max(LINGER) } else { limit }
+    }
+
     /// For how long.
     pub(super) fn lasted(&self) -> Duration {
         self.started.elapsed().saturating_sub(self.since())
@@ -205,6 +224,18 @@ impl Life {
         }
     }
 
+    /// Returns when everything has been answered, and taken, and nothing more has come for `span`, while it `may`.
+    pub(super) async fn rests(&self, span: Duration, may: impl Fn() -> bool) {
+        loop {
+            let rests = self.phase() == Phase::Idle && !self.unsent.load(Ordering::Relaxed) && may();
+            let left = if rests { span.saturating_sub(self.lasted()) } else { span };
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
     /// Returns when nothing has been under way for `limit`.
     pub(super) async fn still(&self, limit: Duration) {
         loop {
@@ -214,6 +245,13 @@ impl Life {
             }
             tokio::time::sleep(left).await;
         }
+    }
+}
+
+impl UnderWay {
+    /// Its answer begins, and this may come after it.
+    pub(super) fn is_followed_by(&self, rest: Rest) {
+        self.0.may_bring_rest.store(rest == Rest::OfABody, Ordering::Relaxed);
     }
 }
 

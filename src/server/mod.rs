@@ -8,12 +8,14 @@ mod http2;
 mod io;
 mod life;
 mod listen;
+mod resumed;
+mod sessions;
 pub mod tls;
 
 use std::convert::Infallible;
 use std::io::{Error, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2 as hyper_http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -37,8 +39,9 @@ use self::answer::Answer;
 use self::connections::{Place, Speaking};
 use self::http2::{Metered, Streams};
 use self::io::VisitorStream;
-use self::life::{Ending, Life, Protocol};
+use self::life::{Ending, Life, Protocol, Rest};
 use self::listen::{Listener, Origin, Reserve, is_out_of_means};
+use self::resumed::{Readable, Resumed};
 use crate::config::Limits;
 use crate::domain::client::ClientPrefix;
 use crate::domain::proxy_protocol::ForWhom;
@@ -56,10 +59,13 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const NOBODY_MORE: Duration = Duration::from_millis(20);
 const DOOR_CLOSES: Duration = Duration::from_millis(500);
 /// When the drain begins: how long a connection may still bring a request. It is told with the answer that it was the
-/// last one.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// last one. Longer than clients in a hurry are silent, and than a machine under load stalls.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
 /// How long a connection that was told to end may take for it while nothing is under way.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// After how long without a request a connection gives back what it needs for one. Browsers ask for all that a page needs
+/// sooner than that.
+const RESTS_AFTER: Duration = Duration::from_millis(250);
 /// How often idle connections to the portal are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// What is said to whoever finds every place taken.
@@ -89,6 +95,15 @@ struct Visit {
     life: Arc<Life>,
     /// Counted until it has no requests to bring any more.
     _speaking: Speaking,
+}
+
+/// How a connection that rested goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rested {
+    /// It is to be served.
+    ForNow,
+    /// It has brought nothing more.
+    ForGood,
 }
 
 impl Serving {
@@ -206,7 +221,7 @@ impl Visit {
         if !self.has_room_for(for_whom, peer, relation, &mut place) {
             return turn_away(stream, self.door);
         }
-        let stream = VisitorStream::new(stream, place, self.life.clone(), &self.limits).with(begun);
+        let stream = VisitorStream::new(stream, begun, place, self.life.clone(), &self.limits);
         match self.door {
             Door::Plain => self.http1(stream, Connection::plain(peer, for_whom)).await,
             Door::Redirect => self.redirect(stream).await,
@@ -215,7 +230,7 @@ impl Visit {
         }
     }
 
-    async fn over_tls(self, address: SocketAddr, stream: VisitorStream, peer: IpAddr, for_whom: Option<ForWhom>) {
+    async fn over_tls(&self, address: SocketAddr, stream: VisitorStream, peer: IpAddr, for_whom: Option<ForWhom>) {
         // Boxed, because the handshake is soon over, and this lasts as long as the connection.
         let Some(standing) = Box::pin(self.handshake(address, stream)).await else { return };
         let is_http2 = standing.speaks_http2();
@@ -224,7 +239,7 @@ impl Visit {
         if is_http2 {
             Box::pin(self.http2(standing.stream, connection)).await;
         } else {
-            self.http1(standing.stream, connection).await;
+            self.http1(Box::new(standing.stream), connection).await;
         }
     }
 
@@ -240,7 +255,8 @@ impl Visit {
 
     async fn handshake(&self, address: SocketAddr, stream: VisitorStream) -> Option<tls::Standing<VisitorStream>> {
         let tls = self.serving.tls.borrow().clone();
-        match timeout(self.limits.handshake_timeout, tls.accept(address, stream)).await {
+        let wall = || self.serving.gateway.wall();
+        match timeout(self.limits.handshake_timeout, tls.accept(address, stream, wall)).await {
             Ok(Ok(standing)) => Some(standing),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -250,16 +266,66 @@ impl Visit {
         }
     }
 
-    async fn http1<S>(self, stream: S, connection: Connection)
+    async fn http1<S>(&self, stream: S, connection: Connection)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Readable + Unpin + Send + Sync + 'static,
     {
         let connection = Arc::new(connection);
-        let service = self.service(connection.clone());
         self.life.speak(Protocol::Http1);
-        let served = self.http1_settings().serve_connection(TokioIo::new(stream), service).with_upgrades();
-        self.drive(served, |served| served.graceful_shutdown(), &connection).await;
+        let mut resting = Some(Resumed::new(Bytes::new(), stream));
+        while let Some(mut stream) = resting {
+            if self.rest(&stream, &connection).await == Rested::ForGood {
+                let _ = timeout(FAREWELL, stream.shutdown()).await;
+                break;
+            }
+            resting = self.http1_until_it_rests(stream, &connection).await;
+        }
         self.life.leave_http();
+    }
+
+    /// Serves a connection until it ends, or until nothing has happened on it for a while: then it is given back.
+    async fn http1_until_it_rests<S>(&self, stream: Resumed<S>, connection: &Arc<Connection>) -> Option<Resumed<S>>
+    where
+        S: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
+    {
+        let service = self.service(connection.clone());
+        let mut served = self.http1_settings().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let drain = self.serving.drain.clone();
+        let rests = async {
+            // However it was woken, it is not left alone again at once.
+            tokio::time::sleep(RESTS_AFTER).await;
+            // After an early answer the rest of a body may still come: whoever had not read its beginning would take it for
+            // a request.
+            self.life.rests(RESTS_AFTER, || !connection.brings_body()).await;
+            // Whoever is to go is not left alone any more.
+            if *drain.borrow() || self.life.is_old() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.drive(Pin::new(&mut served), |served| served.graceful_shutdown(), connection) => return None,
+            () = rests => {}
+        }
+        let parts = served.into_parts()?;
+        if !parts.read_buf.is_empty() {
+            // It came along with the request before.
+            self.life.heard();
+        }
+        Some(parts.io.into_inner().with_unused(parts.read_buf))
+    }
+
+    /// Waits until there is something to read, or the connection's time is over: how it ends is said by those who serve it.
+    /// When the drain begins whoever brings nothing more is left alone until the end.
+    async fn rest<S: Readable>(&self, stream: &S, connection: &Connection) -> Rested {
+        let mut drain = self.serving.drain.clone();
+        let over = self.life.over(&self.limits, self.serving.connections.room(), || connection.has_insider());
+        let is_asked = tokio::select! {
+            () = stream.readable() => true,
+            _ = over => true,
+            () = begun(&mut drain) => timeout(LAST_REQUEST, stream.readable()).await.is_ok(),
+        };
+        if is_asked { Rested::ForNow } else { Rested::ForGood }
     }
 
     /// Heads and silences have timers of our own: hyper's own would not tell a slow head from a kept connection.
@@ -272,7 +338,7 @@ impl Visit {
         http
     }
 
-    async fn http2<S>(self, stream: S, connection: Connection)
+    async fn http2<S>(&self, stream: S, connection: Connection)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -280,7 +346,7 @@ impl Visit {
         let service = self.service(connection.clone());
         self.life.speak(Protocol::Http2);
         let served = self.http2_settings().serve_connection(TokioIo::new(Metered::new(stream)), service);
-        self.drive(served, |served| served.graceful_shutdown(), &connection).await;
+        self.drive(pin!(served), |served| served.graceful_shutdown(), &connection).await;
     }
 
     /// Streams, windows, heads and what is kept to be sent are bounded, and with them a connection's memory.
@@ -298,7 +364,7 @@ impl Visit {
         http
     }
 
-    async fn redirect(self, stream: VisitorStream) {
+    async fn redirect(&self, stream: VisitorStream) {
         let (gateway, life) = (self.serving.gateway.clone(), self.life.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let response = gateway.to_https(&request).map(|body| Answer::new(body, life.request()));
@@ -307,7 +373,7 @@ impl Visit {
         self.life.speak(Protocol::Http1);
         let connection = Connection::plain([0; 4].into(), None);
         let served = self.http1_settings().serve_connection(TokioIo::new(stream), service);
-        self.drive(served, |served| served.graceful_shutdown(), &connection).await;
+        self.drive(pin!(served), |served| served.graceful_shutdown(), &connection).await;
     }
 
     /// Answers one connection's requests; once the drain has begun, or the connection is old, each is the last.
@@ -320,23 +386,30 @@ impl Visit {
         service_fn(move |request: Request<Incoming>| {
             let (serving, under_way) = (serving.clone(), life.request());
             let is_last = life.is_old();
-            // Boxed, because hyper moves it about before it runs, and it is large.
-            Box::pin(async move {
+            // Boxed, because hyper moves it about before it runs, and it is large: made where it stays, it is never moved.
+            Box::into_pin(Box::write(Box::new_uninit(), async move {
                 let (gateway, drain, connection) = &*serving;
                 let speaks_http1 = request.version() != Version::HTTP_2;
+                connection.note_request(request.body());
                 let mut response = gateway.handle(request, connection).await;
-                let is_last = is_last || *drain.borrow();
+                under_way.is_followed_by(if connection.brings_body() { Rest::OfABody } else { Rest::Nothing });
+                let is_last = is_last || *drain.borrow() || gateway.is_draining();
                 if is_last && speaks_http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, under_way)))
-            })
+            }))
         })
     }
 
     /// Serves a connection until it ends, or brings it to its end when its time is over.
-    async fn drive<C: Future>(&self, served: C, say_goodbye: impl FnOnce(Pin<&mut C>), connection: &Connection) {
-        let mut served = std::pin::pin!(served);
+    /// It stays where it is pinned: moved along, it would take its place in memory several times.
+    async fn drive<C: Future>(
+        &self,
+        mut served: Pin<&mut C>,
+        say_goodbye: impl FnOnce(Pin<&mut C>),
+        connection: &Connection,
+    ) {
         let mut drain = self.serving.drain.clone();
         let drained_and_heard = async {
             begun(&mut drain).await;
@@ -345,6 +418,8 @@ impl Visit {
         };
         let over = self.life.over(&self.limits, self.serving.connections.room(), || connection.has_insider());
         tokio::select! {
+            // What has come already is read before a connection is taken for silent.
+            biased;
             // What goes wrong on one visitor's connection concerns nobody else.
             _ = served.as_mut() => return,
             ending = over => if ending == Ending::Silent { return },

@@ -3,26 +3,29 @@
 //! The files are read on a control thread, at the start and at every reload, into one [`Tls`]; a handshake uses the one
 //! in force when it begins, and connections that stand never notice. Tickets of resumed sessions are sealed with keys
 //! that turn over every six hours and are shared by all threads; each client-trust configuration has its own, so that
-//! nobody comes in by a ticket where a certificate is asked for, nor by one from before the issuers changed.
+//! nobody comes in by a ticket where a certificate is asked for, nor by one from before the issuers changed. A resumed
+//! session brings the client certificate of its first handshake, which is judged again.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     Acceptor, NoClientAuth, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
 };
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::sessions::{Era, Sessions, Tickets};
 use crate::certificates::{self, Fault, Faults, Identity, Wrong, provider};
 use crate::config::{ClientAuth, Server, TlsEntry, Warning};
 use crate::domain::time::Unix;
@@ -49,7 +52,14 @@ pub struct Tls {
 struct Door {
     address: SocketAddr,
     entries: Arc<Entries>,
-    configs: Vec<Arc<ServerConfig>>,
+    configs: Vec<Shown>,
+}
+
+/// What is shown for an entry, and to whom.
+#[derive(Clone, Debug)]
+struct Shown {
+    config: Arc<ServerConfig>,
+    trust: Arc<Trust>,
 }
 
 /// One client-trust configuration.
@@ -60,6 +70,7 @@ struct Trust {
     verifier: Arc<dyn ClientCertVerifier>,
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
+    era: Era,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +127,7 @@ impl Tls {
         &self.expiries
     }
 
-    fn read(
-        &mut self,
-        key: &str,
-        entry: &TlsEntry,
-        old: Option<&Tls>,
-        now: Unix,
-    ) -> Result<Arc<ServerConfig>, Vec<Wrong>> {
+    fn read(&mut self, key: &str, entry: &TlsEntry, old: Option<&Tls>, now: Unix) -> Result<Shown, Vec<Wrong>> {
         let provider = provider();
         let identity = Identity::load(&entry.certificate, &entry.private_key, &provider, now);
         let trust = self.trust(&entry.client_auth, old, &provider);
@@ -133,7 +138,8 @@ impl Tls {
         let said = |text| Warning { key: key.to_owned(), text };
         self.warnings.extend(identity.doubts(&entry.names, now).into_iter().map(said));
         self.expiries.extend(entry.names.iter().map(|name| (name.to_string(), identity.expires)));
-        server_config(identity, &trust, provider).map_err(|error| vec![Wrong::Unusable(error)])
+        let config = server_config(identity, &trust, provider).map_err(|error| vec![Wrong::Unusable(error)])?;
+        Ok(Shown { config, trust })
     }
 
     /// The trust configuration for an entry: one that is known already, or a new one.
@@ -168,8 +174,14 @@ impl Tls {
     /// Brings a connection to stand that came to this address.
     ///
     /// # Errors
-    /// Whatever the other side did wrong, or that there is nothing to show for the name it asked for.
-    pub(super) async fn accept<S>(&self, address: SocketAddr, stream: S) -> io::Result<Standing<S>>
+    /// Whatever the other side did wrong, or that there is nothing to show for the name it asked for, or that the client
+    /// certificate of a resumed session is no longer good.
+    pub(super) async fn accept<S>(
+        &self,
+        address: SocketAddr,
+        stream: S,
+        wall: impl Fn() -> Unix,
+    ) -> io::Result<Standing<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -179,16 +191,21 @@ impl Tls {
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let reach = Reach::of(&door.entries, begun.client_hello().server_name());
         let reach = reach.ok_or_else(|| nothing("no certificate for this name"))?;
-        let config = door.configs.get(reach.entry()).ok_or_else(|| nothing("no certificate for this name"))?;
+        let Shown { config, trust } =
+            door.configs.get(reach.entry()).ok_or_else(|| nothing("no certificate for this name"))?;
         let stream = begun.into_stream(config.clone()).await?;
-        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let session = stream.get_ref().1;
+        let shown = session.peer_certificates().unwrap_or_default();
+        if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+            trust.judge_again(shown, wall()).map_err(io::Error::other)?;
+        }
         let client_chain = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Ok(Standing { stream, reach, client_chain })
     }
 }
 
 impl Door {
-    fn of(address: SocketAddr, read: &[(&TlsEntry, Arc<ServerConfig>)]) -> Door {
+    fn of(address: SocketAddr, read: &[(&TlsEntry, Shown)]) -> Door {
         let here = || read.iter().filter(|(entry, _)| entry.listen.contains(&address));
         let asks = |entry: &TlsEntry| match entry.client_auth {
             ClientAuth::None => ClientCertificates::NotAsked,
@@ -197,7 +214,7 @@ impl Door {
         Door {
             address,
             entries: Arc::new(Entries::new(here().map(|(entry, _)| (entry.names.clone(), asks(entry))).collect())),
-            configs: here().map(|(_, config)| config.clone()).collect(),
+            configs: here().map(|(_, shown)| shown.clone()).collect(),
         }
     }
 }
@@ -212,12 +229,22 @@ impl Trust {
             None => Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>,
             Some(issuers) => verifier(key, issuers, provider)?,
         };
+        let era = Era::default();
+        let sealed = aws_lc_rs::Ticketer::new().map_err(Wrong::Unusable)?;
         Ok(Trust {
             key,
             verifier,
-            ticketer: aws_lc_rs::Ticketer::new().map_err(Wrong::Unusable)?,
-            sessions: ServerSessionMemoryCache::new(SESSIONS_KEPT),
+            ticketer: Arc::new(Tickets { sealed, era: era.clone() }),
+            sessions: Arc::new(Sessions { kept: ServerSessionMemoryCache::new(SESSIONS_KEPT), era: era.clone() }),
+            era,
         })
+    }
+
+    /// Judges the certificate of a resumed session as if it were shown now.
+    fn judge_again(&self, shown: &[CertificateDer<'_>], now: Unix) -> Result<(), rustls::Error> {
+        let Some((client, chain)) = shown.split_first() else { return Ok(()) };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
+        self.verifier.verify_client_cert(client, chain, now).map(drop).inspect_err(|_| self.era.forget())
     }
 }
 

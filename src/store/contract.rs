@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Drawn, Fact, Health, Lane, Line, Origin, Script, SeatRecord, Standing, Store, StoreError, TicketRecord,
-    TicketState, VisitorId,
+    Change, Drawn, Fact, Health, Lane, Line, Noted, NotesMark, Origin, Script, SeatRecord, Standing, Store, StoreError,
+    TicketRecord, TicketState, VisitorId,
 };
 use crate::domain::line::Asks;
 use crate::domain::names::{ClassId, RoomName};
+use crate::domain::opening::{self, Gathered, Opening};
+use crate::domain::recent::Bounds;
 use crate::domain::time::Unix;
 
 /// A back end under test: one state that outlives any number of stores on it. Its clock stands still.
@@ -39,12 +41,16 @@ macro_rules! every_property_holds {
             the_latest_fact_wins,
             facts_are_durable_soon_without_a_flush,
             seats_come_and_go,
+            a_limit_that_was_put_off_stays_put_off,
             ended_identities_are_forgotten_in_time,
             a_lifted_counter_stays_lifted,
             forgotten_tickets_take_no_room,
             a_reset_begins_a_new_line_and_leaves_the_others,
             a_line_opened_twice_goes_on,
+            an_opening_is_held_once_and_ends_with_its_line,
             a_room_that_is_not_open_gets_nothing,
+            notes_are_kept_in_order_and_survive_a_kill,
+            no_more_notes_are_kept_than_wanted,
             a_closed_store_says_so,
             a_good_store_is_in_good_health);
     };
@@ -241,6 +247,30 @@ pub async fn seats_come_and_go(subject: &impl Subject) {
     assert_eq!(line.seats, [(visitor(3), seat(3, 9)), (visitor(4), seat(4, 1))]);
 }
 
+pub async fn a_limit_that_was_put_off_stays_put_off(subject: &impl Subject) {
+    let (store, room) = (subject.open().await, room("r"));
+    store.open_line(&room, 1).await.unwrap();
+    let extended = |number, times| SeatRecord { standing: Standing::Extended { times }, ..seat(number, 1) };
+    for number in 1..=3 {
+        store.record(&room, Fact::Seat { id: visitor(number), seat: seat(number, 1) });
+    }
+    store.record(&room, Fact::Seat { id: visitor(1), seat: extended(1, 1) });
+    store.record(&room, Fact::Seat { id: visitor(2), seat: extended(2, 1) });
+    store.flush().await.unwrap();
+    store.record(&room, Fact::Seat { id: visitor(1), seat: extended(1, 300) });
+    store.record(&room, Fact::SeatGone { id: visitor(2), ended_until: None });
+    store.flush().await.unwrap();
+    let (store, line) = line_after_kill(subject, store, &room).await;
+    assert_eq!(line.seats, [(visitor(1), extended(1, 300)), (visitor(3), seat(3, 1))]);
+    // Of a seat that is taken again, nothing is left of the one before.
+    store.record(&room, Fact::Seat { id: visitor(2), seat: seat(2, 5) });
+    store.flush().await.unwrap();
+    let (store, line) = line_after_kill(subject, store, &room).await;
+    assert_eq!(line.seats[1], (visitor(2), seat(2, 5)));
+    let line = store.end_line(&room, 2).await.unwrap();
+    assert_eq!(line.seats, []);
+}
+
 pub async fn ended_identities_are_forgotten_in_time(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
     store.open_line(&room, 1).await.unwrap();
@@ -331,6 +361,57 @@ pub async fn a_line_opened_twice_goes_on(subject: &impl Subject) {
     assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Ok(4));
 }
 
+/// An opening as it is announced.
+pub fn announced(number: u32, seed: u8) -> Opening {
+    let (at, announced) = (Unix::from_seconds(1_800_000_100), Unix::from_seconds(1_800_000_000));
+    let (order, seed) = (opening::Order::Lottery, Some([seed; 32]));
+    Opening { number, order, at, announced, seed, after: Vec::new(), held: None }
+}
+
+/// Makes a change as soon as the store takes it: where several nodes share it, this one may not lead yet.
+pub async fn change(store: &Store, room: &RoomName, change: Change<'_>) -> Noted {
+    for _ in 0..200 {
+        if let Ok(noted) = store.change_opening(room, change).await {
+            return noted;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the store does not take it: {change:?}");
+}
+
+fn done(noted: Noted) -> Opening {
+    match noted {
+        Noted::Done(opening) => opening,
+        otherwise => panic!("{otherwise:?}"),
+    }
+}
+
+pub async fn an_opening_is_held_once_and_ends_with_its_line(subject: &impl Subject) {
+    let (store, room) = (subject.open().await, room("r"));
+    assert!(store.open_line(&room, 1).await.unwrap().openings.is_empty());
+    store.take_number(&room, CITIZEN, WAITS).await.unwrap();
+    let first = change(&store, &room, Change::Announce { opening: &announced(1, 3), instead_of: None }).await;
+    let first = done(first);
+    assert_eq!(first, Opening { after: vec![(CITIZEN, 1)], ..announced(1, 3) });
+    let moved = Opening { at: Unix(9), ..first.clone() };
+    let set = Change::Set { opening: &moved, instead_of: Some(&first) };
+    assert_eq!(done(change(&store, &room, set).await), moved);
+    for _ in 0..3 {
+        store.take_number(&room, CITIZEN, WAITS).await.unwrap();
+    }
+    let hold = Change::Hold { opening: &moved, at: subject.now() };
+    let held = done(change(&store, &room, hold).await);
+    let gathered = Gathered { class: CITIZEN, after: 1, count: 3 };
+    assert_eq!(held.held.as_ref().map(|held| held.lanes.clone()), Some(vec![gathered]));
+    let next = done(change(&store, &room, Change::Announce { opening: &announced(2, 4), instead_of: None }).await);
+    let withdrawn = next.clone().withdrawn(subject.now());
+    let withdrawn = done(change(&store, &room, Change::Withdraw { opening: &withdrawn, instead_of: &next }).await);
+    assert!(withdrawn.is_withdrawn() && withdrawn.held.is_some());
+    let (store, line) = line_after_kill(subject, store, &room).await;
+    assert_eq!(line.openings, [held, withdrawn]);
+    assert!(store.end_line(&room, 2).await.unwrap().openings.is_empty());
+}
+
 pub async fn a_room_that_is_not_open_gets_nothing(subject: &impl Subject) {
     let (store, room) = (subject.open().await, room("r"));
     assert_eq!(store.take_number(&room, CITIZEN, WAITS).await, Err(StoreError::NotOpen(room.clone())));
@@ -356,4 +437,48 @@ pub async fn a_good_store_is_in_good_health(subject: &impl Subject) {
     assert_eq!(*store.health().borrow(), Health::Good);
     store.close().await.unwrap();
     assert_eq!(*store.health().borrow(), Health::Good);
+}
+
+fn so_many(entries: usize) -> Bounds {
+    Bounds { entries, span: Duration::from_secs(7200) }
+}
+
+/// Everything that the notes after a mark say.
+async fn all_notes(store: &Store, mut mark: NotesMark) -> (Vec<Vec<u8>>, NotesMark) {
+    let mut all = Vec::new();
+    loop {
+        let some = store.read_notes(mark).await.unwrap();
+        if some.notes.is_empty() {
+            return (all, mark);
+        }
+        mark = some.mark;
+        all.extend(some.notes.into_iter().map(|note| note.text));
+    }
+}
+
+fn texts(numbers: std::ops::Range<u32>) -> Vec<Vec<u8>> {
+    numbers.map(|number| number.to_be_bytes().to_vec()).collect()
+}
+
+pub async fn notes_are_kept_in_order_and_survive_a_kill(subject: &impl Subject) {
+    let store = subject.open().await;
+    assert_eq!(all_notes(&store, NotesMark::default()).await, (Vec::new(), NotesMark::default()));
+    store.add_notes(texts(0..1500), so_many(5000)).await.unwrap();
+    let (first, mark) = all_notes(&store, NotesMark::default()).await;
+    assert_eq!(first, texts(0..1500));
+    subject.kill(store).await;
+    let store = subject.open().await;
+    store.add_notes(texts(1500..1503), so_many(5000)).await.unwrap();
+    assert_eq!(all_notes(&store, mark).await.0, texts(1500..1503));
+    assert_eq!(all_notes(&store, NotesMark::default()).await.0, texts(0..1503));
+}
+
+pub async fn no_more_notes_are_kept_than_wanted(subject: &impl Subject) {
+    let store = subject.open().await;
+    for part in 0..10 {
+        store.add_notes(texts(part * 500..(part + 1) * 500), so_many(1000)).await.unwrap();
+    }
+    let (kept, _) = all_notes(&store, NotesMark::default()).await;
+    assert!((1000..=1200).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept, texts(5000 - u32::try_from(kept.len()).unwrap()..5000));
 }

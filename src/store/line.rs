@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::tickets::{TicketPage, TicketRecord, TicketState};
 use crate::domain::names::ClassId;
 use crate::domain::opening::Opening;
+pub use crate::domain::orders::{Order, Orders};
 use crate::domain::time::Unix;
 
 /// What a pass carries as its identity: 16 random bytes.
@@ -48,6 +49,8 @@ pub enum Fact {
     },
     /// The time for which the session clocks of the room have stood still so far, in all.
     Frozen(Duration),
+    /// What an operator said to all nodes that share the line. A store of one machine alone does not keep it.
+    Ordered(Order),
 }
 
 impl Fact {
@@ -56,7 +59,7 @@ impl Fact {
         match self {
             Fact::Ticket { record, .. } => matches!(record.state, TicketState::Called | TicketState::Absent),
             Fact::Forget { .. } | Fact::Frozen(_) => true,
-            Fact::Seat { .. } | Fact::SeatGone { .. } => false,
+            Fact::Seat { .. } | Fact::SeatGone { .. } | Fact::Ordered(_) => false,
         }
     }
 }
@@ -85,6 +88,33 @@ pub enum Standing {
     Provisional,
     /// The pass came back.
     Confirmed,
+    /// The pass came back, and its visitor has put the limit of the visit off. Not part of the record itself, so that
+    /// records of earlier versions can be read, and theirs read ours as long as nobody has done so.
+    Extended {
+        /// How often; from 1.
+        times: u32,
+    },
+}
+
+impl Standing {
+    /// The standing of a seat whose pass came back or not, and whose limit was put off so often.
+    pub fn of(came_back: bool, extended: u32) -> Standing {
+        match (came_back, extended) {
+            (false, _) => Standing::Provisional,
+            (true, 0) => Standing::Confirmed,
+            (true, times) => Standing::Extended { times },
+        }
+    }
+
+    /// Whether the pass came back.
+    pub fn is_firm(self) -> bool {
+        self != Standing::Provisional
+    }
+
+    /// How often the limit was put off.
+    pub fn extended(self) -> u32 {
+        if let Standing::Extended { times } = self { times } else { 0 }
+    }
 }
 
 /// A line as the store knows it.
@@ -107,6 +137,8 @@ pub struct Line {
     pub last_durable: Option<Unix>,
     /// Its openings, the first one first.
     pub openings: Vec<Opening>,
+    /// What operators said to all nodes.
+    pub orders: Orders,
 }
 
 /// Where a line comes from.

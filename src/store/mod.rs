@@ -7,12 +7,16 @@
 mod embedded;
 mod line;
 mod news;
+mod notes;
+mod openings;
 mod tickets;
+pub mod transfer;
 mod valkey;
 
 #[cfg(test)]
 mod contract;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +25,23 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::domain::budget::WHOLE;
+use crate::domain::line::Asks;
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::{ClassId, RoomName};
-use crate::domain::opening::Opening;
+use crate::domain::provisional::Provisional;
+use crate::domain::recent::Bounds;
 use crate::domain::time::Mono;
 
 pub use embedded::Embedded;
-pub use line::{Doubt, Fact, Lane, Line, Origin, SeatRecord, Standing, VisitorId};
-pub use news::{Drawn, Entry, Item, News, Own, Role};
+#[cfg(test)]
+pub(crate) use embedded::simulated;
+pub use line::{Doubt, Fact, Lane, Line, Order, Orders, Origin, SeatRecord, Standing, VisitorId};
+pub use news::{Drawn, Entry, Item, News, Own, Part, Role};
+pub use notes::{Note, Notes, NotesMark};
+pub use openings::{Change, Noted};
 pub use tickets::{Script, TicketPage, TicketRecord, TicketState, UnknownRecord};
 pub use valkey::Valkey;
-
-/// Why a shared store knows no openings.
-const NO_OPENINGS: &str = "a store that several nodes share has no openings in this version";
 
 /// The store of this process.
 #[derive(Debug)]
@@ -115,6 +123,15 @@ pub enum Health {
     },
 }
 
+/// What became of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exchanged {
+    /// It is made.
+    Done,
+    /// Something else was kept by then, which stays.
+    Other(Vec<u8>),
+}
+
 /// What the store measures of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -165,6 +182,32 @@ impl Store {
         }
     }
 
+    /// Issues a ticket without a number to somebody who came at that time while the store that several nodes share was away.
+    /// `None` when there are too many, or the store is of this machine alone.
+    pub fn issue(&self, room: &RoomName, lane: (ClassId, Asks), lifetime: Duration, came: Mono) -> Option<Provisional> {
+        match self {
+            Store::Embedded(_) => None,
+            Store::Valkey(valkey) => valkey.issue(room, lane, lifetime, came),
+        }
+    }
+
+    /// The number of a ticket that was issued without one, at whichever node: the same one each time.
+    ///
+    /// # Errors
+    /// When it is not known yet, or the store is of this machine alone.
+    pub async fn give_number(
+        &self,
+        room: &RoomName,
+        ticket: Provisional,
+        id: crate::domain::token::VisitorId,
+        lifetime: Duration,
+    ) -> Result<u64, StoreError> {
+        match self {
+            Store::Embedded(_) => Err(StoreError::NotOpen(room.clone())),
+            Store::Valkey(valkey) => valkey.give_number(room, ticket, id, lifetime).await,
+        }
+    }
+
     /// Lifts the counter of a lane to at least `number`. Durable on return; the next number drawn is higher in any
     /// case.
     ///
@@ -177,26 +220,27 @@ impl Store {
         }
     }
 
-    /// What the counters of a room's lanes stand at: no higher number was drawn, and what is drawn from now on is higher.
+    /// Changes what is written down of an opening of a room's line, and makes everything durable that was recorded before.
+    /// Durable on return. Where several nodes share the line, all hear of it in one place among the numbers drawn.
     ///
     /// # Errors
-    /// `NotOpen`, `Closed`, or `Refused` where several nodes share the counters.
-    pub fn counters(&self, room: &RoomName) -> Result<Vec<(ClassId, u64)>, StoreError> {
+    /// When it could not be made durable, or another node leads and is to hold the opening.
+    pub async fn change_opening(&self, room: &RoomName, change: Change<'_>) -> Result<Noted, StoreError> {
         match self {
-            Store::Embedded(embedded) => embedded.counters(room),
-            Store::Valkey(_) => Err(StoreError::Refused(NO_OPENINGS.into())),
+            Store::Embedded(embedded) => embedded.change_opening(room, change).await,
+            Store::Valkey(valkey) => valkey.change_opening(room, change).await,
         }
     }
 
-    /// Writes down an opening of a room's line, in the place of what was known of the one with its number, and everything
-    /// recorded before. Durable on return.
+    /// What the counters of a room's lanes stand at: no higher number was drawn, and what is drawn from now on is higher.
+    /// `None` where several nodes share the counters.
     ///
     /// # Errors
-    /// When it could not be made durable; or `Refused` where several nodes share the line.
-    pub async fn note_opening(&self, room: &RoomName, opening: &Opening) -> Result<(), StoreError> {
+    /// `NotOpen` or `Closed`.
+    pub fn counters(&self, room: &RoomName) -> Result<Option<Vec<(ClassId, u64)>>, StoreError> {
         match self {
-            Store::Embedded(embedded) => embedded.note_opening(room, opening).await,
-            Store::Valkey(_) => Err(StoreError::Refused(NO_OPENINGS.into())),
+            Store::Embedded(embedded) => embedded.counters(room).map(Some),
+            Store::Valkey(_) => Ok(None),
         }
     }
 
@@ -217,6 +261,18 @@ impl Store {
         match self {
             Store::Embedded(embedded) => embedded.flush().await,
             Store::Valkey(valkey) => valkey.flush().await,
+        }
+    }
+
+    /// Makes everything durable that was recorded of a room before; waits two seconds at most for a store that several
+    /// nodes share.
+    ///
+    /// # Errors
+    /// When that did not succeed; it is tried again all the same.
+    pub async fn flush_room(&self, room: &RoomName) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.flush().await,
+            Store::Valkey(valkey) => valkey.flush_room(room).await,
         }
     }
 
@@ -244,6 +300,25 @@ impl Store {
         }
     }
 
+    /// Replaces what all nodes keep of something in a room, unless another node has done so since: in one step with the
+    /// comparison. Nothing kept is no bytes; what nobody replaces for `keep` is forgotten. Done at once where there is only
+    /// one node, which keeps such things itself.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses; it may have been done all the same.
+    pub async fn exchange(
+        &self,
+        room: &RoomName,
+        what: &str,
+        exchange: (&[u8], &[u8]),
+        keep: Duration,
+    ) -> Result<Exchanged, StoreError> {
+        match self {
+            Store::Embedded(_) => Ok(Exchanged::Done),
+            Store::Valkey(valkey) => valkey.exchange(room, what, exchange, keep).await,
+        }
+    }
+
     /// How the store is doing, now and whenever it changes.
     pub fn health(&self) -> watch::Receiver<Health> {
         match self {
@@ -268,6 +343,22 @@ impl Store {
         }
     }
 
+    /// What this node may use of the rate just now.
+    pub fn part(&self, room: &RoomName, now: Mono) -> Part {
+        match self {
+            Store::Embedded(_) => Part::WithTheStore { permille: WHOLE },
+            Store::Valkey(valkey) => valkey.part(room, now),
+        }
+    }
+
+    /// Whether the server that several nodes share has done its work for this room lately. Always where there is none.
+    pub fn is_there(&self, room: &RoomName, now: Mono) -> bool {
+        match self {
+            Store::Embedded(_) => true,
+            Store::Valkey(valkey) => valkey.is_there(room, now),
+        }
+    }
+
     /// Whether what is told now reaches the other nodes promptly.
     pub fn answers_promptly(&self, room: &RoomName, now: Mono) -> bool {
         match self {
@@ -281,6 +372,14 @@ impl Store {
         match self {
             Store::Embedded(_) => 0,
             Store::Valkey(valkey) => valkey.millis(room, now),
+        }
+    }
+
+    /// From when to when that may be: the store's clock was read some time before its answer was heard.
+    pub fn possible_millis(&self, room: &RoomName, now: Mono) -> RangeInclusive<u64> {
+        match self {
+            Store::Embedded(_) => 0..=0,
+            Store::Valkey(valkey) => valkey.possible_millis(room, now),
         }
     }
 
@@ -306,6 +405,29 @@ impl Store {
         match self {
             Store::Embedded(_) => None,
             Store::Valkey(valkey) => valkey.news(room),
+        }
+    }
+
+    /// Keeps notes: the latest, so many of them at most, and for so long at least as they are wanted. Durable on return,
+    /// as far as the server is where several nodes share it.
+    ///
+    /// # Errors
+    /// When they could not be kept; some of them may have been, all the same.
+    pub async fn add_notes(&self, notes: Vec<Vec<u8>>, bounds: Bounds) -> Result<(), StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.add_notes(notes, bounds).await,
+            Store::Valkey(valkey) => valkey.add_notes(&notes, bounds).await,
+        }
+    }
+
+    /// Notes that came after `mark`, this node's own among them: some, or none when there are no more.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn read_notes(&self, mark: NotesMark) -> Result<Notes, StoreError> {
+        match self {
+            Store::Embedded(embedded) => embedded.read_notes(mark).await,
+            Store::Valkey(valkey) => valkey.read_notes(mark).await,
         }
     }
 

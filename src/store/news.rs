@@ -4,6 +4,7 @@ use super::{Fact, Line};
 use crate::domain::line::Asks;
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
+use crate::domain::opening::Opening;
 
 /// Whether this node decides who is called and let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,23 @@ pub enum Role {
     Leads,
     /// Another does, or none just now.
     Follows,
+}
+
+/// What a node may use of a room's rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The node that leads may use so much; others may be going on alone with the rest.
+    WithTheStore {
+        /// Thousandths of the rate.
+        permille: u32,
+    },
+    /// The store has been silent for a while: each node goes on alone.
+    Alone {
+        /// Thousandths of the rate that are this node's.
+        permille: u32,
+        /// How many nodes do so, this one included.
+        nodes: u32,
+    },
 }
 
 /// For whom a number is drawn.
@@ -68,6 +86,8 @@ pub struct Entry {
     pub own: Own,
     /// What, in order.
     pub items: Vec<Item>,
+    /// An opening that was changed, after all that.
+    pub opening: Option<Box<Opening>>,
 }
 
 /// Whose words an entry holds.

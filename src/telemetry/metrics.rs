@@ -180,6 +180,8 @@ label! {
         StoreFull = "store_full",
         /// The rate is rising again after an outage.
         RampingUp = "ramping_up",
+        /// The line has ended.
+        Closed = "closed",
     }
 }
 
@@ -418,6 +420,8 @@ pub struct RoomMetrics {
     pub leak_guard_breaker_open: IntGauge,
     /// 1 while an operator has frozen the room.
     pub frozen: IntGauge,
+    /// When nobody new can join any more, in seconds since 1970; 0 when the room does not close.
+    pub closing_timestamp_seconds: IntGauge,
     /// 1 while the login provider answers, or nobody asks it.
     pub login_healthy: IntGauge,
     /// The wait that was shown at first, divided by the wait it became.
@@ -428,6 +432,14 @@ pub struct RoomMetrics {
     pub nodes_disagreeing: IntGauge,
     /// 1 when this node calls and lets in for all.
     pub leads: IntGauge,
+    /// Requests refused because their pass had too many under way.
+    pub pass_limited_at_once: IntCounter,
+    /// Requests refused because their pass brought too many.
+    pub pass_limited_pace: IntCounter,
+    /// Older passes from elsewhere than the newer one that were let in.
+    pub forks_kept: IntCounter,
+    /// Those that were worth nothing any more.
+    pub forks_sent_to_line: IntCounter,
     states: [(RoomState, IntGauge); 4],
 }
 
@@ -732,12 +744,15 @@ struct RoomSeries {
     admission_rate: GaugeVec,
     leak_guard_breaker_open: IntGaugeVec,
     frozen: IntGaugeVec,
+    closing: IntGaugeVec,
     login_healthy: IntGaugeVec,
     room_state: IntGaugeVec,
     nodes: IntGaugeVec,
     nodes_disagreeing: IntGaugeVec,
     leads: IntGaugeVec,
     wait_estimate_error_ratio: HistogramVec,
+    pass_limited: IntCounterVec,
+    forked_passes: IntCounterVec,
 }
 
 impl RoomSeries {
@@ -752,6 +767,12 @@ impl RoomSeries {
                 &["room"],
             )?,
             frozen: gauges(r, "room_frozen", "1 while an operator has frozen the room.", &["room"])?,
+            closing: gauges(
+                r,
+                "closing_timestamp_seconds",
+                "When nobody new can join any more, in seconds since 1970; 0 when the room does not close.",
+                &["room"],
+            )?,
             login_healthy: gauges(
                 r,
                 "login_healthy",
@@ -774,6 +795,18 @@ impl RoomSeries {
                 &["room"],
                 &[0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0],
             )?,
+            pass_limited: counters(
+                r,
+                "pass_limited_total",
+                "Requests answered with 429 because their pass asked for more than one person's traffic.",
+                &["room", "reason"],
+            )?,
+            forked_passes: counters(
+                r,
+                "forked_passes_total",
+                "Requests with an older pass from another network than the newer one.",
+                &["room", "action"],
+            )?,
         })
     }
 
@@ -783,11 +816,16 @@ impl RoomSeries {
             admission_rate: self.admission_rate.with_label_values(&[room.as_str()]),
             leak_guard_breaker_open: self.leak_guard_breaker_open.with_label_values(&[room.as_str()]),
             frozen: self.frozen.with_label_values(&[room.as_str()]),
+            closing_timestamp_seconds: self.closing.with_label_values(&[room.as_str()]),
             login_healthy: self.login_healthy.with_label_values(&[room.as_str()]),
             wait_estimate_error_ratio: self.wait_estimate_error_ratio.with_label_values(&[room.as_str()]),
             nodes: self.nodes.with_label_values(&[room.as_str()]),
             nodes_disagreeing: self.nodes_disagreeing.with_label_values(&[room.as_str()]),
             leads: self.leads.with_label_values(&[room.as_str()]),
+            pass_limited_at_once: self.pass_limited.with_label_values(&[room.as_str(), AT_ONCE]),
+            pass_limited_pace: self.pass_limited.with_label_values(&[room.as_str(), PACE]),
+            forks_kept: self.forked_passes.with_label_values(&[room.as_str(), KEPT]),
+            forks_sent_to_line: self.forked_passes.with_label_values(&[room.as_str(), SENT_TO_LINE]),
             states: ROOM_STATES.map(state),
         }
     }
@@ -797,8 +835,16 @@ impl RoomSeries {
         let _ = self.admission_rate.remove_label_values(&[room.as_str()]);
         let _ = self.leak_guard_breaker_open.remove_label_values(&[room.as_str()]);
         let _ = self.wait_estimate_error_ratio.remove_label_values(&[room.as_str()]);
-        for gauge in [&self.nodes, &self.nodes_disagreeing, &self.leads, &self.frozen, &self.login_healthy] {
+        for gauge in
+            [&self.nodes, &self.nodes_disagreeing, &self.leads, &self.frozen, &self.closing, &self.login_healthy]
+        {
             let _ = gauge.remove_label_values(&[room.as_str()]);
+        }
+        for reason in [AT_ONCE, PACE] {
+            let _ = self.pass_limited.remove_label_values(&[room.as_str(), reason]);
+        }
+        for action in [KEPT, SENT_TO_LINE] {
+            let _ = self.forked_passes.remove_label_values(&[room.as_str(), action]);
         }
         for state in ROOM_STATES {
             let _ = self.room_state.remove_label_values(&[room.as_str(), room_state_text(state)]);
@@ -811,6 +857,13 @@ impl fmt::Debug for RoomSeries {
         f.debug_struct("RoomSeries").finish_non_exhaustive()
     }
 }
+
+/// `pass_limited_total{reason}`
+const AT_ONCE: &str = "at_once";
+const PACE: &str = "pace";
+/// `forked_passes_total{action}`
+const KEPT: &str = "kept";
+const SENT_TO_LINE: &str = "sent_to_line";
 
 const ROOM_STATES: [RoomState; 4] = [RoomState::Open, RoomState::Hold, RoomState::Observe, RoomState::Closed];
 
@@ -971,6 +1024,8 @@ mod tests {
             "wait_seconds_bucket{class=\"citizen\",room=\"bonus-600\",le=\"21600\"} 0",
             "wait_estimate_error_ratio_count{",
             "token_rejections_total{reason=\"bad_signature\"} 0",
+            "pass_limited_total{reason=\"at_once\",room=\"bonus-600\"} 0",
+            "forked_passes_total{action=\"kept\",room=\"bonus-600\"} 0",
             "leak_guard_total{action=\"blocked\",rule=\"unasked_partial\"} 0",
             "portal_healthy 0",
             "portal_in_flight 0",

@@ -35,6 +35,8 @@ const FILES: [(&str, &str); 10] = [
     ("draw.html", include_str!("../../waiting-room-assets/draw.html")),
     ("receipt.html", include_str!("../../waiting-room-assets/receipt.html")),
 ];
+/// The script that solves challenges, on a path of its own: the few who need it load it.
+pub const SOLVER: &str = include_str!("../../waiting-room-assets/solver.js");
 /// The catalogue that others are held against.
 const MODEL: &str = include_str!("../../waiting-room-assets/en.toml");
 /// Bytes of a file at most.
@@ -142,6 +144,7 @@ impl Assets {
         }
         let style = inline("page.css", "</style", file("page.css"))?;
         let script = inline("page.js", "</script", file("page.js"))?;
+        let script = script.lines().map(tight).collect::<Vec<_>>().join("\n");
         let plain_look = Arc::new(look(&style, &script, &RoomPage::default())?);
         Ok(Assets { templates, languages, style, script, plain_look })
     }
@@ -278,6 +281,28 @@ fn without_remark(line: &str) -> &str {
     }
 }
 
+/// A line of script without the blanks that only people need: outside texts, beside a sign that parts words anyway. What
+/// may be a pattern, a comment or another kind of text stays as it is.
+fn tight(line: &str) -> String {
+    if line.contains(['"', '`', '/', '\\']) || line.matches('\'').count() % 2 == 1 {
+        return line.to_owned();
+    }
+    let parts = |letter: char| "{}();,=?:&|+'".contains(letter);
+    let (mut tight, mut in_text) = (String::with_capacity(line.len()), false);
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        in_text ^= letter == '\'';
+        let (before, after) = (tight.chars().next_back(), letters.peek().copied());
+        let is_sum = before == Some('+') && after == Some('+');
+        // Checkers of HTML would take `&name` for a character.
+        let is_kept = in_text || is_sum || before == Some('&');
+        if letter != ' ' || is_kept || ![before, after].into_iter().flatten().any(parts) {
+            tight.push(letter);
+        }
+    }
+    tight
+}
+
 fn look(style: &str, script: &str, page: &RoomPage) -> Result<Look, BrokenAssets> {
     let style = format!("{style}{}", own_colours(page));
     Ok(Look {
@@ -327,7 +352,10 @@ fn escaped(text: &str) -> String {
 /// There is no `form-action`: browsers apply it to the whole chain of redirects, and entering may lead to a login
 /// provider on another site.
 fn content_security_policy(style: &str, script: Option<&str>) -> Result<HeaderValue, BrokenAssets> {
-    let script = script.map_or(String::new(), |script| format!("script-src '{}'; connect-src 'self'; ", hash(script)));
+    // The worker that solves challenges; browsers that do not know worker-src look at child-src.
+    let script = script.map_or(String::new(), |script| {
+        format!("script-src '{}'; connect-src 'self'; worker-src 'self'; child-src 'self'; ", hash(script))
+    });
     let policy = format!(
         "default-src 'none'; {script}style-src '{}'; img-src data:; base-uri 'none'; frame-ancestors 'self'",
         hash(style)
@@ -346,6 +374,20 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+
+    #[test]
+    fn only_blanks_that_part_nothing_go() {
+        for (line, wanted) in [
+            ("if (a && b) { c = d + 'x  y' + e; }", "if(a&& b){c=d+'x  y'+e;}"),
+            ("return a + +b;", "return a+ +b;"),
+            ("var a = typeof b;", "var a=typeof b;"),
+            ("a = / = /.test(b);", "a = / = /.test(b);"),
+            ("a = `b = ${ c }`;", "a = `b = ${ c }`;"),
+            ("a = 'b\\' = c';", "a = 'b\\' = c';"),
+        ] {
+            assert_eq!(tight(line), wanted);
+        }
+    }
 
     fn page(folder: &Path) -> config::Page {
         let languages = ["it", "en"].map(str::to_owned).to_vec();

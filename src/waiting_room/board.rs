@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::queue::{Reason, ReasonInWords, Window, WindowInWords, json};
+use super::queue::{ClosingInWords, Reason, ReasonInWords, Window, WindowInWords, json};
 use super::words::Words;
 use crate::config::RoomState;
+use crate::domain::closing::{Closing, Stage};
 use crate::domain::names::{ClassName, RoomName};
 use crate::domain::rate::Rate;
 use crate::domain::time::Unix;
@@ -24,6 +25,8 @@ pub struct Board<'a> {
     pub message: Option<&'a str>,
     /// The admission rate in force.
     pub rate: Rate,
+    /// When it closes, if ever, and how far that is.
+    pub closing: Option<(Closing, Stage)>,
     /// Its lanes.
     pub lanes: &'a [LaneBoard],
     /// When all this was true, by the wall clock.
@@ -44,7 +47,7 @@ pub struct LaneBoard {
 }
 
 impl Board<'_> {
-    /// `{room, state, reason, message, rate, lanes, updated_at}`
+    /// `{room, state, reason, message, rate, closing, lanes, updated_at}`
     pub fn to_json(&self, words: &Words<'_>) -> Bytes {
         json(&BoardInWords {
             room: self.room.as_str(),
@@ -52,6 +55,7 @@ impl Board<'_> {
             reason: self.reason.map(|reason| ReasonInWords::of(reason, words)),
             message: self.message,
             rate: self.rate.to_string(),
+            closing: self.closing.map(|(closing, stage)| ClosingInWords::of(closing, stage, words)),
             lanes: Lanes { lanes: self.lanes, words },
             updated_at: words.rfc_3339(self.updated_at),
         })
@@ -75,6 +79,7 @@ struct BoardInWords<'a> {
     reason: Option<ReasonInWords>,
     message: Option<&'a str>,
     rate: String,
+    closing: Option<ClosingInWords>,
     lanes: Lanes<'a>,
     updated_at: String,
 }
@@ -114,6 +119,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::closing::Rest;
     use crate::waiting_room::catalogue::Catalogue;
     use crate::waiting_room::queue::ReasonCode;
 
@@ -133,6 +139,7 @@ mod tests {
             reason: Some(Reason { code: ReasonCode::RampingUp, since: Unix(0) }),
             message: None,
             rate: "100/s".parse().expect("a rate"),
+            closing: Some((Closing { at: Unix(1_793_701_330_000), then: Rest::End }, Stage::Open)),
             lanes: &[lane],
             updated_at: Unix(1_793_701_330_000),
         };
@@ -145,6 +152,7 @@ mod tests {
                 "text": "the service is running slower than usual and lets people in slowly",
             },
             "message": null, "rate": "100/s",
+            "closing": {"at": "2026-11-03T10:22:10+00:00", "then": "end", "closed": false},
             "lanes": {"citizen": {
                 "now_serving": 12, "waiting": 345, "window": {"open": true, "opens_at": null, "closes_at": null},
             }},

@@ -38,6 +38,8 @@ pub struct Catalogue {
     pub form: FormTexts,
     /// The page about a draw.
     pub draw: DrawTexts,
+    /// What is said of a room that closes.
+    pub closing: ClosingTexts,
     /// The proof of a place.
     pub receipt: ReceiptTexts,
     /// Pages that only say something.
@@ -128,6 +130,7 @@ pub struct PageTexts {
     hours: String,
     prepare: String,
     pub(super) by_hand_lead: String,
+    by_hand_note: String,
     unknown: String,
     join: String,
     join_again: String,
@@ -217,6 +220,24 @@ pub struct DrawTexts {
     seed: String,
     gathered: String,
     facts: String,
+}
+
+/// `[closing]`: what becomes of those who wait when the room closes at `{at}`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClosingTexts {
+    /// Nobody new can join from then on, and those in the line are served.
+    pub serve_before: String,
+    /// The same afterwards.
+    pub serve_after: String,
+    /// The line ends then.
+    pub end_before: String,
+    /// It ends, perhaps before the visitor's turn.
+    pub uncertain: String,
+    /// It ends, most probably before the visitor's turn.
+    pub unlikely: String,
+    /// It ended before the visitor's turn.
+    pub ended: String,
 }
 
 /// `[receipt]`

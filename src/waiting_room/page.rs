@@ -19,6 +19,7 @@ use super::words::Words;
 use crate::config::{LocalText, RoomPage};
 use crate::domain::names::RoomName;
 use crate::domain::paths::query_value;
+use crate::domain::time::Unix;
 
 /// The page's script reads the board every so many seconds, up to twice that.
 const BOARD_SECONDS: u32 = 6;
@@ -65,6 +66,8 @@ pub struct Published {
     pub reason: Option<ReasonCode>,
     /// Whether the room is closed for everybody.
     pub closed: bool,
+    /// Whether nobody new can join any more.
+    pub ended: bool,
 }
 
 /// Which of a room's pages.
@@ -188,22 +191,32 @@ pub(super) fn waiting_html(
             frame: FrameContext::of(assets, Some(frame), None, catalogue, links),
             kind: kind.name(),
             join_to: if kind == PageKind::FormNotSent { &frame.start } else { "" },
-            heading: page_heading(catalogue, kind),
+            heading: page_heading(catalogue, kind, published),
+            ended: published.ended,
             message: OwnText::of(&published.message, catalogue),
             reason: published.reason.map(|code| catalogue.reason(code)),
             closed: closed_heading(catalogue, kind, published),
-            settings: Settings::of(frame, catalogue, kind, made_up),
+            settings: Settings::of(frame, catalogue, kind, form_lead(catalogue, published), made_up),
             script: assets.script(),
         },
     )
 }
 
-fn page_heading(catalogue: &Catalogue, kind: PageKind) -> HeadingContext<'_> {
+fn page_heading<'a>(catalogue: &'a Catalogue, kind: PageKind, published: &Published) -> HeadingContext<'a> {
     match kind {
+        PageKind::Waiting if published.ended => HeadingContext::of(catalogue.state(QueueState::Ended)),
         PageKind::Waiting => HeadingContext::of(catalogue.state(QueueState::None)),
         PageKind::Maintenance => HeadingContext::of(catalogue.state(QueueState::Maintenance)),
-        PageKind::FormNotSent => HeadingContext { heading: &catalogue.form.heading, lead: &catalogue.form.lead },
+        PageKind::FormNotSent => {
+            HeadingContext { heading: &catalogue.form.heading, lead: form_lead(catalogue, published) }
+        }
     }
+}
+
+/// What whoever sent a form is told to do; once the line has ended no turn comes any more.
+fn form_lead<'a>(catalogue: &'a Catalogue, published: &Published) -> &'a str {
+    let ended = catalogue.state(QueueState::Ended).filter(|_| published.ended);
+    ended.map_or(catalogue.form.lead.as_str(), |text| text.heading.as_str())
 }
 
 /// What a form is told besides while the room is closed for everybody.
@@ -221,16 +234,29 @@ pub enum Remark {
     NoMoreTime,
     /// The code is none, or no longer good.
     CodeRefused,
+    /// Too many joined from the visitor's connection; from this instant on the form is taken.
+    JoinFrom(Unix),
 }
 
 impl Remark {
-    fn text(self, catalogue: &Catalogue) -> &str {
+    fn text(self, words: &Words<'_>, now: Unix) -> String {
+        let catalogue = words.catalogue;
+        let too_many = || catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead);
         match self {
-            Remark::TooMany => catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
-            Remark::NoMoreTime => &catalogue.script.no_more_time,
-            Remark::CodeRefused => &catalogue.script.code_refused,
+            Remark::TooMany => too_many().to_owned(),
+            Remark::NoMoreTime => catalogue.script.no_more_time.clone(),
+            Remark::CodeRefused => catalogue.script.code_refused.clone(),
+            Remark::JoinFrom(at) => {
+                let from = words.gathering(Gathering::From(next_minute(at)), now);
+                format!("{} ({from})", too_many())
+            }
         }
     }
+}
+
+/// The clock shows no seconds: whoever comes by what it shows does not come too early.
+fn next_minute(at: Unix) -> Unix {
+    Unix(at.0.div_ceil(60_000) * 60_000)
 }
 
 /// One visitor's place as a page that works without script.
@@ -244,6 +270,8 @@ pub struct LinePage<'a> {
     pub n: &'a str,
     /// What there is to say besides.
     pub remark: Option<Remark>,
+    /// The challenge that the form to join brings along.
+    pub challenge: Option<&'a str>,
     /// The host that the visitor asked, to name a service that has no name of its own.
     pub host: Option<&'a str>,
 }
@@ -267,11 +295,13 @@ impl LinePage<'_> {
         let (standing, text) = (self.standing, words.catalogue);
         let figures = Text::of(standing, words);
         let waits = has_place(standing.state) && standing.state != QueueState::YourTurn;
-        let state = state_to_tell(standing);
+        let state = standing.state_to_tell();
+        let is_too_late = standing.closing.is_some_and(|told| told.comes_too_early());
         let context = LineContext {
             frame: FrameContext::of(assets, Some(frame), self.host, text, links),
             heading: line_heading(state, &figures, text),
-            remark: self.remark.map(|remark| remark.text(text)),
+            remark: self.remark.map(|remark| remark.text(words, standing.updated_at)),
+            challenge: self.challenge,
             message: OwnText::of(&standing.message, text),
             figures: &figures,
             offer: if may_gather(standing) { Offer::Join } else { Offer::to(state) },
@@ -280,7 +310,8 @@ impl LinePage<'_> {
             is_kept: standing.reference.is_some(),
             opens_in: opens_in(standing, words),
             waits,
-            moves: standing.state == QueueState::Waiting && !standing.nobody_enters(),
+            moves: standing.state == QueueState::Waiting && !standing.nobody_enters() && !is_too_late,
+            changes_by_hand: matches!(state, QueueState::BeforeOpening | QueueState::ClosedHours | QueueState::Held),
             says_all: matches!(state, QueueState::BeforeOpening | QueueState::ClosedHours),
             enter_by: standing.enter_by.filter(|_| state == QueueState::YourTurn).map(|at| words.clock(at)),
             stay_ends: standing.session.map(|session| words.clock(session.ends_at)),
@@ -310,25 +341,10 @@ fn opens_in(standing: &Standing, words: &Words<'_>) -> Option<String> {
     Some(words.until(at, standing.updated_at))
 }
 
-/// Whoever has a turn is not told to enter while nobody can, or outside their hours.
-fn state_to_tell(standing: &Standing) -> QueueState {
-    let outside_hours = standing.reason.is_some_and(|reason| reason.code == ReasonCode::OutsideHours);
-    match standing.state {
-        QueueState::YourTurn if outside_hours => QueueState::ClosedHours,
-        QueueState::YourTurn if standing.nobody_enters() => QueueState::Held,
-        state => state,
-    }
-}
-
-/// Whoever has a turn but must let others enter first is not told to enter now, and whoever waits without script is not
-/// told to do nothing.
-fn line_heading<'a>(state: QueueState, figures: &'a Text, text: &'a Catalogue) -> HeadingContext<'a> {
-    let heading = HeadingContext::of(text.state(state));
-    match figures.ahead.as_deref() {
-        Some(ahead) if state == QueueState::YourTurn => HeadingContext { lead: ahead, ..heading },
-        _ if state == QueueState::Waiting => HeadingContext { lead: &text.page.by_hand_lead, ..heading },
-        _ => heading,
-    }
+/// Whoever waits without script is not told to do nothing.
+fn line_heading<'a>(state: QueueState, figures: &'a Text<'a>, text: &'a Catalogue) -> HeadingContext<'a> {
+    let lead = if state == QueueState::Waiting { text.page.by_hand_lead.as_str() } else { &figures.lead };
+    HeadingContext { heading: figures.heading, lead }
 }
 
 fn has_place(state: QueueState) -> bool {
@@ -618,6 +634,7 @@ struct WaitingContext<'a> {
     message: Option<OwnText<'a>>,
     reason: Option<&'a str>,
     closed: Option<&'a str>,
+    ended: bool,
     settings: Settings<'a>,
     script: &'a str,
 }
@@ -631,7 +648,7 @@ struct Settings<'a> {
     language: &'a str,
     language_cookie: &'static str,
     board_seconds: u32,
-    states: &'a BTreeMap<QueueState, Heading>,
+    states: BTreeMap<QueueState, &'a Heading>,
     text: serde_json::Value,
     form: Option<FormSettings<'a>>,
     too_many: &'a str,
@@ -647,6 +664,9 @@ struct SettingsText<'a> {
     labels: Labels<'a>,
     thousands: &'a str,
 }
+
+/// What the script says by itself, without an answer that has the words.
+const UNSAID_STATES: [QueueState; 3] = [QueueState::Expired, QueueState::Left, QueueState::None];
 
 /// What the script says only where a visitor enters without a form.
 const NOT_ON_FORMS: [&str; 5] = ["joining", "joining_lead", "entering", "called", "no_notification"];
@@ -679,10 +699,11 @@ impl<'a> Settings<'a> {
         frame: &'a RoomFrame,
         catalogue: &'a Catalogue,
         kind: PageKind,
+        form_lead: &'a str,
         preview: Option<serde_json::Value>,
     ) -> Settings<'a> {
         let form = &catalogue.form;
-        let form = FormSettings { heading: &form.heading, lead: &form.lead, turn: &form.turn };
+        let form = FormSettings { heading: &form.heading, lead: form_lead, turn: &form.turn };
         Settings {
             kind: kind.name(),
             room: frame.room.as_str(),
@@ -690,7 +711,7 @@ impl<'a> Settings<'a> {
             language: &catalogue.code,
             language_cookie: LANGUAGE_COOKIE,
             board_seconds: BOARD_SECONDS,
-            states: &catalogue.states,
+            states: UNSAID_STATES.iter().filter_map(|state| Some((*state, catalogue.state(*state)?))).collect(),
             text: SettingsText::of(catalogue).for_kind(kind),
             form: (kind == PageKind::FormNotSent).then_some(form),
             too_many: catalogue.notices.get(&Notice::TooMany).map_or("", |notice| &notice.lead),
@@ -704,9 +725,10 @@ struct LineContext<'a> {
     #[serde(flatten)]
     frame: FrameContext<'a>,
     heading: HeadingContext<'a>,
-    remark: Option<&'a str>,
+    remark: Option<String>,
+    challenge: Option<&'a str>,
     message: Option<OwnText<'a>>,
-    figures: &'a Text,
+    figures: &'a Text<'a>,
     offer: Offer,
     join_label: &'static str,
     has_place: bool,
@@ -715,6 +737,8 @@ struct LineContext<'a> {
     opens_in: Option<String>,
     waits: bool,
     moves: bool,
+    /// Whether it has to be said that the page does not change by itself.
+    changes_by_hand: bool,
     /// Whether the heading is the reason already.
     says_all: bool,
     enter_by: Option<String>,
@@ -757,6 +781,7 @@ impl Offer {
             | QueueState::BeforeOpening
             | QueueState::Held
             | QueueState::ClosedHours
+            | QueueState::Ended
             | QueueState::Waiting => Offer::Nothing,
         }
     }
@@ -816,7 +841,7 @@ mod tests {
     }
 
     fn line_page<'a>(standing: &'a Standing, to: &'a str) -> LinePage<'a> {
-        LinePage { standing, to, n: "abc", remark: None, host: None }
+        LinePage { standing, to, n: "abc", remark: None, challenge: None, host: None }
     }
 
     fn saying(message: &str) -> Published {
@@ -988,7 +1013,7 @@ mod tests {
             assert!(link.contains("target=\"_blank\""), "{link}");
         }
         assert!(form.contains("name=\"to\" value=\"/bonus-600/\""), "nobody enters at the address of a form");
-        assert!(!self::html(&assets(), &Published::default(), PageKind::Waiting).contains("target="));
+        assert!(!self::html(&assets(), &Published::default(), PageKind::Waiting).contains(" target=\""));
     }
 
     #[test]
@@ -997,6 +1022,18 @@ mod tests {
         let html = html(&assets(), &closed, PageKind::FormNotSent);
         assert!(html.contains("<h1 id=\"heading\" tabindex=\"-1\">Il tuo modulo non è stato inviato</h1>"));
         assert!(html.contains("<p id=\"reason\" class=\"note\">Il servizio è chiuso per manutenzione</p>"), "{html}");
+    }
+
+    #[test]
+    fn a_form_sent_after_the_end_of_the_line_is_not_promised_a_turn() {
+        let said = |ended| {
+            let published = Published { ended, ..Published::default() };
+            html(&assets(), &published, PageKind::FormNotSent).contains("quando sarà il tuo turno, potrai inviarlo")
+        };
+        assert_eq!([said(false), said(true)], [true, false]);
+        let published = Published { ended: true, ..Published::default() };
+        let html = html(&assets(), &published, PageKind::FormNotSent);
+        assert!(html.contains("Il tuo modulo non è stato inviato") && html.contains("La fila è chiusa"), "{html}");
     }
 
     #[test]

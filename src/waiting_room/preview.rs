@@ -15,9 +15,10 @@ use super::catalogue::{Catalogue, Notice};
 use super::page::{
     Code, LinePage, Links, NoticePage, PageKind, Published, Remark, RoomFrame, WayOn, Whereabouts, waiting_html,
 };
-use super::queue::{Gathering, QueueState, Reason, ReasonCode, Standing, Window};
+use super::queue::{ClosingTold, Gathering, QueueState, Reason, ReasonCode, Standing, Window};
 use super::words::Words;
 use crate::config::{LocalText, RoomPage};
+use crate::domain::closing::{Closing, Reach, Rest, Stage};
 use crate::domain::names::{ClassName, RoomName};
 use crate::domain::time::Unix;
 use crate::domain::wait_estimate::WaitRange;
@@ -86,7 +87,7 @@ impl Previews {
     }
 
     /// A list of all scenes of a room, or one of them in one language; `None` when there is no such room or scene.
-    /// `path` is the address of the list.
+    /// `path` is the address of the list; `typed` is a message to be looked at instead of the operator's.
     ///
     /// # Errors
     /// [`BrokenAssets`] when a template wants what it is not given.
@@ -95,6 +96,7 @@ impl Previews {
         room: &RoomName,
         scene: Option<&str>,
         language: Option<&str>,
+        typed: Option<&str>,
         path: &str,
     ) -> Result<Option<Preview>, BrokenAssets> {
         let Some(PreviewedRoom { frame, message, time_zone }) =
@@ -102,6 +104,8 @@ impl Previews {
         else {
             return Ok(None);
         };
+        let typed = typed.map(LocalText::for_all);
+        let message = typed.as_ref().unwrap_or(message);
         let languages = self.assets.languages();
         let Some(name) = scene else { return list(&self.assets, frame, path).map(Some) };
         let known = languages.iter().find(|catalogue| Some(catalogue.code.as_str()) == language);
@@ -161,7 +165,7 @@ impl Scene {
             Scene::Moment(kind, moment) => (kind, message.clone(), moment.made_up(words, &saying(message, waiting()))),
             Scene::Line(standing, remark) => {
                 let standing = saying(message, standing);
-                let page = LinePage { standing: &standing, to: "/", n: "0", remark, host: None };
+                let page = LinePage { standing: &standing, to: "/", n: "0", remark, challenge: None, host: None };
                 let page = page.render_with_links(assets, frame, words, links)?;
                 return Ok(Preview { headers: page.headers, body: page.body });
             }
@@ -261,9 +265,18 @@ fn scenes() -> Vec<(String, Scene)> {
 
 /// Every standing that a visitor can be in.
 fn standings() -> Vec<(String, Standing)> {
-    let opens = |after: Duration| Window { open: false, opens_at: Some(MOMENT + after), closes_at: None };
+    let all = in_line().into_iter().chain(not_yet()).chain(before_the_end()).chain(past_the_line());
+    let mut standings: Vec<(String, Standing)> = all.map(|(name, standing)| (name.to_owned(), standing)).collect();
+    for code in ReasonCode::ALL {
+        standings.push((format!("still-{}", name_of(&code)), stopped(QueueState::Waiting, code)));
+    }
+    standings
+}
+
+/// In a line that moves.
+fn in_line() -> Vec<(&'static str, Standing)> {
     let own_hours = Window { open: true, opens_at: None, closes_at: Some(MOMENT + 4 * HOUR) };
-    let mut standings: Vec<(String, Standing)> = [
+    vec![
         ("waiting", waiting()),
         ("waiting-without-estimate", Standing { wait: None, ..waiting() }),
         ("waiting-long", Standing { ahead: Some(653_452), wait: range(290, 345), progress: Some(0.02), ..waiting() }),
@@ -273,6 +286,13 @@ fn standings() -> Vec<(String, Standing)> {
             Standing { message: LocalText::for_all("Il servizio è lento: 3 < 5 & \"grazie\"."), ..waiting() },
         ),
         ("codes", Standing { recovery_code: Some("7F3K-92QX-M4TD".to_owned()), ..waiting() }),
+    ]
+}
+
+/// Before anybody's turn can come: held, before an opening, outside the class's hours.
+fn not_yet() -> Vec<(&'static str, Standing)> {
+    let opens = |after: Duration| Window { open: false, opens_at: Some(MOMENT + after), closes_at: None };
+    vec![
         ("held", Standing { wait: None, ..stopped(QueueState::Held, ReasonCode::OperatorHold) }),
         (
             "before-opening",
@@ -302,6 +322,38 @@ fn standings() -> Vec<(String, Standing)> {
                 ..stopped(QueueState::ClosedHours, ReasonCode::OutsideHours)
             },
         ),
+    ]
+}
+
+/// When the line is to end, and after it ended.
+fn before_the_end() -> Vec<(&'static str, Standing)> {
+    vec![
+        ("closes-and-serves", Standing { closing: closes(Rest::Serve, Stage::Open, None), ..waiting() }),
+        ("closed-and-serves", Standing { closing: closes(Rest::Serve, Stage::LastOnes, None), ..waiting() }),
+        ("closes-and-ends", Standing { closing: closes(Rest::End, Stage::Open, Some(Reach::Likely)), ..waiting() }),
+        (
+            "closes-perhaps-before",
+            Standing { closing: closes(Rest::End, Stage::Open, Some(Reach::Uncertain)), ..waiting() },
+        ),
+        (
+            "closes-before",
+            Standing { wait: None, closing: closes(Rest::End, Stage::Open, Some(Reach::Unlikely)), ..waiting() },
+        ),
+        (
+            "ended-before",
+            Standing {
+                reference: waiting().reference,
+                closing: closes(Rest::End, Stage::Ended, Some(Reach::Unlikely)),
+                ..ended(QueueState::Ended)
+            },
+        ),
+        ("ended", Standing { closing: closes(Rest::Serve, Stage::LastOnes, None), ..ended(QueueState::Ended) }),
+    ]
+}
+
+/// Called, inside, or without a place.
+fn past_the_line() -> Vec<(&'static str, Standing)> {
+    vec![
         ("your-turn", your_turn()),
         ("at-the-gate", Standing { ahead_at_gate: Some(3), ..your_turn() }),
         ("turn-standing-still", Standing { reason: Some(reason(ReasonCode::PortalUnhealthy)), ..your_turn() }),
@@ -311,12 +363,6 @@ fn standings() -> Vec<(String, Standing)> {
         ("none", ended(QueueState::None)),
         ("maintenance", ended(QueueState::Maintenance)),
     ]
-    .map(|(name, standing)| (name.to_owned(), standing))
-    .into();
-    for code in ReasonCode::ALL {
-        standings.push((format!("still-{}", name_of(&code)), stopped(QueueState::Waiting, code)));
-    }
-    standings
 }
 
 /// A state's, reason's or notice's name as JSON has it, with hyphens.
@@ -334,6 +380,10 @@ fn waiting() -> Standing {
         progress: Some(0.4),
         ..Standing::only(QueueState::Waiting, MINUTE, MOMENT)
     }
+}
+
+fn closes(then: Rest, stage: Stage, reach: Option<Reach>) -> Option<ClosingTold> {
+    Some(ClosingTold { closing: Closing { at: MOMENT + 20 * MINUTE, then }, stage, reach })
 }
 
 fn your_turn() -> Standing {
@@ -408,7 +458,7 @@ pub(crate) mod tests {
 
     fn shown(scene: Option<&str>, language: Option<&str>) -> Option<String> {
         let room = RoomName::new("bonus-600").expect("a name");
-        let page = previews().page(&room, scene, language, "/preview").expect("a page")?;
+        let page = previews().page(&room, scene, language, None, "/preview").expect("a page")?;
         Some(String::from_utf8(page.body.to_vec()).expect("UTF-8"))
     }
 
@@ -455,7 +505,7 @@ pub(crate) mod tests {
         assert_eq!(shown(Some("nothing"), None), None);
         assert!(shown(Some("left"), Some("<script>")).expect("a page").contains("<html lang=\"it\""));
         let elsewhere = RoomName::new("elsewhere").expect("a name");
-        assert!(previews().page(&elsewhere, None, None, "/preview").expect("no fault").is_none());
+        assert!(previews().page(&elsewhere, None, None, None, "/preview").expect("no fault").is_none());
     }
 
     #[test]

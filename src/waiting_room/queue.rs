@@ -1,5 +1,6 @@
 //! The `queue` object: one visitor's standing as JSON, the same in every answer that has it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::Words;
 use crate::config::LocalText;
+use crate::domain::closing::{Closing, Reach, Rest, Stage};
 use crate::domain::names::ClassName;
 use crate::domain::time::Unix;
 use crate::domain::wait_estimate::WaitRange;
@@ -16,6 +18,8 @@ use crate::domain::wait_estimate::WaitRange;
 pub const QUEUE_TYPE: &str = "application/json";
 /// Media type of problem documents (RFC 9457, section 3).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
+/// Bytes that nearly every `queue` object is shorter than.
+const USUAL_JSON: usize = 1 << 10;
 
 /// What is true of one visitor.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +56,31 @@ pub struct Standing {
     pub gathering: Option<Gathering>,
     /// When a stay inside ends.
     pub session: Option<Session>,
+    /// When the room closes, if ever.
+    pub closing: Option<ClosingTold>,
+}
+
+/// How a room's closing stands, for one visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosingTold {
+    /// What is planned.
+    pub closing: Closing,
+    /// How far it is.
+    pub stage: Stage,
+    /// Whether the visitor's turn comes before; while the line ended before, it is unlikely for ever.
+    pub reach: Option<Reach>,
+}
+
+impl ClosingTold {
+    /// Whether the line ended while the visitor still waited.
+    pub fn ended_before_the_turn(&self) -> bool {
+        self.stage == Stage::Ended && self.reach.is_some()
+    }
+
+    /// Whether the visitor's turn will most probably not come.
+    pub fn comes_too_early(&self) -> bool {
+        self.reach == Some(Reach::Unlikely)
+    }
 }
 
 /// How those who come before the opening get their places.
@@ -72,6 +101,8 @@ pub struct Session {
     pub ends_at: Unix,
     /// Because nobody may stay longer, whatever is done.
     pub limited_at: Option<Unix>,
+    /// How often the visitor may put that off still; `None` where there is no such end.
+    pub extensions_left: Option<u32>,
     /// Whether that is soon enough for a warning.
     pub ends_soon: bool,
 }
@@ -98,13 +129,15 @@ pub enum QueueState {
     Held,
     /// The class has no share now.
     ClosedHours,
+    /// Nobody can join any more, and who still waited is not called.
+    Ended,
     /// Stands in the line; any other standstill is this with a reason.
     Waiting,
 }
 
 impl QueueState {
     /// Every state.
-    pub const ALL: [QueueState; 10] = [
+    pub const ALL: [QueueState; 11] = [
         QueueState::Maintenance,
         QueueState::Inside,
         QueueState::Left,
@@ -114,6 +147,7 @@ impl QueueState {
         QueueState::YourTurn,
         QueueState::Held,
         QueueState::ClosedHours,
+        QueueState::Ended,
         QueueState::Waiting,
     ];
 }
@@ -202,6 +236,7 @@ impl Standing {
             recovery_code: None,
             gathering: None,
             session: None,
+            closing: None,
         }
     }
 
@@ -210,9 +245,21 @@ impl Standing {
         self.reason.is_some_and(|reason| !matches!(reason.code, ReasonCode::RampingUp | ReasonCode::RoomFull))
     }
 
-    /// The middle of the estimated range, on the clock.
+    /// The middle of the estimated range, on the clock; `None` when the line ends before.
     pub fn expected_at(&self) -> Option<Unix> {
-        self.wait.map(|wait| self.updated_at + (wait.low + wait.high) / 2)
+        let ends = self.closing.map(|told| told.closing).filter(|closing| closing.then == Rest::End);
+        let expected = self.wait.map(|wait| self.updated_at + (wait.low + wait.high) / 2);
+        expected.filter(|at| ends.is_none_or(|closing| *at <= closing.at))
+    }
+
+    /// The state that the page speaks of: whoever has a turn is not told to enter while nobody can, or outside their hours.
+    pub fn state_to_tell(&self) -> QueueState {
+        let outside_hours = self.reason.is_some_and(|reason| reason.code == ReasonCode::OutsideHours);
+        match self.state {
+            QueueState::YourTurn if outside_hours => QueueState::ClosedHours,
+            QueueState::YourTurn if self.nobody_enters() => QueueState::Held,
+            state => state,
+        }
     }
 
     /// `{"queue": {...}}`, for `join` and `status`.
@@ -221,12 +268,12 @@ impl Standing {
     }
 
     /// The problem document with the `queue` object as a member (RFC 9457, section 3.2), for 503 and 429.
-    pub fn to_problem(&self, status: StatusCode, words: &Words<'_>) -> Bytes {
+    pub fn to_problem(&self, status: StatusCode, challenge: Option<Asked<'_>>, words: &Words<'_>) -> Bytes {
         let detail = words.catalogue.state(self.state).map_or("", |state| &state.heading);
-        json(&Problem { queue: Some(self.queue(words)), ..Problem::new(status, detail) })
+        json(&Problem { queue: Some(self.queue(words)), challenge, ..Problem::new(status, detail) })
     }
 
-    fn queue(&self, words: &Words<'_>) -> Queue<'_> {
+    fn queue<'a>(&'a self, words: &Words<'a>) -> Queue<'a> {
         Queue {
             state: self.state,
             class: self.class.as_ref().map(ClassName::as_str),
@@ -248,7 +295,12 @@ impl Standing {
             session: self.session.map(|session| SessionInWords {
                 ends_at: words.rfc_3339(session.ends_at),
                 limited_at: session.limited_at.map(|at| words.rfc_3339(at)),
+                extensions_left: session.extensions_left,
                 ends_soon: session.ends_soon,
+            }),
+            closing: self.closing.map(|told| OwnClosing {
+                closing: ClosingInWords::of(told.closing, told.stage, words),
+                reach: told.reach,
             }),
         }
     }
@@ -261,7 +313,11 @@ pub fn problem(status: StatusCode, detail: &str) -> Bytes {
 
 /// A standing in words, for the `text` member and for pages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Text {
+pub struct Text<'a> {
+    /// "You are in the line": what the page has at its top.
+    pub heading: &'a str,
+    /// The sentence below it.
+    pub lead: Cow<'a, str>,
     /// "1,234 people are ahead of you"; with a turn, those at the gate.
     pub ahead: Option<String>,
     /// "about 25 to 35 minutes"
@@ -274,20 +330,29 @@ pub struct Text {
     pub closes_at: Option<String>,
     /// Why the line stands still, and since when.
     pub reason: Option<String>,
+    /// What the room's closing means for this visitor.
+    pub closing: Option<String>,
     /// "11:42:10"
     pub updated_at: String,
 }
 
-impl Text {
+impl<'a> Text<'a> {
     /// Puts the figures of `standing` into words.
-    pub fn of(standing: &Standing, words: &Words<'_>) -> Text {
+    pub fn of(standing: &Standing, words: &Words<'a>) -> Text<'a> {
+        let (state, ahead) = (standing.state_to_tell(), ahead_in_words(standing, words));
+        let (heading, lead) = words.catalogue.state(state).map_or(("", ""), |text| (&text.heading, &text.lead));
+        // Whoever has a turn but must let others enter first is not told to enter now.
+        let lets_others_enter = ahead.as_ref().filter(|_| state == QueueState::YourTurn).cloned();
         Text {
-            ahead: ahead_in_words(standing, words),
+            heading,
+            lead: lets_others_enter.map_or(Cow::Borrowed(lead), Cow::Owned),
+            ahead,
             wait: standing.wait.map(|wait| words.wait(wait)),
             expected_at: standing.expected_at().map(|at| words.expected_at(at, standing.updated_at)),
             opens_at: standing.window.opens_at.map(|at| words.at(at, standing.updated_at)),
             closes_at: standing.window.closes_at.map(|at| words.at(at, standing.updated_at)),
             reason: standing.reason.map(|reason| words.reason(reason, standing.updated_at)),
+            closing: standing.closing.and_then(|told| words.closing(&told, standing.state, standing.updated_at)),
             updated_at: words.clock_with_seconds(standing.updated_at),
         }
     }
@@ -311,12 +376,22 @@ fn whole_seconds(span: Duration) -> u64 {
 
 /// Serialises what has only text keys and cannot fail to write itself.
 pub(super) fn json(document: &impl Serialize) -> Bytes {
-    serde_json::to_vec(document).map(Bytes::from).unwrap_or_default()
+    let mut written = Vec::with_capacity(USUAL_JSON);
+    serde_json::to_writer(&mut written, document).map(|()| Bytes::from(written)).unwrap_or_default()
 }
 
 #[derive(Serialize)]
 struct QueueDocument<'a> {
     queue: Queue<'a>,
+}
+
+/// The work that is asked of whoever joins over the limit.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Asked<'a> {
+    /// The challenge.
+    pub text: &'a str,
+    /// Zero bits with which SHA-256 of text and ending has to begin.
+    pub bits: u8,
 }
 
 #[derive(Serialize)]
@@ -327,13 +402,15 @@ struct Problem<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<Queue<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    challenge: Option<Asked<'a>>,
 }
 
 impl<'a> Problem<'a> {
     /// `about:blank` says that the status code tells all there is (RFC 9457, section 4.2.1).
     fn new(status: StatusCode, detail: &'a str) -> Problem<'a> {
         let title = status.canonical_reason().unwrap_or("Error");
-        Problem { r#type: "about:blank", title, status: status.as_u16(), detail, queue: None }
+        Problem { r#type: "about:blank", title, status: status.as_u16(), detail, queue: None, challenge: None }
     }
 }
 
@@ -354,9 +431,18 @@ struct Queue<'a> {
     enter_by: Option<String>,
     refresh_seconds: u64,
     updated_at: String,
-    text: Text,
+    text: Text<'a>,
     recovery_code: Option<&'a str>,
     session: Option<SessionInWords>,
+    closing: Option<OwnClosing>,
+}
+
+/// A closing as JSON, for one visitor.
+#[derive(Serialize)]
+struct OwnClosing {
+    #[serde(flatten)]
+    closing: ClosingInWords,
+    reach: Option<Reach>,
 }
 
 /// The end of a stay as JSON.
@@ -364,6 +450,7 @@ struct Queue<'a> {
 struct SessionInWords {
     ends_at: String,
     limited_at: Option<String>,
+    extensions_left: Option<u32>,
     ends_soon: bool,
 }
 
@@ -379,6 +466,20 @@ impl ReasonInWords {
     pub(super) fn of(reason: Reason, words: &Words<'_>) -> ReasonInWords {
         let text = words.catalogue.reason(reason.code).to_owned();
         ReasonInWords { code: reason.code, since: words.rfc_3339(reason.since), text }
+    }
+}
+
+/// A closing as JSON.
+#[derive(Serialize)]
+pub(super) struct ClosingInWords {
+    at: String,
+    then: Rest,
+    closed: bool,
+}
+
+impl ClosingInWords {
+    pub(super) fn of(closing: Closing, stage: Stage, words: &Words<'_>) -> ClosingInWords {
+        ClosingInWords { at: words.rfc_3339(closing.at), then: closing.then, closed: stage != Stage::Open }
     }
 }
 
@@ -445,12 +546,14 @@ mod tests {
             "window": {"open": true, "opens_at": null, "closes_at": null},
             "enter_by": null, "refresh_seconds": 13, "updated_at": "2026-11-03T11:22:10+01:00",
             "text": {
+                "heading": "You are in the line",
+                "lead": "Everybody enters in the order of arrival. This page updates by itself and tells you when it is your turn.",
                 "ahead": "1,234 people are ahead of you", "wait": "about 25 to 35 minutes",
                 "expected_at": "about 11:55", "opens_at": null, "closes_at": null,
                 "reason": "the service is full; the next person enters when somebody leaves (since 11:20)",
-                "updated_at": "11:22:10",
+                "closing": null, "updated_at": "11:22:10",
             },
-            "recovery_code": null, "session": null,
+            "recovery_code": null, "session": null, "closing": null,
         }});
         assert_eq!(document, expected);
     }
@@ -480,6 +583,7 @@ mod tests {
             "your_turn",
             "held",
             "closed_hours",
+            "ended",
             "waiting"
         ]);
         let reasons = json!([
@@ -506,7 +610,7 @@ mod tests {
 
     #[test]
     fn a_problem_document_carries_the_queue() {
-        let problem = read(|words| waiting().to_problem(StatusCode::SERVICE_UNAVAILABLE, words));
+        let problem = read(|words| waiting().to_problem(StatusCode::SERVICE_UNAVAILABLE, None, words));
         assert_eq!(problem["type"], "about:blank");
         assert_eq!(problem["title"], "Service Unavailable");
         assert_eq!(problem["status"], 503);

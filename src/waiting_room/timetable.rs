@@ -6,6 +6,7 @@ use jiff::Zoned;
 use jiff::civil::Date;
 
 use crate::config::{Config, Room};
+use crate::domain::closing::{Closing, Rest};
 use crate::domain::local_time::{LocalTime, beginning, timestamp};
 use crate::domain::names::ClassName;
 use crate::domain::opening::{Order, Plan};
@@ -35,6 +36,9 @@ fn of_room(room: &Room, days: Days) -> String {
     let mut text = format!("room \"{}\", time zone {}\n", room.name, zone.iana_name().unwrap_or("unnamed"));
     if let Some(opening) = room.opening.filter(|opening| opening.at < to) {
         let _ = writeln!(text, "  {}", announced(room, &opening));
+    }
+    if let Some(ending) = room.closing.as_ref().filter(|ending| ending.closing.at < to) {
+        let _ = writeln!(text, "  {}", ends(room, ending.closing));
     }
     for span in room.schedule.spans(from, to) {
         // Writing to a text cannot fail.
@@ -68,6 +72,16 @@ fn announced(room: &Room, opening: &Plan) -> String {
     };
     let at = of(opening.at);
     format!("opens {}, {order}; {gather}; nobody enters before", moment(&at, &at.strftime(" (UTC%:z)").to_string()))
+}
+
+/// `closes Thu 2026-04-30 18:00 (UTC+02:00): nobody new can join, whoever waits is still served`
+fn ends(room: &Room, closing: Closing) -> String {
+    let at = timestamp(closing.at).to_zoned(room.time_zone.clone());
+    let then = match closing.then {
+        Rest::Serve => "nobody new can join, whoever waits is still served",
+        Rest::End => "the line ends, whoever has not been called cannot enter any more",
+    };
+    format!("closes {}: {then}", moment(&at, &at.strftime(" (UTC%:z)").to_string()))
 }
 
 fn moment(at: &Zoned, offset: &str) -> String {
@@ -158,6 +172,17 @@ mod tests {
                     nobody enters before\n";
         assert!(shown.contains(line), "{shown}");
         assert!(!timetable("2026-03-27", "2026-03-27", opening).contains("opens"));
+    }
+
+    #[test]
+    fn a_closing_says_what_becomes_of_those_who_wait() {
+        let serves = "[room.closing]\nat = \"2026-03-28T18:00\"\n";
+        let line = "  closes Sat 2026-03-28 18:00 (UTC+01:00): nobody new can join, whoever waits is still served\n";
+        let shown = timetable("2026-03-28", "2026-03-28", serves);
+        assert!(shown.contains(line), "{shown}");
+        let ends = timetable("2026-03-29", "2026-03-29", &format!("{serves}then = \"end\"\n"));
+        assert!(ends.contains("the line ends, whoever has not been called cannot enter any more"), "{ends}");
+        assert!(!timetable("2026-03-27", "2026-03-27", serves).contains("closes"));
     }
 
     #[test]

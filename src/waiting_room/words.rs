@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::catalogue::{Catalogue, Forms};
-use super::queue::{Gathering, Reason};
+use super::queue::{ClosingTold, Gathering, QueueState, Reason};
+use crate::domain::closing::{Reach, Rest, Stage};
 use crate::domain::time::Unix;
 use crate::domain::wait_estimate::WaitRange;
 
@@ -36,6 +37,26 @@ impl Words<'_> {
             Gathering::ByArrival => figures.by_arrival.clone(),
             Gathering::ByLot => figures.by_lot.clone(),
         }
+    }
+
+    /// What the closing means for somebody in this state: "Joining ends: 18:00. Whoever is in the line by then is still
+    /// served." Nothing for those whom it does not concern any more.
+    pub fn closing(&self, told: &ClosingTold, state: QueueState, now: Unix) -> Option<String> {
+        use QueueState::{BeforeOpening, ClosedHours, Ended, Held, None as NoTicket, Waiting};
+        let texts = &self.catalogue.closing;
+        let text = match (state, told.stage, told.closing.then) {
+            (Ended, Stage::Ended, _) if told.ended_before_the_turn() => &texts.ended,
+            (NoTicket | BeforeOpening | ClosedHours | Held | Waiting, stage, then) => match (stage, then, told.reach) {
+                (Stage::LastOnes, ..) => &texts.serve_after,
+                (Stage::Open, Rest::Serve, _) => &texts.serve_before,
+                (Stage::Open, Rest::End, Some(Reach::Unlikely)) => &texts.unlikely,
+                (Stage::Open, Rest::End, Some(Reach::Uncertain)) => &texts.uncertain,
+                (Stage::Open, Rest::End, _) => &texts.end_before,
+                (Stage::Ended, ..) => return None,
+            },
+            _ => return None,
+        };
+        Some(fill(text, &[("at", &self.at(told.closing.at, now))]))
     }
 
     /// How long it is until an hour that was set, to the minute: "1 hour 35 minutes". Never shorter than it is.
@@ -111,16 +132,33 @@ impl Words<'_> {
     /// "11:42:10"
     pub fn clock_with_seconds(&self, at: Unix) -> String {
         let at = self.zoned(at);
-        format!("{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+        let mut text = clock(&at);
+        push_two_digits(&mut text, ":", at.second());
+        text
     }
 
     /// The instant with its offset (RFC 3339), to the second: `2026-11-03T09:12:00+01:00`.
     pub fn rfc_3339(&self, at: Unix) -> String {
         let at = self.zoned(at);
-        let offset_minutes = at.offset().seconds() / 60;
-        let sign = if offset_minutes < 0 { '-' } else { '+' };
-        let (hours, minutes) = (offset_minutes.abs() / 60, offset_minutes.abs() % 60);
-        format!("{}{sign}{hours:02}:{minutes:02}", at.strftime("%Y-%m-%dT%H:%M:%S"))
+        let minutes = at.offset().seconds() / 60;
+        let [hours, minutes_more] =
+            [minutes.abs() / 60, minutes.abs() % 60].map(|n| i8::try_from(n).unwrap_or_default());
+        let mut text = String::with_capacity("2026-11-03T09:12:00+01:00".len());
+        let [century, year] = [at.year() / 100, at.year() % 100].map(|n| i8::try_from(n).unwrap_or_default());
+        for (before, digits) in [
+            ("", century),
+            ("", year),
+            ("-", at.month()),
+            ("-", at.day()),
+            ("T", at.hour()),
+            (":", at.minute()),
+            (":", at.second()),
+            (if minutes < 0 { "-" } else { "+" }, hours),
+            (":", minutes_more),
+        ] {
+            push_two_digits(&mut text, before, digits);
+        }
+        text
     }
 
     /// A whole number with its digits in groups: "1,234,567".
@@ -171,7 +209,18 @@ impl Words<'_> {
 }
 
 fn clock(at: &Zoned) -> String {
-    format!("{:02}:{:02}", at.hour(), at.minute())
+    let mut text = String::with_capacity("11:42:10".len());
+    push_two_digits(&mut text, "", at.hour());
+    push_two_digits(&mut text, ":", at.minute());
+    text
+}
+
+/// A number from 0 to 99 as two digits. By hand, for every poll has several: formatting them takes ten times as long.
+fn push_two_digits(text: &mut String, before: &str, n: i8) {
+    let n = n.unsigned_abs();
+    text.push_str(before);
+    text.push(char::from(b'0' + n / 10 % 10));
+    text.push(char::from(b'0' + n % 10));
 }
 
 /// Puts values in the place of `{name}`. Braces inside a value stay what they are.

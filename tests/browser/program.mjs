@@ -32,7 +32,7 @@ export class Program {
   #operators;
   #stopped = false;
 
-  /** Starts the program in front of `portal`; `settings` are lines of the room's table, `page` of `[room.page]`, `pages` of `[page]`. */
+  /** Starts the program in front of `portal`; `settings` are lines of the room's table, `page` of `[room.page]`, `pages` of `[page]`, `admin` of `[admin]`, `classes` of one `[[class]]` each. */
   static async start(portal, settings) {
     const program = new Program();
     program.#portal = portal;
@@ -70,15 +70,15 @@ export class Program {
   get #file() { return path.join(this.#folder, 'config.toml'); }
 
   #write() {
-    const { page = {}, pages = {}, ...settings } = this.#settings;
+    const { page = {}, pages = {}, admin = {}, classes = [], ...settings } = this.#settings;
     const lines = (table) => Object.entries(table).map(([key, value]) => `${key} = ${toml(value)}`);
     fs.writeFileSync(this.#file, [
       '[server]', `listen = ["${this.#listen}"]`, 'watch = false',
       '[portal]', `url = "${this.#portal.origin}"`, 'ramp = "1s"', 'connect_timeout = "1s"',
-      '[admin]', `listen = "${this.#admin}"`,
+      '[admin]', `listen = "${this.#admin}"`, ...lines(admin),
       '[page]', ...lines(pages),
       '[[room]]', `name = "${ROOM}"`, 'paths = ["/pratica/**"]', ...lines(settings),
-      '[room.page]', ...lines(page), '',
+      '[room.page]', ...lines(page), ...classes.flatMap((one) => ['[[class]]', ...lines(one)]), '',
     ].join('\n'));
   }
 
@@ -99,6 +99,12 @@ export class Program {
   async crash() {
     this.#process.kill('SIGKILL');
     await once(this.#process, 'exit');
+  }
+
+  /** Waits until the program has ended by itself. */
+  async ended() {
+    if (this.#process.exitCode === null && this.#process.signalCode === null) { await once(this.#process, 'exit'); }
+    return this.#process.exitCode;
   }
 
   /** On the same ports with the same state. */

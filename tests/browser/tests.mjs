@@ -21,7 +21,7 @@ const LONG_ENOUGH = 30_000;
 const LANGUAGES = ['it', 'de', 'sl', 'fr', 'en', 'es', 'ro', 'sq', 'uk', 'ar', 'zh'];
 
 /** Scenes wait more than they work, so several run at once. */
-const AT_ONCE = 4;
+const AT_ONCE = 6;
 const scenes = [];
 
 let browser;
@@ -571,13 +571,35 @@ scene('without script too many joins end in a page with the button, and the want
   await page.getByRole('button', { name: 'Mettiti in fila' }).click();
   await heading(page, 'Non sei ancora in fila');
   await page.getByText('troppe richieste').waitFor();
+  await page.getByText(/ci si può mettere in fila: .*alle \d/).waitFor();
   assert.equal(await page.getByText('posto resta tuo').count(), 0, 'nobody is told of a place that there is not');
+  assert.equal(await page.locator('#leave').isVisible(), false, 'nor offered to leave it');
   await picture(page, 'plain-too-many');
   await program.change({ joins_per_client: 'unlimited' });
   await page.getByRole('button', { name: 'Mettiti in fila' }).click();
   await heading(page, 'Sei in fila');
   await program.change(MOVING);
   await entersByHand(page, program, '/pratica/domanda?anno=2020&figli=2');
+});
+
+scene('where too many join the browser works a moment, and stands in line', {
+  line: 0, settings: { entry: 'page', joins_per_client: '1/h' },
+}, async ({ program, page }) => {
+  await program.fill(1);
+  const asked = page.waitForResponse((answer) => answer.url().includes('/join') && answer.status() === 429);
+  await page.goto(WANTED);
+  assert.equal((await (await asked).json()).challenge.bits, 14);
+  await inLine(page);
+});
+
+scene('where too many join a browser without workers waits, and stands in line', {
+  line: 0, settings: { entry: 'page', joins_per_client: '20/min' },
+}, async ({ program, page }) => {
+  await program.fill(20);
+  await page.addInitScript(() => { window.Worker = undefined; });
+  await page.goto(WANTED);
+  await page.locator('#trouble', { hasText: 'roppe richieste' }).waitFor();
+  await inTime(page, page.locator('#place'));
 });
 
 scene('without script whoever leaves and joins again enters at the wanted address', { profile: { javaScriptEnabled: false } }, async ({ program, page }) => {
@@ -1096,6 +1118,7 @@ scene('before the gathering there is no place, and the page joins by itself when
   assert.equal(await ticket(context), undefined);
   assert.equal(await page.locator('#kept').isVisible(), false, 'nobody is told of a place that there is not');
   await inTime(page, page.locator('#kept:visible'));
+  assert.equal(await page.locator('#leave').isVisible(), true);
   assert.notEqual(await ticket(context), undefined);
   assert.equal(await page.locator('#trouble').isVisible(), false, 'a first place is no new one');
 });

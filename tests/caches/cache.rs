@@ -191,7 +191,7 @@ fn write(place: &str, name: &str, text: &str) -> String {
 }
 
 /// A program of Debian, which may be where only administrators look.
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let places = ["/usr/sbin", "/usr/bin"].map(|place| format!("{place}/{name}"));
     Command::new(places.iter().find(|path| std::path::Path::new(path).exists()).map_or(name, String::as_str))
 }

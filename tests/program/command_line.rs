@@ -38,6 +38,21 @@ fn check_finds_nothing_wrong_with_a_good_file() {
 }
 
 #[test]
+fn check_warns_of_what_is_probably_not_meant() {
+    let over = "[room.opening]\nat = \"2020-04-01T08:00\"\n[room.closing]\nat = \"2020-04-30T18:00\"\n";
+    let checked = with_file("check", &format!("{}\n{over}", good().text()));
+    assert_eq!(checked.code, 0, "nothing is refused for it: {checked:?}");
+    for key in ["opening.at: lies in the past", "closing.at: lies in the past"] {
+        assert!(checked.output.contains(key), "{key} is missing in\n{}", checked.output);
+    }
+    let classes = "[[class]]\nname = \"office\"\nproof = [ { kind = \"invitation_code\" } ]\n[[room]]\nname = \"april\"\n\
+                   paths = [\"/april/**\"]\nadmission_rate = \"1/s\"\nticket_lifetime = \"8h\"\n[[room.window]]\nfrom = \"08:00\"\n\
+                   to = \"18:00\"\nshare = { citizen = 1 }\n[[room.window]]\nfrom = \"18:00\"\nto = \"08:00\"\nclosed = true\n";
+    let checked = with_file("check", &format!("{}\n{classes}", good().text()));
+    assert!(checked.code == 0 && checked.output.contains("ticket_lifetime: "), "{checked:?}");
+}
+
+#[test]
 fn check_accepts_the_example() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
     assert_eq!(run(&["check", "--config", example]).code, 0);
@@ -96,10 +111,19 @@ fn codes_are_made_listed_and_taken_back() {
     assert!(code.len() == 19 && made.errors.contains("office for office 123, good for 50 tickets"), "{made:?}");
     let listed = codes("list", &[]);
     let line = listed.output.lines().nth(1).unwrap_or_default().to_owned();
-    assert!(line.ends_with("\toffice\toffice 123\t0\t50\tgood") && !listed.output.contains(code), "{listed:?}");
+    assert!(line.contains("\toffice\toffice 123\t0\t50\t2") && line.ends_with("\tgood"), "{listed:?}");
+    assert!(!listed.output.contains(code), "{listed:?}");
     let id = line.split('\t').next().unwrap();
-    assert_eq!(codes("revoke", &[id]).code, 0);
+    let looked_at = codes("revoke", &[id, "--dry-run"]);
+    assert!(looked_at.code == 0 && looked_at.output.contains("nothing is changed"), "{looked_at:?}");
+    assert!(codes("create", &[&for_office[..], &["--dry-run"]].concat()).output.contains("nothing is changed"));
+    assert!(codes("list", &[]).output.trim().ends_with("good"), "a preview changes nothing");
+    for told in ["taken back: ", "it was taken back already: "] {
+        let revoked = codes("revoke", &[id]);
+        assert!(revoked.code == 0 && revoked.output.starts_with(told), "{revoked:?}");
+    }
     assert!(codes("list", &["--class", "office"]).output.trim().ends_with("revoked"));
+    assert_eq!(codes("list", &["--class", "press"]).code, 1);
     assert_eq!(codes("revoke", &["ffff"]).code, 1);
     assert_eq!(codes("create", &["--class", "press", "--identity", "x"]).code, 1);
     assert_eq!(codes("create", &[&for_office[..], &["--expires", "2020-01-01"]].concat()).code, 1);

@@ -2,6 +2,7 @@
 //! it and misbehaves on request. What only this whole can show is shown here; rules have tests of their own.
 
 mod command_line;
+mod ctl;
 mod headers;
 mod limits;
 mod log;

@@ -1,13 +1,11 @@
 //! Under a service manager: what it is told, and sockets that it holds open.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
 
 use super::{Stage, until};
 use crate::support::portal::FakePortal;
-use crate::support::process::{Proxy, Setup, program};
+use crate::support::process::{Proxy, Setup, activated, program};
 use crate::support::wire::{PATIENCE, Visitor};
 
 /// What the program says of itself.
@@ -65,19 +63,6 @@ fn the_service_manager_is_told_how_the_program_is() {
     proxy.signal("TERM");
     manager.hears("STOPPING=1");
     assert_eq!(proxy.ended().code(), Some(0));
-}
-
-/// Starts the program as systemd does: the socket is descriptor 3, and two variables say so.
-fn activated(socket: &TcpListener) -> Command {
-    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
-    let mut command = Command::new("bash");
-    let script = format!(
-        "exec 3<&{0}; [ {0} = 3 ] || exec {0}<&-; export LISTEN_PID=$$ LISTEN_FDS=1; exec {1} \"$@\"",
-        socket.as_raw_fd(),
-        env!("CARGO_BIN_EXE_anticamera")
-    );
-    command.args(["-c", &script, "bash"]);
-    command
 }
 
 /// The socket stays open between two programs: whoever comes in between is served by the next one.

@@ -120,8 +120,12 @@ impl Setup {
 
     /// Starts it with a directory and a portal of its own, and lets one second pass, so that the budget is full.
     pub async fn start(self) -> Running {
+        self.start_in(directory()).await
+    }
+
+    /// The same in this directory.
+    pub async fn start_in(self, directory: tempfile::TempDir) -> Running {
         let portal = FakePortal::start().await;
-        let directory = directory();
         let clock = ManualClock::starting_at(BEGINNING);
         let running = self.start_on(directory, portal, clock).await;
         running.advance(Duration::from_secs(1)).await;
@@ -251,6 +255,16 @@ impl Running {
             self.rest().await;
         }
         (answer.await.unwrap(), passed)
+    }
+
+    /// Somebody who has entered, and come once more.
+    pub async fn insider(&self) -> Visitor {
+        let visitor = self.visitor();
+        for _ in 0..2 {
+            let (answer, _) = self.until(visitor.navigate("/fair/").begin(), Duration::from_secs(5)).await;
+            assert!(answer.is_the_portals(), "{answer:?}");
+        }
+        visitor
     }
 
     /// Somebody new.

@@ -125,6 +125,16 @@ impl Client {
         Client { address, connection: None, tokens: HashMap::new() }
     }
 
+    /// Somebody who shows a copy of this ticket there.
+    pub fn with_ticket(address: SocketAddr, ticket: &str) -> Client {
+        Client { tokens: HashMap::from([("waiting-room-ticket", ticket.to_owned())]), ..Client::to(address) }
+    }
+
+    /// The same visitor at another server.
+    pub fn at(self, address: SocketAddr) -> Client {
+        Client { address, connection: None, ..self }
+    }
+
     /// Becomes somebody new.
     pub fn forget_tokens(&mut self) {
         self.tokens.clear();
@@ -156,6 +166,12 @@ impl Client {
         self.ask("POST", target, &[("accept", "application/json")]).await
     }
 
+    /// Posts these words as a script does.
+    pub async fn post_json(&mut self, target: &str, words: &Value) -> Result<Answer, Broken> {
+        let headers = [("accept", "application/json"), ("content-type", "application/json")];
+        self.ask_with("POST", target, &headers, Bytes::from(words.to_string())).await
+    }
+
     /// Navigates as a browser does.
     pub async fn as_browser(&mut self, method: &str, target: &str) -> Result<Answer, Broken> {
         self.forget_tokens();
@@ -170,6 +186,16 @@ impl Client {
     }
 
     async fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Answer, Broken> {
+        self.ask_with(method, target, headers, Bytes::new()).await
+    }
+
+    async fn ask_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, Broken> {
         let mut request = Request::builder().method(method).uri(target).header("host", self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -177,7 +203,7 @@ impl Client {
         for (name, token) in &self.tokens {
             request = request.header(*name, token);
         }
-        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let request = request.body(Full::new(body)).unwrap();
         let connection = self.connected().await?;
         let answer = connection.send_request(request).await;
         let answer = match answer {
@@ -225,6 +251,8 @@ pub struct Findings {
     pub inside: usize,
     /// Requests with a pass that were answered by the portal.
     pub uses: u64,
+    /// Requests that got a whole answer.
+    pub answered: u64,
     /// Requests that were sent and got no whole answer.
     pub broken: u64,
     /// How some of them ended.
@@ -232,12 +260,23 @@ pub struct Findings {
     /// What must not be.
     pub faults: Vec<String>,
     waiting: usize,
+    /// What those who wait were told last, by visitor.
+    told: HashMap<u64, String>,
+}
+
+impl Findings {
+    /// What some of those who still wait were told last.
+    fn told_last(&self) -> Vec<String> {
+        let waits = self.told.iter().filter(|(visitor, _)| !self.inside_since.contains_key(visitor));
+        waits.take(20).map(|(visitor, told)| format!("{visitor}: {told}")).collect()
+    }
 }
 
 /// Many visitors.
 #[derive(Clone)]
 pub struct Crowd {
     address: SocketAddr,
+    reads: Option<u32>,
     findings: Arc<Mutex<Findings>>,
     mood: watch::Sender<Mood>,
 }
@@ -252,7 +291,12 @@ enum Mood {
 impl Crowd {
     /// Nobody has come yet.
     pub fn new(address: SocketAddr) -> Crowd {
-        Crowd { address, findings: Arc::default(), mood: watch::Sender::new(Mood::Eager) }
+        Crowd { address, reads: None, findings: Arc::default(), mood: watch::Sender::new(Mood::Eager) }
+    }
+
+    /// Whoever is inside goes after so many pages, so that the crowd does not grow with the time.
+    pub fn who_leave_after(self, reads: u32) -> Crowd {
+        Crowd { reads: Some(reads), ..self }
     }
 
     /// Visitors arrive, so many a second, until the task is ended.
@@ -285,7 +329,7 @@ impl Crowd {
         while self.findings().waiting > 0 {
             let findings = self.findings();
             let left = findings.waiting;
-            assert!(begun.elapsed() < most, "{left} still wait; {:?}", findings.faults);
+            assert!(begun.elapsed() < most, "{left} still wait: {:?}; {:?}", findings.told_last(), findings.faults);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -337,17 +381,27 @@ impl Visitor {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let (id, number) = (self.id, self.client.number().unwrap());
-        self.crowd.note(|findings| {
-            findings.numbers.insert(id, number);
-        });
+        self.note_number();
+    }
+
+    /// Who joined while the store was away gets the number later.
+    fn note_number(&self) {
+        if let Some(number) = self.client.number() {
+            self.crowd.note(|findings| {
+                findings.numbers.insert(self.id, number);
+            });
+        }
     }
 
     async fn wait_and_enter(&mut self) {
         loop {
             let answer = self.ask("POST", "/.waiting-room/status?room=r").await;
+            self.note_number();
             let queue = answer.json()["queue"].clone();
             let state = queue["state"].as_str().unwrap_or_default().to_owned();
+            let (id, number) = (self.id, self.client.number());
+            let told = format!("{number:?} {state}, {} before, {}", queue["ahead"], queue["refresh_seconds"]);
+            self.crowd.note(|findings| drop(findings.told.insert(id, told)));
             match (answer.status, state.as_str()) {
                 (200, "your_turn" | "inside") => {
                     if self.enter().await {
@@ -381,7 +435,7 @@ impl Visitor {
 
     async fn use_the_pass(&mut self) {
         let target = format!("/r/?v={}", self.id);
-        loop {
+        for _ in 0..self.crowd.reads.unwrap_or(u32::MAX) {
             tokio::time::sleep(READS).await;
             let answer = self.ask("GET", &target).await;
             if answer.status == 200 && answer.text() == "inside" {
@@ -390,6 +444,10 @@ impl Visitor {
                 self.fault(&format!("inside: {} {}", answer.status, answer.text()));
             }
         }
+        self.crowd.note(|findings| {
+            findings.inside -= 1;
+            findings.inside_since.remove(&self.id);
+        });
     }
 
     /// Asks until there is an answer: a visitor whose connection broke tries again.
@@ -398,6 +456,11 @@ impl Visitor {
             let asked = self.client.ask(method, target, &[("accept", "application/json")]).await;
             match asked {
                 Ok(answer) => {
+                    self.crowd.note(|findings| findings.answered += 1);
+                    if answer.status >= 500 && !answer.header("content-type").is_some_and(|kind| kind.contains("json"))
+                    {
+                        self.fault(&format!("{target}: {} by somebody in between", answer.status));
+                    }
                     if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
                         self.client.connection = None;
                         self.pause_if_considerate().await;

@@ -2,8 +2,10 @@
 
 pub mod app;
 pub mod crowd;
+pub mod disk;
 pub mod portal;
 pub mod process;
+pub mod random;
 pub mod redis;
 pub mod tls;
 pub mod tomcat;

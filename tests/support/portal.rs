@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anticamera::clock::{Clock, ManualClock};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,6 +95,8 @@ pub enum Step {
     Pause(Duration),
     /// Waits until the test says go.
     Gate(watch::Receiver<bool>),
+    /// Waits by the test's clock, for so many milliseconds as are said when the request comes.
+    Takes(ManualClock, Arc<AtomicU64>),
     /// Waits until the other side closes.
     Hang,
     /// Closes the connection properly.
@@ -175,6 +178,11 @@ impl FakePortal {
     /// Everything that has reached the portal.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// How much has reached the portal: connections and requests.
+    pub fn asked(&self) -> usize {
+        self.connections() + self.shared.seen.lock().unwrap().len()
     }
 
     /// The one request for a target.
@@ -399,6 +407,9 @@ impl Conversation {
                 }
                 Step::Pause(span) => tokio::time::sleep(span).await,
                 Step::Gate(mut opened) => drop(opened.wait_for(|open| *open).await),
+                Step::Takes(clock, millis) => {
+                    Clock::Manual(clock).sleep(Duration::from_millis(millis.load(Ordering::SeqCst))).await;
+                }
                 Step::Hang => {
                     self.hang().await?;
                     return Ok(Then::Close);

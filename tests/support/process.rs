@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -148,7 +149,12 @@ impl Proxy {
 
     /// Starts it again with the same file and state, on ports that may differ.
     pub fn restart(&mut self) {
-        (self.child, self.log) = spawn(program(), &self.directory);
+        self.restart_as(program());
+    }
+
+    /// The same by this command, which has to run the program.
+    pub fn restart_as(&mut self, command: Command) {
+        (self.child, self.log) = spawn(command, &self.directory);
         self.wait_until_it_serves();
     }
 
@@ -182,6 +188,19 @@ pub struct Memory {
 /// The program, to be run with arguments.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_anticamera"))
+}
+
+/// The program, to be started as systemd does: the socket is descriptor 3, and two variables say so.
+pub fn activated(socket: &TcpListener) -> Command {
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+    let mut command = Command::new("bash");
+    let script = format!(
+        "exec 3<&{0}; [ {0} = 3 ] || exec {0}<&-; export LISTEN_PID=$$ LISTEN_FDS=1; exec {1} \"$@\"",
+        socket.as_raw_fd(),
+        env!("CARGO_BIN_EXE_anticamera")
+    );
+    command.args(["-c", &script, "bash"]);
+    command
 }
 
 fn spawn(mut program: Command, directory: &TempDir) -> (Child, Log) {

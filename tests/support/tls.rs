@@ -13,7 +13,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -53,6 +54,7 @@ impl Authority {
     pub fn new(name: &'static str) -> Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let own = params.self_signed(&key).unwrap();
@@ -79,6 +81,35 @@ impl Authority {
     /// A client's certificate.
     pub fn client(&self, file: &str) -> Pair {
         self.issue(file, &[], ExtendedKeyUsagePurpose::ClientAuth, Years(2020, 2060))
+    }
+
+    /// The same with another validity.
+    pub fn client_valid(&self, file: &str, years: Years) -> Pair {
+        self.issue(file, &[], ExtendedKeyUsagePurpose::ClientAuth, years)
+    }
+
+    /// A list of the certificates that it took back.
+    pub fn revoke(&self, file: &str, revoked: &[&Pair]) -> PathBuf {
+        let entry = |pair: &&Pair| rcgen::RevokedCertParams {
+            serial_number: SerialNumber::from_slice(
+                x509_parser::parse_x509_certificate(&pair.der()).unwrap().1.raw_serial(),
+            ),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2060, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let path = self.directory.path().join(format!("{file}.crl"));
+        let list = list.signed_by(&Issuer::from_params(&self.params, &self.key)).unwrap();
+        fs::write(&path, list.pem().unwrap()).unwrap();
+        path
     }
 
     fn issue(&self, file: &str, names: &[&str], usage: ExtendedKeyUsagePurpose, Years(from, to): Years) -> Pair {
@@ -144,9 +175,14 @@ pub struct Browser {
 impl Browser {
     /// The same with a certificate to show.
     pub fn showing(&self, pair: &Pair) -> Browser {
+        self.showing_over(pair, rustls::ALL_VERSIONS)
+    }
+
+    /// The same with these versions only.
+    pub fn showing_over(&self, pair: &Pair, versions: &[&'static SupportedProtocolVersion]) -> Browser {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(self.roots.clone())
             .with_client_auth_cert(vec![pair.der()], PrivateKeyDer::from_pem_file(&pair.key).unwrap())

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, COOKIE, HOST, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode};
-use http_body_util::Full;
 use tokio::process::{Child, Command};
 
 use super::nginx;
@@ -82,7 +81,7 @@ async fn control(arguments: &[&str]) -> Outcome<()> {
 async fn ask(requests: &Requests, times: usize) -> Outcome<()> {
     let pool = ConnectionPool::new(requests.address, 1);
     for _ in 0..times {
-        let mut request: Request<Full<Bytes>> = Request::new(Full::default());
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() = http::Uri::from_static(requests.path);
         let headers = request.headers_mut();
         headers.insert(HOST, requests.address.to_string().parse().context(|| "address")?);
@@ -90,7 +89,7 @@ async fn ask(requests: &Requests, times: usize) -> Outcome<()> {
         headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("it"));
         headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64)"));
         headers.insert(COOKIE, requests.cookie.parse().context(|| "cookie")?);
-        let received = pool.send(request).await.context(|| "a page")?;
+        let received = pool.send(&request).await.context(|| "a page")?;
         if received.status != StatusCode::OK {
             return Err(Failure::new(format!("{} instead of a page", received.status)));
         }

@@ -1,13 +1,20 @@
 //! `loadtest bench`: the proxy beside a peer, with equal work, in turns within one run. Ratios count; absolute figures
 //! drift with the machine.
 
+mod all;
+mod cases;
 mod guard;
+mod h2load;
+mod haproxy;
 mod instructions;
+mod joined;
+mod line;
 mod medians;
 mod nginx;
-mod proxy;
+mod ours;
+mod paced;
 mod side;
-mod waiting;
+mod tls;
 mod wrk;
 
 use clap::Subcommand;
@@ -17,12 +24,12 @@ use crate::Outcome;
 /// What is measured.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCase {
-    /// Proxied requests of a visitor inside: full admission work and header edits, against nginx with the same edits.
-    Proxy(proxy::ProxyArguments),
-    /// What the leak guard's detectors cost: the same program with and without them, the same edits of headers.
+    /// Everything beside nginx and HAProxy, with what is demanded of each case.
+    All(all::AllArguments),
+    /// What the leak guard costs: the same program with all of its work, without detectors, and with the least it can do.
     Guard(guard::GuardArguments),
-    /// What a waiting visitor costs: the poll and the page, against the cheapest answers nginx can give.
-    Waiting(waiting::WaitingArguments),
+    /// What a poll costs in lines of different lengths, and what a ticket takes in memory.
+    Line(line::LineArguments),
 }
 
 /// Measures a case and prints the result.
@@ -31,8 +38,8 @@ pub enum BenchCase {
 /// When a program is missing or does not answer as it should.
 pub async fn bench(case: BenchCase) -> Outcome<()> {
     match case {
-        BenchCase::Proxy(arguments) => proxy::bench(arguments).await,
+        BenchCase::All(arguments) => all::bench(arguments).await,
         BenchCase::Guard(arguments) => guard::bench(arguments).await,
-        BenchCase::Waiting(arguments) => waiting::bench(arguments).await,
+        BenchCase::Line(arguments) => line::bench(arguments).await,
     }
 }

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use tokio::process::{Child, Command};
 
+use super::tls::Certificate;
 use crate::clock::Clock;
 use crate::stage::{filled_in, until_listening};
 use crate::{Context, Outcome};
 
 const FRAME: &str = "
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 pid {dir}/{name}.pid;
 error_log {dir}/{name}.log error;
 events { worker_connections 4096; }
@@ -25,18 +26,26 @@ http {
     scgi_temp_path {dir}/{name}-scgi;
     keepalive_requests 100000000;
     keepalive_timeout 75s;
+    client_max_body_size 16m;
+    client_body_buffer_size 2m;
+    ssl_protocols TLSv1.2 TLSv1.3;
     {blocks}
 }
 ";
 
 const PORTAL: &str = r#"
     server {
-        listen {listen} backlog=4096;
+        {listens}
         default_type text/html;
+        add_header Cache-Control "max-age=60";
+        add_header X-Load-Portal "1";
         location / {
-            add_header Cache-Control "max-age=60";
-            add_header X-Load-Portal "1";
             return 200 "{body}";
+        }
+        location = /bench/16k {
+            alias {dir}/16k;
+            open_file_cache max=16 inactive=10m;
+            open_file_cache_valid 10m;
         }
     }
 "#;
@@ -60,7 +69,7 @@ const PROXY: &str = r#"
         keepalive_requests 100000000;
     }
     server {
-        listen {listen} backlog=4096;
+        {listens}
         location / {
             proxy_pass http://portal;
             proxy_http_version 1.1;
@@ -144,23 +153,54 @@ pub(super) enum AccessLog {
 /// The cheapest answers nginx can give: a text of its configuration, and a file.
 const ANSWERS: &str = r#"
     server {
-        listen {listen} backlog=4096;
+        {listens}
         default_type application/json;
         location = /file { root {dir}; default_type text/html; }
         location / { return 200 '{body}'; }
     }
 "#;
 
-/// Bytes of the portal's answer.
+/// Bytes of the portal's answer ...
 const BODY_BYTES: usize = 1024;
+/// ... and of `/bench/16k`.
+const LONG_BODY_BYTES: usize = 16 * 1024;
+
+/// Where a program listens, and with how many workers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Front<'f> {
+    /// Without TLS.
+    pub(super) plain: SocketAddr,
+    /// With TLS.
+    pub(super) tls: Option<(SocketAddr, &'f Certificate)>,
+    /// Worker processes or threads.
+    pub(super) workers: usize,
+}
+
+impl Front<'_> {
+    /// One worker, no TLS.
+    pub(super) fn plain(plain: SocketAddr) -> Front<'static> {
+        Front { plain, tls: None, workers: 1 }
+    }
+
+    fn listens(&self) -> String {
+        let plain = format!("listen {} backlog=4096;", self.plain);
+        let Some((tls, Certificate { certificate, key, .. })) = self.tls else { return plain };
+        format!(
+            "{plain} listen {tls} ssl http2 backlog=4096; ssl_certificate {}; ssl_certificate_key {};",
+            certificate.display(),
+            key.display()
+        )
+    }
+}
 
 /// Starts nginx as the portal.
 ///
 /// # Errors
 /// When it does not start.
 pub(super) async fn start_portal(listen: SocketAddr, directory: &Path, clock: &Clock) -> Outcome<Child> {
-    let values = [("{listen}", listen.to_string()), ("{body}", "x".repeat(BODY_BYTES))];
-    start("portal", &filled_in(PORTAL, &values), listen, directory, clock).await
+    std::fs::write(directory.join("16k"), "x".repeat(LONG_BODY_BYTES)).context(|| "16k")?;
+    let values = [("{body}", "x".repeat(BODY_BYTES))];
+    start("portal", &filled_in(PORTAL, &values), Front::plain(listen), directory, clock).await
 }
 
 /// Starts nginx as a reverse proxy before `portal`.
@@ -168,31 +208,32 @@ pub(super) async fn start_portal(listen: SocketAddr, directory: &Path, clock: &C
 /// # Errors
 /// When it does not start.
 pub(super) async fn start_proxy(
-    listen: SocketAddr,
+    front: Front<'_>,
     portal: SocketAddr,
     log: AccessLog,
     directory: &Path,
     clock: &Clock,
 ) -> Outcome<Child> {
     let log = if log == AccessLog::On { LOG } else { "" };
-    let values = [("{listen}", listen.to_string()), ("{portal}", portal.to_string()), ("{log}", log.to_owned())];
-    start("proxy", &filled_in(PROXY, &values), listen, directory, clock).await
+    let values = [("{portal}", portal.to_string()), ("{log}", log.to_owned())];
+    start("proxy", &filled_in(PROXY, &values), front, directory, clock).await
 }
 
 /// Starts nginx to answer everything with `body`, and `/file` with the file of that name in `directory`.
 ///
 /// # Errors
 /// When it does not start.
-pub(super) async fn start_answers(listen: SocketAddr, body: &str, directory: &Path, clock: &Clock) -> Outcome<Child> {
+pub(super) async fn start_answers(front: Front<'_>, body: &str, directory: &Path, clock: &Clock) -> Outcome<Child> {
     let body = body.replace(['\'', '$'], "_");
-    let values = [("{listen}", listen.to_string()), ("{body}", body)];
-    start("answers", &filled_in(ANSWERS, &values), listen, directory, clock).await
+    start("answers", &filled_in(ANSWERS, &[("{body}", body)]), front, directory, clock).await
 }
 
-async fn start(name: &str, blocks: &str, listen: SocketAddr, directory: &Path, clock: &Clock) -> Outcome<Child> {
+async fn start(name: &str, blocks: &str, front: Front<'_>, directory: &Path, clock: &Clock) -> Outcome<Child> {
     let file = directory.join(format!("{name}.conf"));
     let values = [
         ("{blocks}", blocks.to_owned()),
+        ("{listens}", front.listens()),
+        ("{workers}", front.workers.to_string()),
         ("{dir}", directory.display().to_string()),
         ("{name}", format!("nginx-{name}")),
     ];
@@ -207,7 +248,7 @@ async fn start(name: &str, blocks: &str, listen: SocketAddr, directory: &Path, c
         .kill_on_drop(true)
         .spawn()
         .context(|| "start nginx (Debian's package is nginx)")?;
-    until_listening(&mut nginx, listen, clock).await.context(|| format!("nginx as {name}"))?;
+    until_listening(&mut nginx, front.plain, clock).await.context(|| format!("nginx as {name}"))?;
     Ok(nginx)
 }
 

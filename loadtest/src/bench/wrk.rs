@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::cases::Scheme;
 use crate::{Context, Failure, Outcome};
 
 /// What one run of `wrk` showed.
@@ -29,13 +30,26 @@ pub(super) enum Ask {
     },
     /// What a script of wrk's asks for.
     Script(PathBuf),
+    /// Polls of visitors in line.
+    Polls {
+        /// wrk's script for them.
+        script: PathBuf,
+        /// Their `Cookie` headers.
+        cookies: std::rc::Rc<[String]>,
+    },
 }
 
 /// Sends as many requests as it can over `connections` keep-alive connections.
 ///
 /// # Errors
 /// When `wrk` is missing, or any answer was an error.
-pub(super) async fn wrk(address: SocketAddr, ask: &Ask, connections: usize, span: Duration) -> Outcome<Load> {
+pub(super) async fn wrk(
+    address: SocketAddr,
+    scheme: Scheme,
+    ask: &Ask,
+    connections: usize,
+    span: Duration,
+) -> Outcome<Load> {
     let mut command = Command::new("wrk");
     command.args(["--threads", "1", "--latency"]);
     command.args(["--connections", &connections.to_string(), "--duration", &format!("{}s", span.as_secs().max(1))]);
@@ -48,12 +62,13 @@ pub(super) async fn wrk(address: SocketAddr, ask: &Ask, connections: usize, span
             }
             path
         }
-        Ask::Script(file) => {
+        Ask::Script(file) | Ask::Polls { script: file, .. } => {
             command.arg("--script").arg(file);
             "/"
         }
     };
-    command.arg(format!("http://{address}{path}")).kill_on_drop(true);
+    let protocol = if scheme == Scheme::Plain { "http" } else { "https" };
+    command.arg(format!("{protocol}://{address}{path}")).kill_on_drop(true);
     let output = command.output().await.context(|| "start wrk (Debian's package is wrk)")?;
     let text = String::from_utf8_lossy(&output.stdout);
     read(&text).ok_or_else(|| Failure::new(format!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr))))

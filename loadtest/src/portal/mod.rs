@@ -3,7 +3,8 @@
 //!
 //! Pages: `/` and everything under it (a page of about 1 KB with links), `.../form` (answers a POST), `/size/N`
 //! (N bytes), `/slow/MS` (after MS milliseconds). Its own paths: `GET /__portal/clock`, `GET /__portal/record?from=N`,
-//! `POST /__portal/forget`, `POST /__portal/mode` with `{"mode": "ok" | "refuse" | "error" | "slow", "seconds": S,
+//! `POST /__portal/forget`, `GET /__portal/login` (the login provider, well or not), `POST /__portal/login` with
+//! `{"seconds": S}` (it is ill for so long), `POST /__portal/mode` with `{"mode": "ok" | "refuse" | "error" | "slow", "seconds": S,
 //! "status": 503, "delay_ms": 1000}`. While it refuses, only the control listener can be reached.
 
 mod listener;
@@ -25,7 +26,8 @@ pub use record::{Reached, Record};
 use crate::clock::Clock;
 use crate::{Context, Outcome};
 
-/// On every answer of the portal, so that it can be told from the proxy's own.
+/// On every answer of the portal, so that it can be told from the proxy's own; its value is the mark of the visitor who
+/// asked, so that an answer that was given to somebody else is known.
 pub const PORTAL_MARK: &str = "x-load-portal";
 /// On every request of a visitor, so that the portal's record can say whose it was.
 pub const VISITOR_MARK: &str = "x-load-visitor";

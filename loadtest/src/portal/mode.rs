@@ -54,6 +54,12 @@ impl Order {
         }
     }
 
+    /// The same for a fraction of the time.
+    #[must_use]
+    pub fn compressed(self, factor: f64) -> Order {
+        Order { seconds: self.seconds.map(|seconds| seconds * factor), ..self }
+    }
+
     /// How long the mode lasts, if it ends by itself.
     pub fn lasts(&self) -> Option<Duration> {
         self.seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

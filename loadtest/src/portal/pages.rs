@@ -1,6 +1,6 @@
 //! What the portal answers.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::{Mode, Order, PORTAL_MARK, Record, VISITOR_MARK};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 
 const CONTROL_PATH: &str = "/__portal/";
 /// `/size/N` gives no more than this.
@@ -23,13 +23,20 @@ pub struct Portal {
     clock: Clock,
     record: RefCell<Record>,
     mode: watch::Sender<Mode>,
+    login_ill_until: Cell<Moment>,
     page: Bytes,
 }
 
 impl Portal {
     /// A portal that is well and has seen nobody.
     pub fn new(clock: Clock) -> Portal {
-        Portal { clock, record: RefCell::default(), mode: watch::Sender::new(Mode::Ok), page: page() }
+        Portal {
+            clock,
+            record: RefCell::default(),
+            mode: watch::Sender::new(Mode::Ok),
+            login_ill_until: Cell::default(),
+            page: page(),
+        }
     }
 
     /// What reached it.
@@ -48,7 +55,13 @@ impl Portal {
             let own = own.to_owned();
             return self.control(&own, request).await;
         }
-        self.note(&request);
+        let visitor = self.note(&request);
+        let mut response = self.answer_visitor(request).await;
+        response.headers_mut().insert(PORTAL_MARK, visitor.map_or(HeaderValue::from_static("-"), HeaderValue::from));
+        response
+    }
+
+    async fn answer_visitor(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let mode = *self.mode.borrow();
         match mode {
             Mode::Ok | Mode::Refuse => {}
@@ -58,9 +71,10 @@ impl Portal {
         self.serve(request).await
     }
 
-    fn note(&self, request: &Request<Incoming>) {
+    fn note(&self, request: &Request<Incoming>) -> Option<u32> {
         let visitor = mark(request.headers()).or_else(|| mark_in_query(request.uri().query()?));
         self.record.borrow_mut().add(self.clock.now(), visitor, request.method(), request.uri().path());
+        visitor
     }
 
     async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -89,6 +103,11 @@ impl Portal {
                 self.record.borrow_mut().clear();
                 json("{}".to_owned())
             }
+            (&Method::GET, "login") if self.clock.now() < self.login_ill_until.get() => {
+                answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", Bytes::from_static(b"ill"))
+            }
+            (&Method::GET, "login") => json("{}".to_owned()),
+            (&Method::POST, "login") => self.break_login(request).await,
             (&Method::POST, "mode") => self.obey(request).await,
             _ => answer(StatusCode::NOT_FOUND, "text/plain", Bytes::new()),
         }
@@ -108,6 +127,18 @@ impl Portal {
         }
     }
 
+    async fn break_login(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let order = serde_json::from_slice::<LoginOrder>(&body).ok();
+        match order.and_then(|order| Duration::try_from_secs_f64(order.seconds).ok()) {
+            Some(span) => {
+                self.login_ill_until.set(self.clock.now() + span);
+                json("{}".to_owned())
+            }
+            None => answer(StatusCode::BAD_REQUEST, "text/plain", Bytes::from_static(b"say for how many seconds")),
+        }
+    }
+
     async fn recover_after(self: std::rc::Rc<Self>, span: Duration) {
         let mut changes = self.mode.subscribe();
         let well_again = self.clock.now() + span;
@@ -116,6 +147,12 @@ impl Portal {
             _ = changes.changed() => {}
         }
     }
+}
+
+/// For how long the login provider is to be ill.
+#[derive(serde::Deserialize)]
+struct LoginOrder {
+    seconds: f64,
 }
 
 fn mark(headers: &HeaderMap) -> Option<u32> {
@@ -140,7 +177,6 @@ fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(PORTAL_MARK, HeaderValue::from_static("1"));
     response
 }
 

@@ -5,6 +5,7 @@ mod excess;
 mod expectations;
 mod order;
 mod places;
+mod returns;
 mod windows;
 
 pub use course::{Calm, Course};
@@ -12,4 +13,5 @@ pub use excess::{Allowance, Excess, worst_excess};
 pub use expectations::{Check, Expectations};
 pub use order::{Call, Overtaken, overtaken};
 pub use places::duplicates;
-pub use windows::{Window, rate_share, windows};
+pub use returns::{Returns, Ticket};
+pub use windows::{Window, rate_share, share_between, windows};

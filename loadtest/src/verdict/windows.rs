@@ -9,6 +9,9 @@ use crate::clock::Moment;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// With fewer entries due a share says nothing.
+const ENOUGH: f64 = 20.0;
+
 /// Entries within ten seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Window {
@@ -54,6 +57,13 @@ pub fn rate_share(entries: &[Moment], course: &Course) -> Option<f64> {
     (due > 0.0).then(|| (entries.len() - 1) as f64 / due)
 }
 
+/// Entries between two moments as a share of what the rate in force had due; `None` where that is too few to say.
+pub fn share_between(entries: &[Moment], course: &Course, from: Moment, to: Moment) -> Option<f64> {
+    let until = |moment| entries.partition_point(|entry| *entry < moment);
+    let due = course.due_between(from, to);
+    (due >= ENOUGH && from < to).then(|| until(to).saturating_sub(until(from)) as f64 / due)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +92,15 @@ mod tests {
         let share = rate_share(&entries, &Course::new(Rate::per_second(0.1), &[]));
         assert!((share.unwrap() - 1.0).abs() < 1e-9);
         assert_eq!(rate_share(&[], &Course::new(Rate::per_second(0.1), &[])), None);
+    }
+
+    #[test]
+    fn the_share_between_two_moments_counts_gaps_at_both_ends() {
+        let entries: Vec<Moment> = (0..100).map(|n| at(20.0 + f64::from(n) * 0.1)).collect();
+        let share = |from, to| share_between(&entries, &Course::new(Rate::per_second(10.0), &[]), at(from), at(to));
+        assert!(
+            (share(20.0, 30.0).unwrap() - 1.0).abs() < 1e-9 && (share(10.0, 40.0).unwrap() - 1.0 / 3.0).abs() < 0.01
+        );
+        assert_eq!((share(20.0, 21.0), share(30.0, 20.0)), (None, None));
     }
 }

@@ -1,6 +1,7 @@
 //! A fake waiting room: just enough of the contract to try the load tester on, and faults that it must find.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,7 +19,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use loadtest::clock::{Clock, Moment};
 use loadtest::connection_pool::ConnectionPool;
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 /// What the fake does wrong.
@@ -37,6 +39,8 @@ pub enum Fault {
     AheadGrows,
     /// Every tenth ticket is not known any more after joining.
     Forgets,
+    /// Not a fault: a place has to be worked for.
+    AsksForWork,
 }
 
 pub struct FakeRoom {
@@ -53,6 +57,8 @@ struct Line {
     began: Option<Moment>,
     next_entry: Moment,
     polls: u64,
+    asked: u64,
+    challenges: HashSet<String>,
 }
 
 const HOLD: Duration = Duration::from_millis(1500);
@@ -79,15 +85,20 @@ impl FakeRoom {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         match request.uri().path() {
-            "/.waiting-room/join" => self.join(&request),
+            "/.waiting-room/join" => self.join(request).await,
             "/.waiting-room/status" => self.status(&request).await,
             _ => self.page(request).await,
         }
     }
 
-    fn join(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn join(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if let Some(number) = number(request.headers(), "ticket") {
             return self.queue(number);
+        }
+        let wish = request.into_body().collect().await.unwrap().to_bytes();
+        let wish: Value = serde_json::from_slice(&wish).unwrap();
+        if self.fault == Fault::AsksForWork && !self.was_worked_for(&wish) {
+            return self.challenge();
         }
         let number = {
             let mut line = self.line.borrow_mut();
@@ -99,6 +110,26 @@ impl FakeRoom {
         let mut answer = self.queue(number);
         set_cookie(&mut answer, "ticket", number);
         answer
+    }
+
+    /// Sixteen zero bits, for a challenge of ours, once.
+    fn was_worked_for(&self, wish: &Value) -> bool {
+        let (Some(text), Some(ending)) = (wish["challenge"].as_str(), wish["ending"].as_str()) else { return false };
+        let hash = Sha256::digest(format!("{text}{ending}"));
+        hash.starts_with(&[0, 0]) && self.line.borrow_mut().challenges.remove(text)
+    }
+
+    fn challenge(&self) -> Response<Full<Bytes>> {
+        let mut line = self.line.borrow_mut();
+        line.asked += 1;
+        let text = format!("{:048}", line.asked);
+        line.challenges.insert(text.clone());
+        let queue = json!({ "state": "none", "refresh_seconds": 20 });
+        let body = json!({ "status": 429, "queue": queue, "challenge": { "text": text, "bits": 16 } });
+        let mut response = Response::new(Full::new(body.to_string().into()));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        response.headers_mut().insert(CONTENT_TYPE, "application/problem+json".parse().unwrap());
+        response
     }
 
     async fn status(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -156,8 +187,8 @@ impl FakeRoom {
 
     async fn forward(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        let forwarded = Request::from_parts(head, Full::new(body.collect().await.unwrap().to_bytes()));
-        match self.portal.send(forwarded).await {
+        let forwarded = Request::from_parts(head, body.collect().await.unwrap().to_bytes());
+        match self.portal.send(&forwarded).await {
             Ok(received) => {
                 let mut response = Response::new(Full::new(received.body));
                 *response.status_mut() = received.status;

@@ -16,12 +16,15 @@ use redb::{
 };
 
 use super::super::StoreError;
-use super::super::line::{Doubt, Lane, Line, Origin, SeatRecord, Standing, VisitorId};
+use super::super::line::{Doubt, Lane, Line, Orders, Origin, SeatRecord, Standing, VisitorId};
+use super::super::notes::{AT_ONCE, Note, Notes, NotesMark};
 use super::super::tickets::TicketPage;
+use super::super::transfer::facts_of;
 use super::disk::Disk;
 use super::pending::{Pending, Visit};
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::opening::Opening;
+use crate::domain::recent::Bounds;
 use crate::domain::time::Unix;
 
 /// The format that this version writes, and the newest that it reads.
@@ -43,10 +46,16 @@ const LANES: TableDefinition<(&str, u8), LaneRow> = TableDefinition::new("lanes"
 const TICKETS: TableDefinition<(&str, u8, u64), &[u8]> = TableDefinition::new("tickets");
 /// Room and pass identity to what [`SeatRow`] says.
 const SEATS: TableDefinition<(&str, Visitor), SeatRow> = TableDefinition::new("seats");
+/// Room and pass identity to how often the limit of the visit was put off, where it was. Made with the first one: files of
+/// earlier versions have none.
+const EXTENDED: TableDefinition<(&str, Visitor), u32> = TableDefinition::new("extended");
 /// Room and pass identity to the second since 1970 until which the end is remembered.
 const ENDED: TableDefinition<(&str, Visitor), u32> = TableDefinition::new("ended");
 /// Room and number of an opening to the opening, as JSON. Made with the first one: files of earlier versions have none.
 const OPENINGS: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("openings");
+/// Number of a note to when it came, in milliseconds since 1970, and what it says. Made with the first one: files of
+/// earlier versions have none.
+const NOTES: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("notes");
 
 /// The open state file.
 #[derive(Debug)]
@@ -149,6 +158,40 @@ impl StateFile {
         })
     }
 
+    /// Reads the line of a room, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn find_line(&self, room: &RoomName) -> Result<Option<Line>, StoreError> {
+        guarded(&self.name, || if self.knows(room)? { self.read_line(room, Origin::Known).map(Some) } else { Ok(None) })
+    }
+
+    /// Writes whole lines of rooms that have none, all or none of them; and notes, if there are none.
+    ///
+    /// # Errors
+    /// Nothing was written then.
+    pub fn put_lines(&self, lines: &[(RoomName, Line)], notes: &[Note], now: Unix) -> Result<(), StoreError> {
+        let whole = lines.iter().map(|(room, line)| {
+            let mut batch = RoomBatch::default();
+            facts_of(line).for_each(|fact| batch.facts.note(fact));
+            batch.marks = line.lanes.iter().map(|(class, lane)| (*class, Mark::Final(lane.mark))).collect();
+            (room.clone(), batch)
+        });
+        let rooms = whole.collect();
+        guarded(&self.name, || {
+            self.transaction(|write| {
+                for (room, line) in lines {
+                    begin_line(write, room, line.identity)?;
+                    for opening in &line.openings {
+                        write_opening(write, room, opening)?;
+                    }
+                }
+                put_notes(write, notes)?;
+                write_batch(write, &Batch { rooms: &rooms, now, sweep: Sweep::Nothing })
+            })
+        })
+    }
+
     /// Removes everything of a room and begins a new line for it.
     ///
     /// # Errors
@@ -168,13 +211,39 @@ impl StateFile {
     /// # Errors
     /// What was known of it stays; the file must be opened again.
     pub fn note_opening(&self, room: &RoomName, opening: &Opening) -> Result<(), StoreError> {
-        guarded(&self.name, || {
-            let text = serde_json::to_vec(opening).map_err(|error| Error::Corrupted(error.to_string()))?;
-            self.transaction(|write| {
-                write.open_table(OPENINGS)?.insert((room.as_str(), opening.number), text.as_slice())?;
-                Ok(())
-            })
-        })
+        guarded(&self.name, || self.transaction(|write| write_opening(write, room, opening)))
+    }
+
+    /// Adds notes, and removes what is too old or too much.
+    ///
+    /// # Errors
+    /// None of them was added then; the file must be opened again.
+    pub fn add_notes(&self, notes: &[Vec<u8>], bounds: Bounds, now: Unix) -> Result<(), StoreError> {
+        guarded(&self.name, || self.transaction(|write| write_notes(write, notes, bounds, now)))
+    }
+
+    /// Reads some of the notes after the one of the mark.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read_notes(&self, mark: NotesMark) -> Result<Notes, StoreError> {
+        guarded(&self.name, || read_notes(&self.database.begin_read()?, mark))
+    }
+
+    /// Reads all notes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn all_notes(&self) -> Result<Vec<Note>, StoreError> {
+        let (mut all, mut mark) = (Vec::new(), NotesMark::default());
+        loop {
+            let some = self.read_notes(mark)?;
+            if some.notes.is_empty() {
+                return Ok(all);
+            }
+            mark = some.mark;
+            all.extend(some.notes);
+        }
     }
 
     /// Lets go of the file, and leaves it so that the next start need not repair it.
@@ -207,9 +276,11 @@ impl StateFile {
             return Err(Error::Corrupted(format!("the line of room {room} is gone")));
         };
         let whole_room = (name, &[0; 16])..=(name, &[255; 16]);
+        let extended = read_extended(&read, name)?;
         let seats = read.open_table(SEATS)?.range(whole_room.clone())?.map(|row| {
             let (key, seat) = row?;
-            Ok((*key.value().1, seat_from_row(seat.value())))
+            let id = *key.value().1;
+            Ok((id, seat_from_row(seat.value(), extended.get(&id).copied().unwrap_or(0))))
         });
         let ended = read.open_table(ENDED)?.range(whole_room)?.map(|row| {
             let (key, until) = row?;
@@ -224,6 +295,7 @@ impl StateFile {
             frozen: Duration::from_millis(frozen_ms),
             last_durable: self.last_durable,
             openings: read_openings(&read, name)?,
+            orders: Orders::default(),
         })
     }
 }
@@ -380,6 +452,7 @@ fn page_from_row(bytes: &[u8]) -> Result<TicketPage, Error> {
 
 fn write_visits(write: &WriteTransaction, room: &str, facts: &Pending) -> Result<(), Error> {
     let mut seats = write.open_table(SEATS)?;
+    let mut extended = write.open_table(EXTENDED)?;
     let mut ended = write.open_table(ENDED)?;
     // In the order of the file, so that neighbours are written together.
     let ordered: BTreeMap<&VisitorId, &Visit> = facts.visits.iter().collect();
@@ -388,6 +461,12 @@ fn write_visits(write: &WriteTransaction, room: &str, facts: &Pending) -> Result
         match visit {
             Visit::Seated(seat) => seats.insert(key, row_of_seat(seat)).map(drop)?,
             Visit::Ended(_) | Visit::Unknown => seats.remove(key).map(drop)?,
+        }
+        match visit {
+            Visit::Seated(SeatRecord { standing: Standing::Extended { times }, .. }) => {
+                extended.insert(key, times).map(drop)?;
+            }
+            Visit::Seated(_) | Visit::Ended(_) | Visit::Unknown => extended.remove(key).map(drop)?,
         }
         match visit {
             Visit::Ended(until) => ended.insert(key, until).map(drop)?,
@@ -406,6 +485,59 @@ fn write_frozen(write: &WriteTransaction, room: &str, frozen: Duration) -> Resul
     Ok(())
 }
 
+fn write_opening(write: &WriteTransaction, room: &RoomName, opening: &Opening) -> Result<(), Error> {
+    let text = serde_json::to_vec(opening).map_err(|error| Error::Corrupted(error.to_string()))?;
+    write.open_table(OPENINGS)?.insert((room.as_str(), opening.number), text.as_slice())?;
+    Ok(())
+}
+
+fn write_notes(write: &WriteTransaction, notes: &[Vec<u8>], bounds: Bounds, now: Unix) -> Result<(), Error> {
+    let mut table = write.open_table(NOTES)?;
+    let last = table.last()?.map_or(0, |(number, _)| number.value());
+    for (number, text) in (last.saturating_add(1)..).zip(notes) {
+        table.insert(number, (now.0, text.as_slice()))?;
+    }
+    let oldest = now.minus(bounds.span).0;
+    let first_kept = table.last()?.map_or(0, |(number, _)| number.value()).saturating_sub(bounds.entries as u64) + 1;
+    loop {
+        let first = table.first()?.map(|(number, note)| (number.value(), note.value().0));
+        match first {
+            Some((number, at)) if number < first_kept || at < oldest => drop(table.remove(number)?),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Notes as they were kept elsewhere.
+fn put_notes(write: &WriteTransaction, notes: &[Note]) -> Result<(), Error> {
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let mut table = write.open_table(NOTES)?;
+    if table.first()?.is_none() {
+        for (number, note) in (1..).zip(notes) {
+            table.insert(number, (note.at.0, note.text.as_slice()))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_notes(read: &ReadTransaction, mark: NotesMark) -> Result<Notes, Error> {
+    let table = match read.open_table(NOTES) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Notes { notes: Vec::new(), mark }),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Notes { notes: Vec::new(), mark };
+    for row in table.range(mark.number.saturating_add(1)..)?.take(AT_ONCE) {
+        let (number, note) = row?;
+        let (at, text) = note.value();
+        found.notes.push(Note { at: Unix(at), text: text.to_vec() });
+        found.mark.number = number.value();
+    }
+    Ok(found)
+}
+
 fn begin_line(write: &WriteTransaction, room: &RoomName, identity: u64) -> Result<(), Error> {
     write.open_table(LINES)?.insert(room.as_str(), (identity, 0))?;
     Ok(())
@@ -418,9 +550,24 @@ fn remove_line(write: &WriteTransaction, room: &RoomName) -> Result<(), Error> {
     write.open_table(LANES)?.retain_in((room, 0)..=(room, u8::MAX), |_, _| false)?;
     write.open_table(TICKETS)?.retain_in((room, 0, 0)..=(room, u8::MAX, u64::MAX), |_, _| false)?;
     write.open_table(SEATS)?.retain_in(whole_room.clone(), |_, _| false)?;
+    write.open_table(EXTENDED)?.retain_in(whole_room.clone(), |_, _| false)?;
     write.open_table(ENDED)?.retain_in(whole_room, |_, _| false)?;
     write.open_table(OPENINGS)?.retain_in((room, 0)..=(room, u32::MAX), |_, _| false)?;
     Ok(())
+}
+
+fn read_extended(read: &ReadTransaction, room: &str) -> Result<HashMap<VisitorId, u32>, Error> {
+    let table = match read.open_table(EXTENDED) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(HashMap::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = HashMap::new();
+    for row in table.range((room, &[0; 16])..=(room, &[255; 16]))? {
+        let (key, times) = row?;
+        found.insert(*key.value().1, times.value());
+    }
+    Ok(found)
 }
 
 fn read_openings(read: &ReadTransaction, room: &str) -> Result<Vec<Opening>, Error> {
@@ -459,11 +606,11 @@ fn read_lanes(
 }
 
 fn row_of_seat(seat: &SeatRecord) -> SeatRow {
-    let confirmed = seat.standing == Standing::Confirmed;
+    let confirmed = seat.standing.is_firm();
     (seat.number, seat.class.0, seat.generation, seat.last_seen, seat.entered, confirmed)
 }
 
-fn seat_from_row((number, class, generation, last_seen, entered, confirmed): SeatRow) -> SeatRecord {
-    let standing = if confirmed { Standing::Confirmed } else { Standing::Provisional };
+fn seat_from_row((number, class, generation, last_seen, entered, confirmed): SeatRow, extended: u32) -> SeatRecord {
+    let standing = Standing::of(confirmed, extended);
     SeatRecord { number, class: ClassId(class), generation, last_seen, entered, standing }
 }

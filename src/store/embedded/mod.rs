@@ -20,7 +20,7 @@ mod figures;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -32,17 +32,24 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Fact, Health, Line, Observer, Operation, StoreError};
+use super::transfer::TransferError;
+use super::{Change, Fact, Health, Line, Note, Noted, Notes, NotesMark, Observer, Operation, StoreError};
 use crate::clock::Clock;
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::opening::Opening;
+use crate::domain::recent::Bounds;
+use crate::domain::time::Unix;
 use counter::Promise;
 use disk::Disk;
+use file::StateFile;
 use shared::{Draw, Order, Shared};
 use writer::Writer;
 
 /// How long somebody waits for a number.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is carried to another store.
+type LinesAndNotes = (Vec<(RoomName, Line)>, Vec<Note>);
 
 /// A file of this machine.
 pub struct Embedded {
@@ -58,6 +65,45 @@ impl Embedded {
     /// Every [`StoreError`] but `NotOpen` and `Closed`, in words for the operator.
     pub async fn open(directory: &Path, clock: Clock, observer: Observer) -> Result<Embedded, StoreError> {
         Embedded::on(Disk::Directory(directory.to_owned()), clock, observer).await
+    }
+
+    /// Reads the lines of these rooms, as far as the state in `directory` has them, and all notes, while no process works
+    /// with it.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`], and when there is no state.
+    pub fn read_lines(directory: &Path, rooms: &[RoomName]) -> Result<LinesAndNotes, StoreError> {
+        let file = StateFile::open(&Disk::Directory(directory.to_owned()))?;
+        let found = rooms.iter().map(|room| Ok(file.find_line(room)?.map(|line| (room.clone(), line))));
+        let found: Result<Vec<_>, StoreError> = found.filter_map(Result::transpose).collect();
+        let notes = file.all_notes();
+        file.close()?;
+        Ok((found?, notes?))
+    }
+
+    /// Writes lines into the state in `directory`, or into a new one, while no process works with it: all or none. The notes
+    /// go with them where there are none.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`], or [`TransferError::NotEmpty`].
+    pub fn write_lines(
+        directory: &Path,
+        lines: &[(RoomName, Line)],
+        notes: &[Note],
+        now: Unix,
+    ) -> Result<(), TransferError> {
+        let file = StateFile::open_or_create(&Disk::Directory(directory.to_owned()))?;
+        let known = lines.iter().find_map(|(room, _)| match file.find_line(room) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(TransferError::NotEmpty(room.clone())),
+            Err(error) => Some(error.into()),
+        });
+        let written = match known {
+            Some(known) => Err(known),
+            None => file.put_lines(lines, notes, now).map_err(TransferError::from),
+        };
+        let closed = file.close();
+        written.and(closed.map_err(TransferError::from))
     }
 
     async fn on(disk: Disk, clock: Clock, observer: Observer) -> Result<Embedded, StoreError> {
@@ -129,17 +175,42 @@ impl Embedded {
         self.shared.counters(room)
     }
 
-    /// See [`super::Store::note_opening`].
+    /// See [`super::Store::change_opening`].
     ///
     /// # Errors
     /// See there.
-    pub async fn note_opening(&self, room: &RoomName, opening: &Opening) -> Result<(), StoreError> {
-        self.order(|reply| Order::NoteOpening { room: room.clone(), opening: Box::new(opening.clone()), reply }).await
+    pub async fn change_opening(&self, room: &RoomName, change: Change<'_>) -> Result<Noted, StoreError> {
+        let opening = match change {
+            Change::Announce { opening, .. } => Opening { after: self.counters(room)?, ..opening.clone() },
+            Change::Set { opening, .. } | Change::Withdraw { opening, .. } => opening.clone(),
+            Change::Hold { opening, at } => {
+                Opening { held: Some(opening.held_at(at, &self.counters(room)?)), ..opening.clone() }
+            }
+        };
+        let written = Box::new(opening.clone());
+        self.order(|reply| Order::NoteOpening { room: room.clone(), opening: written, reply }).await?;
+        Ok(Noted::Done(opening))
     }
 
     /// See [`super::Store::record`].
     pub fn record(&self, room: &RoomName, fact: Fact) {
         self.shared.record(room, fact);
+    }
+
+    /// See [`super::Store::add_notes`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn add_notes(&self, notes: Vec<Vec<u8>>, bounds: Bounds) -> Result<(), StoreError> {
+        self.order(|reply| Order::AddNotes { notes, bounds, reply }).await
+    }
+
+    /// See [`super::Store::read_notes`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn read_notes(&self, mark: NotesMark) -> Result<Notes, StoreError> {
+        self.order(|reply| Order::ReadNotes { mark, reply }).await
     }
 
     /// See [`super::Store::flush`].

@@ -53,6 +53,8 @@ impl Pending {
                 self.visits.insert(id, ended_until.map_or(Visit::Unknown, Visit::Ended));
             }
             Fact::Frozen(span) => self.frozen = Some(span),
+            // There is nobody else to tell.
+            Fact::Ordered(_) => {}
         }
     }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::super::{Fact, Health, Line, Observer, Operation, StoreError};
+use super::super::{Fact, Health, Line, Notes, NotesMark, Observer, Operation, StoreError};
 use super::counter::{Counter, Promise};
 use super::file::{Mark, RoomBatch};
 use super::pending::Pending;
 use crate::clock::Clock;
 use crate::domain::names::{ClassId, RoomName};
 use crate::domain::opening::Opening;
+use crate::domain::recent::Bounds;
 use crate::domain::time::Mono;
 
 /// A commit that takes longer counts as a disk that does not answer.
@@ -53,6 +54,22 @@ pub enum Order {
         opening: Box<Opening>,
         /// Is told when it is durable.
         reply: Reply<()>,
+    },
+    /// Keep notes.
+    AddNotes {
+        /// What they say.
+        notes: Vec<Vec<u8>>,
+        /// How many are kept, and how long.
+        bounds: Bounds,
+        /// Is told when they are durable.
+        reply: Reply<()>,
+    },
+    /// Read notes.
+    ReadNotes {
+        /// After this one.
+        mark: NotesMark,
+        /// Gets them.
+        reply: Reply<Notes>,
     },
     /// Write everything, trim the marks and let go of the file. Always the last order.
     Close(Reply<()>),

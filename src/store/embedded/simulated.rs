@@ -6,6 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use redb::StorageBackend;
 
+use super::Embedded;
+use super::disk::Disk;
+use super::tests::unobserved;
+use crate::clock::Clock;
+
 const SECTOR: usize = 512;
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +45,11 @@ pub enum Behaviour {
         with: io::ErrorKind,
     },
     Hangs,
+}
+
+/// A store on such a disk.
+pub async fn store_on(disk: &SimulatedDisk) -> Embedded {
+    Embedded::on(Disk::Simulated(disk.clone()), Clock::system(), unobserved()).await.unwrap()
 }
 
 impl SimulatedDisk {

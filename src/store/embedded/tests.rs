@@ -11,7 +11,7 @@ use crate::clock::ManualClock;
 use crate::domain::opening::{Gathered, Held, Opening, Order};
 use crate::domain::time::Unix;
 use crate::store::contract::{CITIZEN, Subject, every_property_holds, room};
-use crate::store::{Drawn, Store};
+use crate::store::{Change, Drawn, Store};
 
 /// A directory of its own, and a clock that stands still.
 struct Directory {
@@ -174,7 +174,7 @@ async fn an_opening_outlasts_a_kill_and_ends_with_its_line() {
     let store = subject.open().await;
     assert!(store.open_line(&room("r"), 1).await.unwrap().openings.is_empty());
     store.take_number(&room("r"), CITIZEN, Drawn::ToEnter).await.unwrap();
-    assert_eq!(store.counters(&room("r")).unwrap(), [(CITIZEN, 1)]);
+    assert_eq!(store.counters(&room("r")).unwrap(), Some(vec![(CITIZEN, 1)]));
     let first = Opening {
         number: 1,
         order: Order::Lottery,
@@ -186,9 +186,9 @@ async fn an_opening_outlasts_a_kill_and_ends_with_its_line() {
     };
     let held = Held { at: Unix(6), lanes: vec![Gathered { class: CITIZEN, after: 1, count: 2 }] };
     let second = Opening { number: 2, held: Some(held), ..first.clone() };
-    store.note_opening(&room("r"), &Opening { at: Unix(9), ..first.clone() }).await.unwrap();
-    store.note_opening(&room("r"), &second).await.unwrap();
-    store.note_opening(&room("r"), &first).await.unwrap();
+    for opening in [&Opening { at: Unix(9), ..first.clone() }, &second, &first] {
+        store.change_opening(&room("r"), Change::Set { opening, instead_of: None }).await.unwrap();
+    }
     subject.kill(store).await;
     let store = subject.open().await;
     assert_eq!(store.open_line(&room("r"), 1).await.unwrap().openings, [first, second]);

@@ -133,6 +133,13 @@ impl Writer {
             Order::NoteOpening { room, opening, reply } => {
                 drop(reply.send(written.and_then(|()| self.on_file(|file| file.note_opening(&room, &opening)))));
             }
+            Order::AddNotes { notes, bounds, reply } => {
+                let now = self.now().unix;
+                drop(reply.send(written.and_then(|()| self.on_file(|file| file.add_notes(&notes, bounds, now)))));
+            }
+            Order::ReadNotes { mark, reply } => {
+                drop(reply.send(written.and_then(|()| self.on_file(|file| file.read_notes(mark)))));
+            }
             Order::Close(reply) => drop(reply.send(written.and(self.close()))),
         }
     }

@@ -1,16 +1,20 @@
 //! The connection to the server: opened when needed, opened again when lost, and every fault in words for the operator.
+//!
+//! There is one server, or one that sentinels name and replace when it is gone, or a cluster of which each part has some of
+//! the rooms. What differs between them ends here.
 
-use std::fmt;
-use std::fs;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, Script};
-use redis::{ScriptInvocation, ServerErrorKind};
+use redis::cluster::ClusterConfig;
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, ServerErrorKind, Value,
+};
 use tokio::sync::Mutex;
 
 use super::super::StoreError;
-use crate::config;
+use super::server::{Place, Server};
 
 /// How long opening a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -21,80 +25,70 @@ pub const ANSWER: Duration = Duration::from_secs(2);
 /// The oldest version of the server that has what is used here.
 const OLDEST: u32 = 6;
 
-/// Where the server is and how to open it.
-#[derive(Clone)]
-pub struct Server {
-    client: Client,
-    /// The address as it may be shown.
-    shown: String,
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("at", &self.shown).finish_non_exhaustive()
-    }
-}
-
 impl Server {
-    /// The server of the configuration.
-    ///
-    /// # Errors
-    /// When the password's file cannot be read, or the address is none.
-    pub fn of(settings: &config::SharedStore) -> Result<Server, StoreError> {
-        let refused = |detail: String| StoreError::Refused(detail.into());
-        let info = settings.url.as_str().into_connection_info().map_err(|error| refused(error.to_string()))?;
-        let mut login = info.redis_settings().clone();
-        if let Some(user) = &settings.user {
-            login = login.set_username(user);
-        }
-        if let Some(file) = &settings.password_file {
-            let password = fs::read_to_string(file).map_err(|error| {
-                refused(format!("{} cannot be read ({error}); correct store.password_file", file.display()))
-            })?;
-            login = login.set_password(password.trim_end_matches(['\r', '\n']));
-        }
-        let shown = info.addr().to_string();
-        let client = Client::open(info.set_redis_settings(login)).map_err(|error| refused(error.to_string()))?;
-        Ok(Server { client, shown })
-    }
-
     /// Opens a connection on which an answer may take `longest`.
     async fn open(&self, longest: Duration) -> Result<Opened, StoreError> {
+        let moves = self.moves();
         let settings =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(longest));
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&settings);
-        let mut connection = connecting.await.map_err(|error| self.in_words(&error))?;
-        let about: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| self.in_words(&error))?;
-        let value = |key: &str| about.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or("");
+        let opened = match self.place() {
+            Place::One(client) => {
+                client.get_multiplexed_async_connection_with_config(&settings).await.map(Connection::One)
+            }
+            Place::Sentinels(_) => {
+                let client = self.primary().await.map_err(|error| self.in_words(&error))?;
+                self.found_at(client.get_connection_info().addr());
+                client.get_multiplexed_async_connection_with_config(&settings).await.map(Connection::One)
+            }
+            Place::Cluster(client) => {
+                let settings = ClusterConfig::new().set_connection_timeout(CONNECT).set_response_timeout(longest);
+                client.get_async_connection_with_config(settings).await.map(Connection::Cluster)
+            }
+        };
+        let mut connection = opened.map_err(|error| self.in_words(&error))?;
+        let about: Value = connection.ask(&redis::cmd("INFO")).await.map_err(|error| self.in_words(&error))?;
+        let mut answers = Vec::new();
+        texts(about, &mut answers);
+        answers.iter().filter(|text| text.contains("redis_version:")).try_for_each(|about| self.is_fit(about))?;
+        Ok(Opened { connection, moves })
+    }
+
+    /// Whether a server that says this of itself can keep lines.
+    fn is_fit(&self, about: &str) -> Result<(), StoreError> {
+        let value = |key: &str| {
+            about.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default().trim()
+        };
+        let refused = |what: String| Err(StoreError::Refused(format!("{} {what}", self.shown()).into()));
         let version = value("redis_version");
-        if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < OLDEST) {
-            let what = format!("{} has version {version:?}; Valkey, or Redis {OLDEST} or newer, is needed", self.shown);
-            return Err(StoreError::Refused(what.into()));
+        let is_old =
+            version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < OLDEST);
+        let is_cluster = matches!(self.place(), Place::Cluster(_));
+        match value("redis_mode") {
+            "sentinel" => {
+                refused("is a sentinel; name it in store.sentinels, and in store.primary what it watches".to_owned())
+            }
+            "cluster" if !is_cluster => refused("is part of a cluster; name its servers in store.cluster".to_owned()),
+            _ if is_old => refused(format!("has version {version:?}; Valkey, or Redis {OLDEST} or newer, is needed")),
+            // A cluster is asked as a whole, and its replicas are in their place.
+            _ if value("role") == "slave" && !is_cluster => {
+                refused(format!("is a read-only replica; {}", self.instead_of_a_replica()))
+            }
+            _ if value("maxmemory_policy").starts_with("allkeys-") => {
+                refused("may drop any key when its memory is full; set its maxmemory-policy to noeviction".to_owned())
+            }
+            _ => Ok(()),
         }
-        let memory: String = redis::cmd("INFO")
-            .arg("memory")
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| self.in_words(&error))?;
-        if memory.lines().any(|line| line.starts_with("maxmemory_policy:allkeys-")) {
-            let what = format!(
-                "{} may drop any key when its memory is full; set its maxmemory-policy to noeviction",
-                self.shown
-            );
-            return Err(StoreError::Refused(what.into()));
-        }
-        Ok(Opened { connection, run: value("run_id").trim().to_owned() })
     }
 
     /// What an error of the server's means for the operator.
     pub fn in_words(&self, error: &RedisError) -> StoreError {
-        let at = &self.shown;
+        let at = self.shown();
         let refused = |what: String| StoreError::Refused(what.into());
+        let text = error.to_string();
         match (error.kind(), error.code().unwrap_or_default()) {
+            _ if self.tls_remedy(&text).is_some() => {
+                refused(format!("{at}: {text}; {}", self.tls_remedy(&text).unwrap_or_default()))
+            }
             (ErrorKind::AuthenticationFailed, _) | (_, "NOAUTH" | "WRONGPASS") => refused(format!(
                 "{at} refuses the user or password ({error}); correct store.user and store.password_file"
             )),
@@ -102,13 +96,103 @@ impl Server {
                 refused(format!("{at} allows this user too little ({error}); let it use all commands on its keys"))
             }
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => {
-                refused(format!("{at} is a read-only replica; name the primary in store.url"))
+                refused(format!("{at} is a read-only replica; {}", self.instead_of_a_replica()))
             }
+            (ErrorKind::MasterNameNotFoundBySentinel, _) => refused(format!(
+                "{at}: no sentinel knows a primary of the name in store.primary, or none of it answers; correct the name, or \
+                 wait until one was chosen"
+            )),
             (_, "WRONGTYPE") => refused(format!(
                 "keys under the prefix belong to something else on {at} ({error}); choose another store.prefix"
             )),
             (_, "OOM") => StoreError::Full(format!("{at} has no memory left").into()),
-            _ => StoreError::Unreachable(format!("{at}: {error}").into()),
+            _ if text.contains("cluster support disabled") => {
+                refused(format!("{at} is no cluster; name the server in store.url"))
+            }
+            _ => StoreError::Unreachable(format!("{at}: {text}{}", self.perhaps_tls(&text)).into()),
+        }
+    }
+
+    /// What to do when a replica was found where the primary should be.
+    fn instead_of_a_replica(&self) -> &'static str {
+        match self.place() {
+            Place::One(_) => "name the primary in store.url",
+            Place::Sentinels(_) => "wait until the sentinels have agreed on a primary",
+            Place::Cluster(_) => "wait until the cluster has agreed on a primary",
+        }
+    }
+
+    /// What to do about a connection that could not be made safe.
+    fn tls_remedy(&self, text: &str) -> Option<&'static str> {
+        let says = |part: &str| text.contains(part);
+        if says("UnknownIssuer") || says("BadSignature") {
+            Some("name the certificate of whoever issued the server's in store.ca")
+        } else if says("NotValidForName") || says("not valid for name") {
+            Some("write the address with a name that is in the server's certificate")
+        } else if says("invalid peer certificate") {
+            Some("renew the server's certificate")
+        } else if ["CertificateRequired", "CertificateUnknown", "UnknownCA", "BadCertificate", "DecryptError"]
+            .into_iter()
+            .any(says)
+        {
+            Some("show the server a certificate that it accepts: store.client_certificate and store.client_key")
+        } else if says("InvalidContentType") || says("corrupt message") {
+            Some("nobody speaks TLS there: write redis:// instead of rediss://, or the port for TLS")
+        } else {
+            None
+        }
+    }
+
+    /// A server that hears something else than it expects hangs up, or waits for more.
+    fn perhaps_tls(&self, text: &str) -> &'static str {
+        let hung_up = ["unexpected end of file", "broken pipe", "Broken pipe", "reset by peer", "closed by the server"];
+        if self.is_tls() && text.contains("timed out") {
+            "; where nobody speaks TLS, write redis:// instead of rediss://, or the port for TLS"
+        } else if !self.is_tls() && hung_up.into_iter().any(|part| text.contains(part)) {
+            "; where only TLS is spoken, write rediss:// instead of redis://, or the port without TLS"
+        } else {
+            ""
+        }
+    }
+}
+
+/// Every text in an answer: a cluster answers with those of all its servers.
+fn texts(value: Value, into: &mut Vec<String>) {
+    match value {
+        Value::BulkString(bytes) => into.push(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => into.push(text),
+        Value::Array(values) => values.into_iter().for_each(|value| texts(value, into)),
+        Value::Map(pairs) => pairs.into_iter().for_each(|(_, value)| texts(value, into)),
+        _ => {}
+    }
+}
+
+/// A connection to one server, or to all of a cluster.
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, RedisError> {
+        match self {
+            Connection::One(connection) => command.query_async(connection).await,
+            Connection::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    async fn ask_all<T: FromRedisValue>(&mut self, pipeline: &redis::Pipeline) -> Result<T, RedisError> {
+        match self {
+            Connection::One(connection) => pipeline.query_async(connection).await,
+            Connection::Cluster(connection) => pipeline.query_async(connection).await,
+        }
+    }
+
+    async fn run<T: FromRedisValue>(&mut self, script: &ScriptInvocation<'_>) -> Result<T, RedisError> {
+        match self {
+            Connection::One(connection) => script.invoke_async(connection).await,
+            Connection::Cluster(connection) => script.invoke_async(connection).await,
         }
     }
 }
@@ -116,9 +200,9 @@ impl Server {
 /// An open connection.
 #[derive(Clone)]
 struct Opened {
-    connection: MultiplexedConnection,
-    /// The server's own word for the time since its start.
-    run: String,
+    connection: Connection,
+    /// How often the server had moved by then.
+    moves: u64,
 }
 
 /// A connection that is opened when needed.
@@ -134,22 +218,22 @@ impl Link {
         Link { server, longest, open: Mutex::new(None) }
     }
 
-    /// Makes sure that there is a connection. Returns what changes when the server starts anew or another takes over.
+    /// Makes sure that there is a connection.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses us.
-    pub async fn connect(&self) -> Result<String, StoreError> {
-        Ok(self.opened().await?.run)
+    pub async fn connect(&self) -> Result<(), StoreError> {
+        self.opened().await.map(drop)
     }
 
-    async fn opened(&self) -> Result<Opened, StoreError> {
+    async fn opened(&self) -> Result<Connection, StoreError> {
         let mut open = self.open.lock().await;
-        if let Some(opened) = open.as_ref() {
-            return Ok(opened.clone());
+        if let Some(opened) = open.as_ref().filter(|opened| opened.moves == self.server.moves()) {
+            return Ok(opened.connection.clone());
         }
         let opened = self.server.open(self.longest).await?;
         *open = Some(opened.clone());
-        Ok(opened)
+        Ok(opened.connection)
     }
 
     /// Asks a command.
@@ -157,8 +241,8 @@ impl Link {
     /// # Errors
     /// In words for the operator; the connection is opened anew the next time unless the server itself answered.
     pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let mut connection = self.opened().await?.connection;
-        self.outcome(command.query_async(&mut connection).await).await
+        let mut connection = self.opened().await?;
+        self.outcome(connection.ask(command).await).await
     }
 
     /// Asks several commands at once.
@@ -166,8 +250,8 @@ impl Link {
     /// # Errors
     /// See [`Link::ask`].
     pub async fn ask_all<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, StoreError> {
-        let mut connection = self.opened().await?.connection;
-        self.outcome(pipeline.query_async(&mut connection).await).await
+        let mut connection = self.opened().await?;
+        self.outcome(connection.ask_all(pipeline).await).await
     }
 
     /// Runs a script.
@@ -175,8 +259,8 @@ impl Link {
     /// # Errors
     /// See [`Link::ask`].
     pub async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let mut connection = self.opened().await?.connection;
-        self.outcome(script.invoke_async(&mut connection).await).await
+        let mut connection = self.opened().await?;
+        self.outcome(connection.run(script).await).await
     }
 
     async fn outcome<T>(&self, outcome: Result<T, RedisError>) -> Result<T, StoreError> {
@@ -202,8 +286,18 @@ pub struct Scripts {
     pub commit: Script,
     /// Lifts counters, or begins a lost line again.
     pub lift: Script,
-    /// Jumps ahead after the server's restart.
-    pub jump: Script,
+    /// Fills in what is not known of a page of tickets.
+    pub merge: Script,
+    /// Begins a line that is brought from another store.
+    pub bring: Script,
+    /// Lets nodes open a line that was brought.
+    pub finish: Script,
+    /// Writes down an opening.
+    pub opening: Script,
+    /// Numbers those who joined while the server was away.
+    pub late: Script,
+    /// Replaces what is kept under a key, unless it is another thing by now.
+    pub exchange: Script,
 }
 
 impl Default for Scripts {
@@ -212,7 +306,12 @@ impl Default for Scripts {
             open: Script::new(include_str!("open.lua")),
             commit: Script::new(include_str!("commit.lua")),
             lift: Script::new(include_str!("lift.lua")),
-            jump: Script::new(include_str!("jump.lua")),
+            merge: Script::new(include_str!("merge.lua")),
+            bring: Script::new(include_str!("bring.lua")),
+            finish: Script::new(include_str!("finish.lua")),
+            opening: Script::new(include_str!("opening.lua")),
+            late: Script::new(include_str!("late.lua")),
+            exchange: Script::new(include_str!("exchange.lua")),
         }
     }
 }

@@ -5,8 +5,10 @@ use redis::Value;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Drawn, Fact, Item};
+use super::openings;
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
+use crate::domain::opening::Opening;
 
 /// Numbers drawn at once at most; more are none of ours.
 const MOST_DRAWN: u64 = 1_000_000;
@@ -24,6 +26,8 @@ pub struct LogEntry {
     pub fence: u64,
     /// What it says.
     pub items: Vec<Item>,
+    /// An opening that was changed.
+    pub opening: Option<Box<Opening>>,
 }
 
 /// What an item looks like in the log.
@@ -98,7 +102,12 @@ fn entry(value: &Value) -> Option<LogEntry> {
     let number = |name| std::str::from_utf8(field(name)?).ok()?.parse::<u64>().ok();
     let mut items = drawn(std::str::from_utf8(field("j")?).ok()?)?;
     items.extend(read(field("b")?)?);
+    let opening = match field("o") {
+        Some(record) => Some(Box::new(openings::read(std::str::from_utf8(record).ok()?)?)),
+        None => None,
+    };
     Some(LogEntry {
+        opening,
         id: String::from_redis_value(id.clone()).ok()?,
         node: NodeId(number("n")?),
         seq: number("s")?,
@@ -140,6 +149,7 @@ mod tests {
             seq: 6,
             fence: 0,
             items: std::iter::once(drawn).chain(items).collect(),
+            opening: None,
         };
         assert_eq!(read, [Some(expected)]);
     }

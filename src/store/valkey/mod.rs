@@ -5,32 +5,48 @@
 //! node that leads signs its decisions with the lease's fence: what a stopped leader still has to say when it wakes up
 //! is refused. No request waits for the server, except for a number.
 
+mod late;
 mod link;
 mod log;
+mod notes;
+mod openings;
 mod orders;
 mod room;
+mod server;
+mod transfer;
 
 #[cfg(test)]
+mod place_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transfer_tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Drawn, Fact, Health, Item, Line, News, Observer, Operation, Role, StoreError};
+use super::{
+    Drawn, Exchanged, Fact, Health, Item, Line, News, Notes, NotesMark, Observer, Operation, Part, Role, StoreError,
+};
 use crate::clock::{Clock, Steer};
 use crate::config;
+use crate::domain::budget::WHOLE;
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::{ClassId, RoomName};
+use crate::domain::recent::Bounds;
 use crate::domain::time::Mono;
 use crate::entropy;
-use link::{ANSWER, Link, Scripts, Server};
+use link::{ANSWER, Link, Scripts};
+use orders::Lift;
 use room::{Asked, Found, Room};
+use server::Server;
 
-/// How long somebody waits for a number.
+/// How long somebody waits for a number, or for an order to be written.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often, and after what pause, a node looks for a line before it begins one.
@@ -47,8 +63,11 @@ struct Inner {
     node: NodeId,
     server: Server,
     link: Link,
+    /// For notes, of which there may be many at once.
+    notes: Link,
     scripts: Scripts,
     prefix: String,
+    alone_for: Option<Duration>,
     clock: Clock,
     observer: Observer,
     health: watch::Sender<Health>,
@@ -68,9 +87,11 @@ impl Valkey {
         let inner = Inner {
             node: NodeId(u64::from_be_bytes(node)),
             link: Link::new(server.clone(), ANSWER),
+            notes: Link::new(server.clone(), ANSWER),
             server,
             scripts: Scripts::default(),
             prefix: settings.prefix.clone(),
+            alone_for: settings.share_for,
             health: watch::Sender::new(Health::Good),
             rooms: Mutex::default(),
             open: watch::Sender::new(true),
@@ -80,6 +101,13 @@ impl Valkey {
         inner.link.connect().await?;
         inner.clock.follow(inner.time().await?, Steer::AtOnce);
         inner.observe(Operation::Open, since);
+        let (sentinels, mut open) = (inner.server.clone().follow_sentinels(), inner.open.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = sentinels => {}
+                _ = open.wait_for(|open| !open) => {}
+            }
+        });
         Ok(Valkey { inner: Arc::new(inner) })
     }
 
@@ -98,7 +126,7 @@ impl Valkey {
             // What was said before belongs to the answer.
             known.flushed().await.unwrap_or(Err(StoreError::Closed))?;
         }
-        let room = Arc::new(Room::new(&self.inner.prefix, name));
+        let room = Arc::new(Room::new(&self.inner.prefix, name, self.inner.alone_for));
         let found = self.inner.find_line(&room, fresh_identity).await?;
         let mut rooms = self.inner.rooms();
         let known = rooms.contains_key(name);
@@ -131,9 +159,7 @@ impl Valkey {
         let number = tokio::select! {
             biased;
             number = number => number.unwrap_or(Err(StoreError::Closed)),
-            () = self.inner.clock.sleep(PATIENCE) => {
-                Err(StoreError::Unreachable("the server has not answered in time".into()))
-            }
+            () = self.inner.clock.sleep(PATIENCE) => Err(not_in_time()),
         };
         self.inner.observe(Operation::Number, asked);
         number
@@ -145,7 +171,28 @@ impl Valkey {
     /// See there.
     pub async fn lift(&self, name: &RoomName, class: ClassId, number: u64) -> Result<(), StoreError> {
         let room = self.inner.room(name)?;
-        self.inner.lift(&room, &[(class, number)], 0).await
+        self.inner.lift(&room, &[(class, number)], Lift::To).await?;
+        room.note_drawn(class, number);
+        Ok(())
+    }
+
+    /// See [`super::Store::exchange`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn exchange(
+        &self,
+        name: &RoomName,
+        what: &str,
+        (before, after): (&[u8], &[u8]),
+        keep: Duration,
+    ) -> Result<Exchanged, StoreError> {
+        let room = self.inner.room(name)?;
+        let mut script = self.inner.scripts.exchange.prepare_invoke();
+        let longest = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        script.key(room.key(what)).arg(before).arg(after).arg(longest);
+        let (is_done, kept): (u8, Vec<u8>) = self.inner.link.run(&script).await?;
+        Ok(if is_done == 1 { Exchanged::Done } else { Exchanged::Other(kept) })
     }
 
     /// See [`super::Store::record`].
@@ -174,6 +221,16 @@ impl Valkey {
         self.inner.room(name).map_or(Role::Follows, |room| room.role(now))
     }
 
+    /// See [`super::Store::part`].
+    pub fn part(&self, name: &RoomName, now: Mono) -> Part {
+        self.inner.room(name).map_or(Part::WithTheStore { permille: WHOLE }, |room| room.part(now))
+    }
+
+    /// See [`super::Store::is_there`].
+    pub fn is_there(&self, name: &RoomName, now: Mono) -> bool {
+        self.inner.room(name).is_ok_and(|room| room.hears_of_the_server(now))
+    }
+
     /// See [`super::Store::answers_promptly`].
     pub fn answers_promptly(&self, name: &RoomName, now: Mono) -> bool {
         self.inner.room(name).is_ok_and(|room| room.answers_promptly(now))
@@ -182,6 +239,11 @@ impl Valkey {
     /// See [`super::Store::millis`].
     pub fn millis(&self, name: &RoomName, now: Mono) -> u64 {
         self.inner.room(name).map_or(0, |room| room.millis(now))
+    }
+
+    /// See [`super::Store::possible_millis`].
+    pub fn possible_millis(&self, name: &RoomName, now: Mono) -> RangeInclusive<u64> {
+        self.inner.room(name).map_or(0..=0, |room| room.possible_millis(now))
     }
 
     /// See [`super::Store::news`].
@@ -200,6 +262,24 @@ impl Valkey {
         told
     }
 
+    /// See [`super::Store::add_notes`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn add_notes(&self, notes: &[Vec<u8>], bounds: Bounds) -> Result<(), StoreError> {
+        self.inner.is_open()?;
+        self.inner.add_notes(notes, bounds).await
+    }
+
+    /// See [`super::Store::read_notes`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn read_notes(&self, mark: NotesMark) -> Result<Notes, StoreError> {
+        self.inner.is_open()?;
+        self.inner.read_notes(mark).await
+    }
+
     /// See [`super::Store::flush`].
     ///
     /// # Errors
@@ -207,10 +287,24 @@ impl Valkey {
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.inner.is_open()?;
         let rooms: Vec<_> = self.inner.rooms().values().cloned().collect();
-        for room in rooms {
-            room.flushed().await.unwrap_or(Err(StoreError::Closed))?;
+        let mut all = Ok(());
+        for flushed in rooms.iter().map(|room| room.flushed()).collect::<Vec<_>>() {
+            all = all.and(flushed.await.unwrap_or(Err(StoreError::Closed)));
         }
-        Ok(())
+        all
+    }
+
+    /// See [`super::Store::flush_room`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn flush_room(&self, name: &RoomName) -> Result<(), StoreError> {
+        let flushed = self.inner.room(name)?.flushed();
+        tokio::select! {
+            biased;
+            flushed = flushed => flushed.unwrap_or(Err(StoreError::Closed)),
+            () = self.inner.clock.sleep(PATIENCE) => Err(not_in_time()),
+        }
     }
 
     /// See [`super::Store::close`].
@@ -305,6 +399,10 @@ impl fmt::Debug for Valkey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Valkey").field("node", &self.inner.node).finish_non_exhaustive()
     }
+}
+
+fn not_in_time() -> StoreError {
+    StoreError::Unreachable("the server has not answered in time".into())
 }
 
 /// The answer to a flush or a draw.

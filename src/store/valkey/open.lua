@@ -14,7 +14,8 @@ if line[2] and ARGV[3] == 'end' then
       redis.call('DEL', base .. 'page:' .. marks[i] .. ':' .. page)
     end
   end
-  redis.call('DEL', base .. 'marks', base .. 'forgotten', base .. 'seats', base .. 'ended')
+  redis.call('DEL', base .. 'marks', base .. 'forgotten', base .. 'seats', base .. 'ended', base .. 'openings')
+  redis.call('DEL', base .. 'late:waiting', base .. 'late:rows', base .. 'late:exchanged')
   redis.call('HSET', base .. 'line', 'identity', ARGV[1], 'frozen', 0)
   redis.call('HINCRBY', base .. 'line', 'seq', 1000)
   line = redis.call('HMGET', base .. 'line', 'format', 'identity', 'frozen', 'seq', 'last')
@@ -22,11 +23,13 @@ if line[2] and ARGV[3] == 'end' then
 end
 if not line[2] then
   origin = 'new'
-  redis.call('HSET', base .. 'line', 'format', ARGV[2], 'identity', ARGV[1], 'frozen', 0, 'seq', 0, 'last', now)
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+  redis.call('HSET', base .. 'line', 'format', ARGV[2], 'identity', ARGV[1], 'frozen', 0, 'seq', 0, 'last', now, 'run', run)
   line = {ARGV[2], ARGV[1], '0', '0', now}
 end
 local cursor = '0-0'
 local last = redis.call('XREVRANGE', base .. 'log', '+', '-', 'COUNT', 1)
 if last[1] then cursor = last[1][1] end
 return {origin, line[1], line[2], line[3], line[4], line[5] or '', cursor,
-        redis.call('HGETALL', base .. 'marks'), redis.call('HGETALL', base .. 'forgotten')}
+        redis.call('HGETALL', base .. 'marks'), redis.call('HGETALL', base .. 'forgotten'),
+        redis.call('HGET', base .. 'line', 'by_hand:frozen') or '0', redis.call('HGET', base .. 'line', 'by_hand:held') or '0'}

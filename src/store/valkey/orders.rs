@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::super::transfer::MOST_TICKETS;
 use super::super::{
-    Doubt, Fact, Item, Lane, Line, Operation, Origin, Script, SeatRecord, StoreError, TicketPage, TicketRecord,
-    TicketState, VisitorId,
+    Doubt, Fact, Item, Lane, Line, Operation, Order, Orders, Origin, SeatRecord, StoreError, TicketPage, VisitorId,
 };
-use super::room::{Asked, Committed, Draws, Found, Outcome, Room};
+use super::room::{Asked, Committed, Draws, Found, Outcome, Room, Run};
 use super::{Inner, log};
-use crate::domain::mirror::Said;
+use crate::domain::budget::WHOLE;
+use crate::domain::going_alone::Claim;
+use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
 use crate::domain::time::{Mono, Unix};
 
 /// The format of the keys and of the log.
-const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 1;
 
 /// How long the leader leads without being heard of.
 pub const LEASE: Duration = Duration::from_millis(1000);
@@ -23,11 +25,8 @@ pub const LEASE: Duration = Duration::from_millis(1000);
 /// How far counters jump when the server may have lost its last writes.
 const JUMP: u64 = 65_536;
 
-/// A line with more tickets than this is none that we wrote.
-const MOST_TICKETS: u64 = 1_000_000_000;
-
 /// What an opened line looks like in the answer.
-type Opened = (String, u64, u64, u64, u64, String, String, Vec<(u8, u64)>, Vec<(u8, u64)>);
+type Opened = (String, u64, u64, u64, u64, String, String, Vec<(u8, u64)>, Vec<(u8, u64)>, u8, u8);
 
 impl Inner {
     /// Reads the line of a room with all that lasts of it; begins or ends it if so asked.
@@ -43,9 +42,15 @@ impl Inner {
         };
         script.key(room.base()).arg(fresh).arg(FORMAT).arg(word);
         let opened: Option<Opened> = self.link.run(&script).await?;
-        let Some((origin, format, identity, frozen, seq, last, cursor, marks, forgotten)) = opened else {
+        let Some((origin, format, identity, frozen, seq, last, cursor, marks, forgotten, frozen_by_hand, held)) =
+            opened
+        else {
             return Err(StoreError::NotOpen(room.name().clone()));
         };
+        if format == 0 {
+            let unfinished = "was being brought here and is not whole; run anticamera store import again";
+            return Err(StoreError::Refused(format!("the line of room {} {unfinished}", room.name()).into()));
+        }
         if format != FORMAT {
             return Err(StoreError::Refused(
                 format!("the line of this room has format {format}, this version knows {FORMAT}; run the version that wrote it").into(),
@@ -64,10 +69,12 @@ impl Inner {
             origin: if origin == "new" { Origin::New } else { Origin::Known },
             lanes,
             seats: self.seats(room).await?,
-            ended: self.ended(room).await?,
+            ended: self.ended(room, Duration::from_millis(frozen)).await?,
             frozen: Duration::from_millis(frozen),
             last_durable: last.parse().ok().map(Unix),
-            openings: Vec::new(),
+            // Read last: what is heard of them meanwhile from the log is known already then.
+            openings: self.openings(room).await?,
+            orders: Orders { frozen: frozen_by_hand == 1, held: held == 1 },
         };
         Ok(Found { line, seq, cursor })
     }
@@ -118,8 +125,9 @@ impl Inner {
         Ok(seats)
     }
 
-    async fn ended(&self, room: &Room) -> Result<Vec<(VisitorId, u32)>, StoreError> {
-        let now = self.clock.unix().seconds();
+    /// The ends are told in the room's own seconds, which stand still while the session clocks do.
+    async fn ended(&self, room: &Room, frozen: Duration) -> Result<Vec<(VisitorId, u32)>, StoreError> {
+        let now = self.clock.unix().minus(frozen).seconds();
         let forget = redis::cmd("ZREMRANGEBYSCORE").arg(room.key("ended")).arg("-inf").arg(now).clone();
         let _: u64 = self.link.ask(&forget).await?;
         let all = redis::cmd("ZRANGE").arg(room.key("ended")).arg(0).arg(-1).arg("WITHSCORES").clone();
@@ -132,9 +140,13 @@ impl Inner {
     ///
     /// # Errors
     /// When the server does not do it, or has another line by now.
-    pub(super) async fn lift(&self, room: &Room, marks: &[(ClassId, u64)], seq: u64) -> Result<(), StoreError> {
+    pub(super) async fn lift(&self, room: &Room, marks: &[(ClassId, u64)], lift: Lift) -> Result<(), StoreError> {
         let mut script = self.scripts.lift.prepare_invoke();
-        script.key(room.base()).arg(room.identity()).arg(FORMAT).arg(seq).arg(JUMP);
+        let (seq, beyond) = match lift {
+            Lift::To => (0, "0"),
+            Lift::BeyondWhatWasLost => (room.seq(), "1"),
+        };
+        script.key(room.base()).arg(room.identity()).arg(FORMAT).arg(seq).arg(JUMP).arg(beyond);
         for (class, number) in marks {
             script.arg(class.0).arg(*number);
         }
@@ -148,30 +160,59 @@ impl Inner {
     /// When the server does not take it.
     pub(super) async fn tell_again(&self, room: &Room, line: &Line) -> Result<(), StoreError> {
         let marks: Vec<_> = line.lanes.iter().map(|(class, lane)| (*class, lane.mark)).collect();
-        self.lift(room, &marks, room.seq()).await?;
-        for (class, lane) in &line.lanes {
-            for (number, page) in &lane.pages {
-                let key = room.page(class.0, *number);
-                let known: Option<Vec<u8>> = self.link.ask(redis::cmd("GET").arg(&key)).await?;
-                let mut merged = page.clone();
-                // What the server knows may be newer: others tell it at the same time.
-                merged.overlay(&known.and_then(page_of).unwrap_or_else(TicketPage::blank));
-                let set = redis::cmd("SET").arg(&key).arg(swapped(merged.as_bytes())).clone();
-                let _: Value = self.link.ask(&set).await?;
-            }
-        }
+        self.lift(room, &marks, Lift::BeyondWhatWasLost).await?;
+        self.restore_openings(room, line).await?;
+        self.write_pages(room, line).await?;
         let forgotten = line.lanes.iter().map(|(class, lane)| Fact::Forget { class: *class, through: lane.forgotten });
         let seats = line.seats.iter().map(|(id, seat)| Fact::Seat { id: *id, seat: *seat });
         let ended = line.ended.iter().map(|(id, until)| Fact::SeatGone { id: *id, ended_until: Some(*until) });
-        let facts: Vec<Fact> = forgotten.chain(seats).chain(ended).chain([Fact::Frozen(line.frozen)]).collect();
+        let orders = line.orders.in_force().map(Fact::Ordered);
+        let all = forgotten.chain(seats).chain(ended).chain([Fact::Frozen(line.frozen)]).chain(orders);
+        let facts: Vec<Fact> = all.collect();
         for part in facts.chunks(2000) {
             let items: Vec<Item> = part.iter().copied().map(Item::Fact).collect();
-            self.send(room, &Draws::default(), &items, 0, Spoken::Silently).await?;
+            let written = self.write_silently(room, &Draws::default(), &items).await?;
+            if !matches!(written, Outcome::Done(_)) {
+                return Err(StoreError::Unreachable("the server has changed again meanwhile".into()));
+            }
         }
         Ok(())
     }
 
-    /// Says what a node has to say, and hears what became of it.
+    /// Fills in what the server does not know of the pages of a line.
+    ///
+    /// # Errors
+    /// When the server does not take them, or has another line by now.
+    pub(super) async fn write_pages(&self, room: &Room, line: &Line) -> Result<(), StoreError> {
+        for (class, lane) in &line.lanes {
+            for (number, page) in &lane.pages {
+                // In one script: others tell it at the same time, and go on with the line.
+                let mut merge = self.scripts.merge.prepare_invoke();
+                merge.key(room.base()).arg(room.identity()).arg(class.0).arg(*number).arg(swapped(page.as_bytes()));
+                let outcome: String = self.link.run(&merge).await?;
+                if outcome != "done" {
+                    return Err(StoreError::NotOpen(room.name().clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what the others need not hear.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub(super) async fn write_silently(
+        &self,
+        room: &Room,
+        draws: &Draws,
+        items: &[Item],
+    ) -> Result<Outcome, StoreError> {
+        self.send(room, draws, items, 0, Spoken::Silently).await
+    }
+
+    /// Says what a node has to say, and hears what became of it. The same `number` again means the same words again: done
+    /// once, they are only answered.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses; it may have done it all the same.
@@ -181,12 +222,20 @@ impl Inner {
         draws: &Draws,
         items: &[Item],
         decided: u64,
+        number: u64,
     ) -> Result<Outcome, StoreError> {
         let since = self.clock.mono();
-        self.notice_another_run(room).await?;
-        let outcome = self.send(room, draws, items, decided, Spoken::ToAll).await;
+        let outcome = self.send(room, draws, items, decided, Spoken::ToAll { number }).await;
         self.observe(Operation::Commit, since);
         outcome
+    }
+
+    /// Says what anybody may say, once more if need be: none of it is a draw.
+    ///
+    /// # Errors
+    /// See [`Inner::commit`].
+    pub(super) async fn send_once(&self, room: &Room, items: &[Item]) -> Result<Outcome, StoreError> {
+        self.send(room, &Draws::default(), items, 0, Spoken::ToAll { number: 0 }).await
     }
 
     async fn send(
@@ -197,19 +246,25 @@ impl Inner {
         decided: u64,
         spoken: Spoken,
     ) -> Result<Outcome, StoreError> {
-        let said = if spoken == Spoken::ToAll { log::write(items) } else { Vec::new() };
+        let (said, number) = match spoken {
+            Spoken::ToAll { number } => (log::write(items), number),
+            Spoken::Silently => (Vec::new(), 0),
+        };
         let mut script = self.scripts.commit.prepare_invoke();
         let willing = if room.is_willing() { "1" } else { "0" };
         let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
         script.key(room.base()).arg(self.node.0).arg(room.identity()).arg(lease).arg(willing).arg(decided);
-        script.arg(said).arg(draws.groups().len());
+        script.arg(said).arg(draws.groups().len()).arg(room.run()).arg(JUMP).arg(number).arg(room.claim(draws));
         for (class, drawn, count) in draws.groups() {
             script.arg(class.0).arg(count).arg(drawn.letter());
         }
         for item in items {
             match item {
-                Item::Fact(fact) => write_fact(&mut script, fact),
-                Item::Said(Said::Unspent { class, number }) => write_fact(&mut script, &turn(*class, *number)),
+                Item::Fact(fact) => write_fact(&mut script, fact, spoken),
+                // Whoever could not enter after all keeps the turn.
+                Item::Said(Said::Unspent { class, number }) => {
+                    script.arg("u").arg(class.0).arg(*number);
+                }
                 Item::Said(_) | Item::Drawn { .. } => {}
             }
         }
@@ -217,30 +272,30 @@ impl Inner {
         let answer: Vec<Value> = self.link.run(&script).await?;
         outcome(answer, sent, self.clock.mono()).ok_or_else(|| unknown(room))
     }
+}
 
-    /// When the server was started anew, or another has taken its place, it may have lost its last writes.
-    async fn notice_another_run(&self, room: &Room) -> Result<(), StoreError> {
-        let run = self.link.connect().await?;
-        if room.knows_run(&run) {
-            return Ok(());
-        }
-        let mut script = self.scripts.jump.prepare_invoke();
-        let _: u64 = self.link.run(script.key(room.base()).arg(&run).arg(JUMP)).await?;
-        room.note_run(run, self.clock.mono());
-        Ok(())
-    }
+/// How far a counter is lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lift {
+    /// To a number.
+    To,
+    /// To a number that was known to be drawn, and beyond those that may have been drawn after it, if the counter is below.
+    BeyondWhatWasLost,
 }
 
 /// Whether the others hear of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spoken {
-    /// They do.
-    ToAll,
+    /// They do; the node counts what it says.
+    ToAll {
+        /// The count.
+        number: u64,
+    },
     /// It is only written down.
     Silently,
 }
 
-fn write_fact(script: &mut redis::ScriptInvocation<'_>, fact: &Fact) {
+fn write_fact(script: &mut redis::ScriptInvocation<'_>, fact: &Fact, spoken: Spoken) {
     match fact {
         Fact::Ticket { class, number, record } => {
             script.arg("t").arg(class.0).arg(*number).arg(record.nibble());
@@ -254,15 +309,21 @@ fn write_fact(script: &mut redis::ScriptInvocation<'_>, fact: &Fact) {
         Fact::SeatGone { id, ended_until } => {
             script.arg("g").arg(id.as_slice()).arg(ended_until.map_or(String::new(), |until| until.to_string()));
         }
+        Fact::Ordered(order) => {
+            let (what, value) = match order {
+                Order::Freeze => ("by_hand:frozen", 1),
+                Order::Thaw => ("by_hand:frozen", 0),
+                Order::Hold => ("by_hand:held", 1),
+                Order::GoOn => ("by_hand:held", 0),
+            };
+            // A node that tells the line again may not have heard of the last order: what the server has stays.
+            let word = if spoken == Spoken::Silently { "n" } else { "o" };
+            script.arg(word).arg(what).arg(value);
+        }
         Fact::Frozen(span) => {
             script.arg("z").arg(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         }
     }
-}
-
-/// Whoever could not enter after all keeps the turn.
-fn turn(class: ClassId, number: u64) -> Fact {
-    Fact::Ticket { class, number, record: TicketRecord { state: TicketState::Called, script: Script::Runs } }
 }
 
 fn outcome(answer: Vec<Value>, sent: Mono, heard: Mono) -> Option<Outcome> {
@@ -276,11 +337,31 @@ fn outcome(answer: Vec<Value>, sent: Mono, heard: Mono) -> Option<Outcome> {
             store_ms,
             fence: redis::from_redis_value(parts.next()?).ok()?,
             first: redis::from_redis_value(parts.next()?).ok()?,
+            given: redis::from_redis_value(parts.next()?).ok()?,
+            claims: claims(&redis::from_redis_value::<Vec<u64>>(parts.next()?).ok()?),
+        }),
+        "anew" => Outcome::Anew(Run {
+            id: redis::from_redis_value(parts.next()?).ok()?,
+            seq: redis::from_redis_value(parts.next()?).ok()?,
+            cursor: redis::from_redis_value(parts.next()?).ok()?,
         }),
         "fenced" => Outcome::Fenced,
         "gone" => Outcome::LineGone,
         _ => Outcome::AnotherLine,
     })
+}
+
+fn claims(figures: &[u64]) -> Vec<Claim> {
+    let claim = |four: &[u64]| match *four {
+        [node, answered_ms, until_ms, share] => Claim {
+            node: NodeId(node),
+            answered_ms,
+            until_ms,
+            permille: u32::try_from(share).unwrap_or(WHOLE).min(WHOLE),
+        },
+        _ => Claim { node: NodeId(0), answered_ms: 0, until_ms: u64::MAX, permille: WHOLE },
+    };
+    figures.chunks(4).map(claim).collect()
 }
 
 fn unknown(room: &Room) -> StoreError {
