@@ -30,6 +30,10 @@ use commands::receipts::ReceiptOrder;
 use commands::store::StoreOrder;
 use commands::{FAULTY, printed};
 
+/// Gives memory back while the program runs: a crowd that has gone leaves holes, which the C library's allocator keeps.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A virtual waiting room in front of your portal.
 #[derive(Parser)]
 #[command(version, about)]

@@ -591,7 +591,8 @@ impl LiveRoom {
             let mut pages: Vec<(u64, TicketPage)> = Vec::new();
             for number in forgotten + 1..=issued {
                 let place = places.place(class, number);
-                let record = record_of(lane.state(place), lane.told(place));
+                let is_under_way = inner.others.granted.contains_key(&Key { class, number: place });
+                let record = record_of(as_heard(lane.state(place), is_under_way), lane.told(place));
                 let Some(record) = record.map(|record| as_all_know(record, decided)) else { continue };
                 let page = TicketPage::holding(number);
                 if pages.last().is_none_or(|(last, _)| *last != page) {
@@ -696,6 +697,11 @@ fn definition(settings: &config::Room) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
+/// Where a ticket stands by what was heard of it: one that was let in at another node, which has not said so, holds its turn.
+fn as_heard(state: State, is_under_way: bool) -> State {
+    if state == State::Entered && is_under_way { State::Called } else { state }
+}
+
 /// What the others may be told of a ticket. Whom this node called alone waits for all others: told as called, nobody would call
 /// the visitor, who comes to a node that knows of no call.
 fn as_all_know(record: TicketRecord, decided: Decided) -> TicketRecord {
@@ -722,6 +728,13 @@ fn record_of(state: State, told: Told) -> Option<TicketRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_was_let_in_elsewhere_and_not_heard_of_is_told_again_as_called() {
+        assert_eq!(as_heard(State::Entered, true), State::Called, "the word to that node may be lost");
+        assert_eq!(as_heard(State::Entered, false), State::Entered);
+        assert_eq!(as_heard(State::Left, true), State::Left);
+    }
 
     #[test]
     fn whom_a_node_called_alone_is_told_again_as_waiting() {

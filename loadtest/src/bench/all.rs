@@ -29,8 +29,8 @@ use crate::{Context, Failure, Outcome};
 const LATENCY: &str = "latency-1k";
 /// Idle connections that are opened to see what one takes.
 const IDLE: usize = 2_000;
-/// Until all of them have had their first answer.
-const IDLE_SETTLES: Duration = Duration::from_secs(5);
+/// Until what was used before has gone back to the system; until all have had their first answer, and that likewise.
+const IDLE_SETTLES: Duration = Duration::from_secs(15);
 /// Bytes of an upload.
 const UPLOAD: usize = 1 << 20;
 /// Connections in use at once while uploading.
@@ -277,14 +277,14 @@ async fn cpu_row(case: &Case, sides: Vec<Side>, turns: &Turns) -> Outcome<Row> {
     Ok(Row { case: case.name, figures, values: Vec::new(), demand: case.demand, of: "CPU, ratio to nginx", figure })
 }
 
-/// Opens connections that ask once, and sees by how much each program has grown. Once: memory that was taken is seldom
-/// given back.
+/// Opens connections that ask once, and sees by how much each program has grown.
 async fn idle_row(stage: &Stage, case: &Case, cookie: &str, turns: &Turns) -> Outcome<Row> {
     let script = stage.script("idle.lua", &idle_script(&page_script("/bench/1k", cookie, "keep-alive")))?;
     let Ask::Script(file) = script else { return Err(Failure::new("no script")) };
     let mut values = Vec::new();
     for running in &stage.programs {
         let pid = pid_of(&running.child)?;
+        stage.clock.sleep_until(stage.clock.now() + IDLE_SETTLES).await;
         let before = usage(pid)?.resident_kib;
         let protocol = if case.scheme == Scheme::Plain { "http" } else { "https" };
         let mut wrk = Command::new("wrk")

@@ -90,6 +90,15 @@ pub fn entries(answer: &Value) -> Vec<Option<LogEntry>> {
     streams.iter().flat_map(of_stream).collect()
 }
 
+/// The identities of the entries of an answer to `XRANGE` or `XREVRANGE`.
+pub fn identities(answer: &Value) -> impl Iterator<Item = String> {
+    let entries = if let Value::Array(entries) = answer { entries.as_slice() } else { &[] };
+    entries.iter().filter_map(|entry| match entry {
+        Value::Array(parts) => String::from_redis_value(parts.first()?.clone()).ok(),
+        _ => None,
+    })
+}
+
 fn entry(value: &Value) -> Option<LogEntry> {
     let Value::Array(parts) = value else { return None };
     let [id, Value::Array(fields)] = parts.as_slice() else { return None };

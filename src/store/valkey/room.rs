@@ -211,8 +211,24 @@ pub struct Room {
     news: mpsc::UnboundedSender<News>,
     news_to_take: Mutex<Option<mpsc::UnboundedReceiver<News>>>,
     restarts: Notify,
-    restarted: Mutex<Option<(u64, String)>>,
+    restarted: Mutex<Restarted>,
     late: Late,
+}
+
+/// From where the log is heard on, other than from where it was heard last.
+#[derive(Debug, Default)]
+struct Restarted {
+    /// Up to here the line was read anew.
+    read_anew: Option<Place>,
+    /// Another run of the server, whose log may lack the last of what was heard and go on in another way.
+    another_run: Option<Place>,
+}
+
+/// A place in the log: the number of an entry, and its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    seq: u64,
+    cursor: String,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -251,7 +267,7 @@ impl Room {
             news,
             news_to_take: Mutex::new(Some(news_to_take)),
             restarts: Notify::new(),
-            restarted: Mutex::new(None),
+            restarted: Mutex::default(),
             late: Late::default(),
         }
     }
@@ -261,8 +277,8 @@ impl Room {
         self.heard_at.store(inner.clock.mono().0, Ordering::Relaxed);
         self.take_over(found);
         tokio::spawn(until_closed(inner.clone(), Box::pin(speak(inner.clone(), self.clone()))));
-        let (seq, cursor) = (found.seq, found.cursor.clone());
-        tokio::spawn(until_closed(inner.clone(), Box::pin(listen(inner, self.clone(), seq, cursor))));
+        let from = Place { seq: found.seq, cursor: found.cursor.clone() };
+        tokio::spawn(until_closed(inner.clone(), Box::pin(listen(inner, self.clone(), from))));
     }
 
     fn take_over(&self, found: &Found) {
@@ -285,7 +301,8 @@ impl Room {
     /// From now on the line is the one that was found.
     pub fn restart(&self, found: &Found) {
         self.take_over(found);
-        self.hear_from(found.seq, found.cursor.clone());
+        locked(&self.restarted).read_anew = Some(Place { seq: found.seq, cursor: found.cursor.clone() });
+        self.restarts.notify_one();
     }
 
     /// Knows the line by its identity, and never leads.
@@ -294,11 +311,10 @@ impl Room {
         self.resign();
     }
 
-    /// Hears the log from this entry on.
-    fn hear_from(&self, seq: u64, cursor: String) {
-        self.seq.store(seq, Ordering::Relaxed);
-        *locked(&self.restarted) = Some((seq, cursor));
-        self.restarts.notify_one();
+    /// Whether the log is to be heard from another place on.
+    fn is_restarted(&self) -> bool {
+        let restarted = locked(&self.restarted);
+        restarted.read_anew.is_some() || restarted.another_run.is_some()
     }
 
     /// The line has ended: what was said of it does not count for the next one.
@@ -358,16 +374,16 @@ impl Room {
         locked(&self.run).clone().unwrap_or_default()
     }
 
-    /// Notes the run of the server. After another one, the server may have lost its last writes: where its log is shorter
-    /// than what was heard of it, it is heard from its end on.
+    /// Notes the run of the server. After another one, the server may have lost its last writes: its log is heard from
+    /// where it is no longer the same, also what others have said since.
     pub fn note_run(&self, run: Run, now: Mono) {
         let was_another = locked(&self.run).replace(run.id).is_some();
         if !was_another {
             return;
         }
-        if run.seq < self.seq() {
-            self.hear_from(run.seq, run.cursor);
-        }
+        self.seq.fetch_min(run.seq, Ordering::Relaxed);
+        locked(&self.restarted).another_run = Some(Place { seq: run.seq, cursor: run.cursor });
+        self.restarts.notify_one();
         self.restates.store(true, Ordering::Relaxed);
         self.doubt(now);
     }
@@ -889,36 +905,93 @@ fn without_decisions(said: ToSay) -> ToSay {
     ToSay { items: said.items.into_iter().filter(|item| !is_decision(item)).collect(), decided: 0, ..said }
 }
 
+/// Entries heard last that are remembered, so that the place is found from which another run's log is not the same: more
+/// than a failover loses.
+const REMEMBERED: usize = 2048;
+
+/// Where in the log this node is, and where it was before.
+struct Listener {
+    link: Link,
+    /// The last of them is where it is.
+    places: VecDeque<Place>,
+}
+
+impl Listener {
+    fn is_at(&self) -> Place {
+        self.places.back().cloned().unwrap_or(Place { seq: 0, cursor: "0-0".to_owned() })
+    }
+
+    fn goes_to(&mut self, place: Place) {
+        if self.places.len() == REMEMBERED {
+            self.places.pop_front();
+        }
+        self.places.push_back(place);
+    }
+
+    /// Goes back to the last entry that was heard and that the log of another run has as well. Where there is none, a log
+    /// that is shorter than what was heard is heard from its end on.
+    async fn goes_back_to_what_is_the_same(&mut self, room: &Room, end: Place) -> Result<(), StoreError> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(room.key("log")).arg("+").arg("-").arg("COUNT").arg(REMEMBERED);
+        let last: Value = self.link.ask(&command).await?;
+        let last: HashSet<String> = log::identities(&last).collect();
+        if let Some(same) = self.places.iter().rposition(|place| last.contains(&place.cursor)) {
+            self.places.truncate(same + 1);
+        } else if end.seq < self.is_at().seq {
+            self.goes_to(end);
+        }
+        Ok(())
+    }
+
+    /// Goes where it was told to, if it was.
+    async fn restarts(&mut self, room: &Room) -> Result<(), StoreError> {
+        let Restarted { read_anew, another_run } = std::mem::take(&mut *locked(&room.restarted));
+        if let Some(place) = read_anew {
+            self.goes_to(place);
+        }
+        if let Some(end) = another_run
+            && let Err(error) = self.goes_back_to_what_is_the_same(room, end.clone()).await
+        {
+            locked(&room.restarted).another_run.get_or_insert(end);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
 /// Hears what all nodes say, in order.
-async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: String) {
-    let link = Link::new(inner.server.clone(), LISTEN + ANSWER);
+async fn listen(inner: Arc<Inner>, room: Arc<Room>, from: Place) {
+    let mut listener = Listener { link: Link::new(inner.server.clone(), LISTEN + ANSWER), places: [from].into() };
     loop {
-        let wait = u64::try_from(LISTEN.as_millis()).unwrap_or(0);
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(256).arg("BLOCK").arg(wait).arg("STREAMS").arg(room.key("log")).arg(&cursor);
-        let read: Result<Value, StoreError> = tokio::select! {
-            read = link.ask(&command) => read,
-            () = room.restarts.notified() => Ok(Value::Nil),
-        };
-        if let Some((new_seq, new_cursor)) = locked(&room.restarted).take() {
-            (seq, cursor) = (new_seq, new_cursor);
+        if listener.restarts(&room).await.is_err() {
+            tokio::time::sleep(TICK).await;
             continue;
         }
-        let entries = match read {
-            Ok(answer) => log::entries(&answer),
-            Err(_) => {
-                tokio::time::sleep(TICK).await;
-                continue;
-            }
+        let wait = u64::try_from(LISTEN.as_millis()).unwrap_or(0);
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(256).arg("BLOCK").arg(wait).arg("STREAMS").arg(room.key("log"));
+        command.arg(listener.is_at().cursor);
+        let read: Result<Value, StoreError> = tokio::select! {
+            read = listener.link.ask(&command) => read,
+            () = room.restarts.notified() => continue,
         };
-        for entry in entries {
+        let Ok(answer) = read else {
+            tokio::time::sleep(TICK).await;
+            continue;
+        };
+        // What was read may be of a run that has ended.
+        if room.is_restarted() {
+            continue;
+        }
+        for entry in log::entries(&answer) {
+            let seq = listener.is_at().seq;
             match entry {
                 Some(entry) if entry.seq <= seq + 1 => {
                     if entry.seq <= seq {
                         room.doubt(inner.clock.mono());
                     }
-                    (seq, cursor) = (entry.seq, entry.id.clone());
-                    room.seq.store(seq, Ordering::Relaxed);
+                    listener.goes_to(Place { seq: entry.seq, cursor: entry.id.clone() });
+                    room.seq.store(entry.seq, Ordering::Relaxed);
                     let entry = heard(&inner, entry);
                     room.note_what_was_drawn(&entry.items);
                     if entry.own == Own::Others {
@@ -928,7 +1001,7 @@ async fn listen(inner: Arc<Inner>, room: Arc<Room>, mut seq: u64, mut cursor: St
                 }
                 _ => {
                     if let Ok(found) = inner.read_line(&room, room.identity(), Asked::Look).await {
-                        (seq, cursor) = (found.seq, found.cursor.clone());
+                        listener.goes_to(Place { seq: found.seq, cursor: found.cursor.clone() });
                         room.take_over(&found);
                         room.hear(News::Anew(Box::new(found.line)));
                     } else {

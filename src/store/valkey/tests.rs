@@ -527,6 +527,47 @@ async fn numbers_that_an_older_state_does_not_know_are_not_given_again() {
 }
 
 #[tokio::test]
+async fn what_others_said_to_another_server_before_a_node_came_there_is_heard_too() {
+    let server = Server::start();
+    let node = server.node(Clock::system()).await;
+    node.open_line(&room("r"), 1).await.unwrap();
+    let mut news = node.news(&room("r")).unwrap();
+    let mut drawn = Vec::new();
+    for _ in 0..3 {
+        drawn.push(node.take_number(&room("r"), CITIZEN, WAITS).await.unwrap());
+    }
+    let last = drawn[2];
+    hear(&mut news, |item| matches!(item, Item::Drawn { first, .. } if *first == last)).await;
+    // The last two entries are lost, and another node was first to write to the server that took over: by a clock that is
+    // behind, so that its entry comes before those that are lost.
+    let log = "anticamera:{r}:log";
+    let entries = server.cli(&["XRANGE", log, "-", "+"]);
+    let is_identity =
+        |line: &&str| line.split('-').count() == 2 && line.split('-').all(|part| part.parse::<u64>().is_ok());
+    let identities: Vec<&str> = entries.lines().filter(is_identity).collect();
+    let [.., same, one_lost, other_lost] = identities.as_slice() else { panic!("{entries}") };
+    let seq: u64 = server.cli(&["HGET", "anticamera:{r}:line", "seq"]).parse().unwrap();
+    let (before, next) = ((seq - 2).to_string(), (seq - 1).to_string());
+    assert!(before.parse::<u64>().unwrap() >= 1);
+    let (same_at, same_nth) = same.split_once('-').unwrap();
+    let theirs = format!("{same_at}-{}", same_nth.parse::<u64>().unwrap() + 1);
+    comes_back_older(
+        &server,
+        &[
+            &["XDEL", log, one_lost, other_lost],
+            &["XSETID", log, same],
+            &["XADD", log, &theirs, "n", "77", "s", &next, "f", "0", "j", "7:900:1:w", "b", ""],
+            &["HSET", "anticamera:{r}:line", "seq", &next],
+        ],
+    );
+    let entry = hear(&mut news, |item| matches!(item, Item::Drawn { first: 900, .. })).await;
+    assert_eq!(entry.own, Own::Others);
+    // And what comes after it, once.
+    let after = node.take_number(&room("r"), CITIZEN, WAITS).await.unwrap();
+    hear(&mut news, |item| matches!(item, Item::Drawn { first, .. } if *first == after)).await;
+}
+
+#[tokio::test]
 async fn words_of_one_node_reach_another_within_its_tick() {
     let server = Server::start();
     let (first, second) = (server.node(Clock::system()).await, server.node(Clock::system()).await);
