@@ -702,6 +702,73 @@ async fn a_hold_set_at_run_time_holds_on_all_nodes_until_somebody_lifts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_only_the_leader_has_heard_of_is_said_again() {
+    let portal = Portal::start().await;
+    let cluster = Cluster::start(&portal).await;
+    let leader = &cluster.nodes[cluster.leader().await];
+    let mut others = cluster.nodes.iter().filter(|node| node.address != leader.address);
+    let [follower, third] = [others.next().unwrap(), others.next().unwrap()];
+    third.signal("STOP");
+    assert_eq!(state(leader, "hold"), 200);
+    shows(follower, "anticamera_room_state{room=\"r\",state=\"hold\"}", 1.0).await;
+    let mut visitor = Client::to(follower.address);
+    visitor.post("/.waiting-room/join?room=r").await.unwrap();
+    shows(leader, "anticamera_waiting{class=\"citizen\",room=\"r\"}", 1.0).await;
+    follower.signal("STOP");
+    // Those who are stopped find nothing in their sockets that the server said meanwhile.
+    cluster.redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let (log, line) = ("anticamera:{r}:log", "anticamera:{r}:line");
+    let entries = || -> Vec<(String, u64)> {
+        let text = cluster.redis.ask(&["XRANGE", log, "-", "+"]);
+        let lines: Vec<&str> = text.lines().collect();
+        let is_id = |line: &&str| {
+            line.split_once('-').is_some_and(|(a, b)| a.parse::<u64>().is_ok() && b.parse::<u64>().is_ok())
+        };
+        let at = |n: usize| lines[n..].iter().skip_while(|line| **line != "s").nth(1).unwrap().parse().unwrap();
+        (0..lines.len()).filter(|n| is_id(&lines[*n])).map(|n| (lines[n].to_owned(), at(n))).collect()
+    };
+    let says_more = async || {
+        let so_far = entries().pop().unwrap();
+        loop {
+            match entries().pop().unwrap() {
+                last if last != so_far => break last,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let known = says_more().await;
+    assert_eq!(state(leader, "open"), 200);
+    shows(leader, "anticamera_calls_total{class=\"citizen\",room=\"r\"}", 1.0).await;
+    // The call, and the server's answer to it.
+    says_more().await;
+    says_more().await;
+    leader.signal("STOP");
+    // Another server takes over that has not heard of the call, nor of the order.
+    let lost: Vec<String> = entries().into_iter().filter(|(_, seq)| *seq > known.1).map(|(id, _)| id).collect();
+    assert!(!lost.is_empty());
+    let lost: Vec<&str> = ["XDEL", log].into_iter().chain(lost.iter().map(String::as_str)).collect();
+    cluster.redis.ask(&lost);
+    cluster.redis.ask(&["HSET", line, "seq", &known.1.to_string(), "run", "another"]);
+    let fence = || cluster.redis.ask(&["HGET", "anticamera:{r}:lease", "fence"]);
+    let before = fence();
+    leader.signal("CONT");
+    let leads_anew = async {
+        while fence() == before {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), leads_anew).await.expect("it leads again");
+    follower.signal("CONT");
+    third.signal("CONT");
+    let called = async {
+        while visitor.post("/.waiting-room/status?room=r").await.unwrap().json()["queue"]["state"] != "your_turn" {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), called).await.expect("the visitor hears of the turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_the_other_nodes_did_not_hear_says_so() {
     let portal = Portal::start().await;
     let mut cluster = Cluster::start(&portal).await;

@@ -167,6 +167,11 @@ impl Lane {
         self.claims.len()
     }
 
+    /// Who holds a turn that is not used yet.
+    pub fn turns(&self) -> impl Iterator<Item = Number> + '_ {
+        self.claims.keys().copied()
+    }
+
     /// Whether nobody is there, holds a turn or stands at the gate.
     pub fn is_empty(&self) -> bool {
         self.waiting() == 0 && self.claims.is_empty() && self.gate.is_empty()

@@ -42,6 +42,9 @@ const GRANT_LOST: Duration = Duration::from_millis(1500);
 /// A node says once a second that it is there; after this time without, nobody is let in at its gate.
 const NODE_GONE: Duration = Duration::from_millis(2500);
 
+/// How long a new leader waits until it has heard what the last one said, before it says who holds a turn.
+const CAUGHT_UP: Duration = Duration::from_secs(1);
+
 /// How long a new leader waits for what others say of their visitors before it ends sessions.
 const SETTLED: Duration = Duration::from_secs(15);
 
@@ -62,6 +65,8 @@ pub(super) struct Others {
     /// Tickets let in elsewhere of which nothing was heard since.
     granted: HashMap<Key, Mono>,
     leads_since: Option<Mono>,
+    /// When this node, which leads anew, says who holds a turn.
+    says_turns_at: Option<Mono>,
     /// When each node was last heard of, and how it defines the room.
     nodes: HashMap<NodeId, (Mono, u64)>,
     /// How the leader sees the room.
@@ -197,6 +202,7 @@ impl LiveRoom {
             tracing::info!(room = %self.name, "this node leads the line now");
             inner.line.take_the_lead(now.mono);
             inner.others.leads_since = Some(now.mono);
+            inner.others.says_turns_at = Some(now.mono + CAUGHT_UP);
         }
         if role == Role::Follows && inner.others.role == Some(Role::Leads) {
             tracing::info!(room = %self.name, "this node follows another now");
@@ -273,8 +279,23 @@ impl LiveRoom {
             inner.others.at.remove(&key);
             inner.line.at_gate_elsewhere(key.class, key.number, Elsewhere::Closed, now.mono);
         }
+        if inner.others.says_turns_at.is_some_and(|at| at <= now.mono) {
+            inner.others.says_turns_at = None;
+            self.tell_turns(inner);
+        }
         self.tell_pace(inner);
         self.tell_gate(inner);
+    }
+
+    /// Says again who was called. A server that was replaced may have lost that word, and then the node where the visitor
+    /// waits does not know of the turn; nobody else is going to call the ticket.
+    fn tell_turns(&self, inner: &Inner) {
+        for (class, lane) in inner.line.lanes() {
+            for place in lane.turns() {
+                let number = inner.number(Key { class, number: place });
+                self.record_ticket(class, number, TicketState::Called, Asks::Scripted);
+            }
+        }
     }
 
     fn tell_pace(&self, inner: &mut Inner) {

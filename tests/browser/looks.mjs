@@ -93,7 +93,7 @@ async function open(profile) {
 
 describe('every state', { concurrency: 3 }, () => {
   for (const { name, lang, profile, prepare } of MODES) {
-    test(`${name}: no violations, nothing to scroll sideways, targets large enough`, { timeout: 300_000 }, async () => {
+    test(`${name}: no violations, nothing to scroll sideways, targets large enough`, { timeout: 400_000 }, async () => {
       const { context, page, complaints } = await open(profile);
       for (const scene of scenes) {
         await page.goto(address(scene, lang));
@@ -108,7 +108,7 @@ describe('every state', { concurrency: 3 }, () => {
     });
   }
 
-  test('in every language nothing has to be scrolled sideways, at 320 pixels and with text at 200 %', { timeout: 200_000 }, async () => {
+  test('in every language nothing has to be scrolled sideways, at 320 pixels and with text at 200 %', { timeout: 400_000 }, async () => {
     const { context, page } = await open({ viewport: { width: 320, height: 640 } });
     for (const lang of LANGUAGES) {
       for (const scene of MAIN) {
@@ -172,25 +172,29 @@ describe('markup', () => {
   });
 });
 
-/** Sometimes Lighthouse misses the beginning of a page and asks to be run again; what it finds is never asked for twice. */
-function lighthouseLoads(look) {
-  for (let left = 2; ; left -= 1) {
-    try { return look(); } catch (error) { if (!left || !/Please run Lighthouse again/.test(error.stderr)) { throw error; } }
+/** Lighthouse's report on a page of the program in these categories. */
+function lighthouse(page, categories) {
+  const cli = path.join(path.dirname(require.resolve('lighthouse/package.json')), 'cli/index.js');
+  return JSON.parse(execFileSync(process.execPath, [
+    cli, program.origin + page, `--only-categories=${categories}`, '--output=json', '--quiet', '--no-enable-error-reporting',
+    `--chrome-flags=--headless=new ${process.getuid() === 0 ? '--no-sandbox' : ''}`,
+  ], { encoding: 'utf8', maxBuffer: 64 << 20, env: { ...process.env, CHROME_PATH: process.env.CHROMIUM ?? '/usr/bin/chromium' } }));
+}
+
+/** The marks for performance need Chromium's trace, which now and then lacks its beginning; then there is no figure, and nothing else is missing. */
+function performanceOf(page) {
+  try { return `performance ${lighthouse(page, 'performance').categories.performance.score * 100}`; } catch (error) {
+    if (!/recording the trace/.test(error.stderr)) { throw error; }
+    return 'performance not measured (no trace)';
   }
 }
 
 test('Lighthouse gives full marks for accessibility and best practices', { timeout: 180_000 }, () => {
-  const lighthouse = path.join(path.dirname(require.resolve('lighthouse/package.json')), 'cli/index.js');
   for (const page of ['/pratica/', `${OWN}/line?room=${ROOM}&lang=ar`]) {
-    const look = () => JSON.parse(execFileSync(process.execPath, [
-      lighthouse, program.origin + page, '--only-categories=accessibility,best-practices,performance', '--output=json', '--quiet', '--no-enable-error-reporting',
-      `--chrome-flags=--headless=new ${process.getuid() === 0 ? '--no-sandbox' : ''}`,
-    ], { encoding: 'utf8', maxBuffer: 64 << 20, env: { ...process.env, CHROME_PATH: process.env.CHROMIUM ?? '/usr/bin/chromium' } }));
-    const report = lighthouseLoads(look);
-    const { accessibility, 'best-practices': practices, performance } = report.categories;
-    console.log(`${page}: performance ${performance.score * 100} (a figure of this machine, not a test)`);
-    const short = Object.values(report.audits).filter(({ score, scoreDisplayMode }) => scoreDisplayMode === 'binary' && score === 0);
+    const { audits, categories: { accessibility, 'best-practices': practices } } = lighthouse(page, 'accessibility,best-practices');
+    const short = Object.values(audits).filter(({ score, scoreDisplayMode }) => scoreDisplayMode === 'binary' && score === 0);
     assert.deepEqual([accessibility.score, practices.score], [1, 1], short.map(({ title }) => title).join('; '));
+    console.log(`${page}: ${performanceOf(page)} (a figure of this machine, not a test)`);
   }
 });
 
