@@ -97,6 +97,12 @@ impl Durations {
         let _ = self.0.record(micros);
     }
 
+    /// Adds all of another.
+    pub fn add_all(&mut self, other: &Durations) {
+        // This one grows as needed.
+        let _ = self.0.add(&other.0);
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.0.reset();

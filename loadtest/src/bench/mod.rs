@@ -14,6 +14,7 @@ mod nginx;
 mod ours;
 mod paced;
 mod side;
+mod store;
 mod tls;
 mod wrk;
 
@@ -30,6 +31,8 @@ pub enum BenchCase {
     Guard(guard::GuardArguments),
     /// What a poll costs in lines of different lengths, and what a ticket takes in memory.
     Line(line::LineArguments),
+    /// What the shared store adds, and one long line over several nodes.
+    Store(store::StoreArguments),
 }
 
 /// Measures a case and prints the result.
@@ -41,5 +44,6 @@ pub async fn bench(case: BenchCase) -> Outcome<()> {
         BenchCase::All(arguments) => all::bench(arguments).await,
         BenchCase::Guard(arguments) => guard::bench(arguments).await,
         BenchCase::Line(arguments) => line::bench(arguments).await,
+        BenchCase::Store(arguments) => store::bench(arguments).await,
     }
 }

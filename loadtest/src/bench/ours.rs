@@ -40,7 +40,7 @@ token_file = "{dir}/admin-token"
 key_dir = "{dir}/keys"
 
 [store]
-path = "{dir}/state"
+{store}
 
 [log]
 access = {access}
@@ -95,20 +95,26 @@ pub(super) struct Setup<'s> {
     pub(super) room: Room,
     /// Whether each request is logged.
     pub(super) log: AccessLog,
+    /// Where the state is kept: the lines of `[store]`.
+    pub(super) store: &'s str,
     /// More tables of the configuration.
     pub(super) more: &'s str,
 }
 
+/// A file of its own keeps the state.
+const OWN_STORE: &str = "path = \"{dir}/state\"";
+
 impl<'s> Setup<'s> {
     /// Without a log and as it comes.
     pub(super) fn new(front: Front<'s>, portal: SocketAddr, room: Room) -> Setup<'s> {
-        Setup { front, portal, room, log: AccessLog::Off, more: "" }
+        Setup { front, portal, room, log: AccessLog::Off, store: OWN_STORE, more: "" }
     }
 
     fn text(&self, admin: SocketAddr, directory: &Path) -> String {
         let values = [
             ("{plain}", self.front.plain.to_string()),
             ("{workers}", self.front.workers.to_string()),
+            ("{store}", self.store.to_owned()),
             ("{tls}", self.front.tls.map_or_else(String::new, |(at, certificate)| tls(at, certificate))),
             ("{portal}", self.portal.to_string()),
             ("{admin}", admin.to_string()),
@@ -126,6 +132,20 @@ impl<'s> Setup<'s> {
     /// When it does not listen.
     pub(super) async fn start(&self, program: &Path, directory: &Path, clock: &Clock) -> Outcome<Child> {
         let [admin] = free_addresses()?;
+        self.start_with_admin(admin, program, directory, clock).await
+    }
+
+    /// The same with the private listener there.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub(super) async fn start_with_admin(
+        &self,
+        admin: SocketAddr,
+        program: &Path,
+        directory: &Path,
+        clock: &Clock,
+    ) -> Outcome<Child> {
         let file = directory.join("config.toml");
         std::fs::write(&file, self.text(admin, directory)).context(|| file.display().to_string())?;
         start_proxy(program, &file, directory, self.front.plain, clock).await

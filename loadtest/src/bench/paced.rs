@@ -36,10 +36,26 @@ pub(super) struct Pace {
 /// # Errors
 /// When an answer is missing or an error.
 pub(super) async fn latencies(pace: &Pace, span: Duration) -> Outcome<Figures> {
-    tokio::task::LocalSet::new().run_until(send_all(pace, span)).await
+    latencies_of(std::slice::from_ref(pace), span).await
 }
 
-async fn send_all(pace: &Pace, span: Duration) -> Outcome<Figures> {
+/// The same, asked of several at once.
+///
+/// # Errors
+/// When an answer is missing or an error.
+pub(super) async fn latencies_of(paces: &[Pace], span: Duration) -> Outcome<Figures> {
+    let all = async {
+        let tasks: Vec<_> = paces.iter().map(|pace| tokio::task::spawn_local(send_all(pace.clone(), span))).collect();
+        let mut all = Durations::default();
+        for task in tasks {
+            all.add_all(&task.await.context(|| "requests")??);
+        }
+        Ok(all.figures())
+    };
+    tokio::task::LocalSet::new().run_until(all).await
+}
+
+async fn send_all(pace: Pace, span: Duration) -> Outcome<Durations> {
     let clock = Clock::new();
     let pool = ConnectionPool::new(pace.address, CONNECTIONS);
     let requests_in = |span: Duration| (pace.per_second * span.as_secs_f64()) as u32;
@@ -67,7 +83,7 @@ async fn send_all(pace: &Pace, span: Duration) -> Outcome<Figures> {
             all.add(latency);
         }
     }
-    Ok(all.figures())
+    Ok(all)
 }
 
 /// A page for a visitor with this `Cookie` header.
