@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use crate::caches::cache;
 use crate::classes::{claims, class_with, sign_on};
 use crate::support::app::number_of;
-use crate::support::crowd::{Client, Crowd, Portal, free_address, no_number_twice, overtaken_by_nobody, worst_excess};
+use crate::support::crowd::{
+    Client, Crowd, PROVISIONAL, Portal, free_address, no_number_twice, overtaken_by_nobody, worst_excess,
+};
 use crate::support::portal::{FakePortal, Script, Step};
 use crate::support::process::{Proxy, Setup, program};
 use crate::support::redis::{Family, Redis};
@@ -406,9 +408,6 @@ async fn newcomers_enter_while_the_store_is_away_as_long_as_nobody_waits() {
     tokio::time::timeout(Duration::from_secs(30), joined).await.expect("somebody joins");
     assert!(visitor.number() < Some(200_000), "{:?}", visitor.number());
 }
-
-/// The bit of a ticket that has no number yet.
-const PROVISIONAL: u64 = 1 << 63;
 
 /// Asks until the ticket has a number.
 async fn numbered(visitor: &mut Client) -> u64 {

@@ -21,6 +21,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 const TOKENS: [&str; 3] = ["waiting-room-ticket", "waiting-room-turn", "waiting-room-pass"];
+/// Set in the number of a ticket that has none yet.
+pub const PROVISIONAL: u64 = 1 << 63;
 /// How often somebody inside asks for a page.
 const READS: Duration = Duration::from_millis(700);
 
@@ -386,7 +388,7 @@ impl Visitor {
 
     /// Who joined while the store was away gets the number later.
     fn note_number(&self) {
-        if let Some(number) = self.client.number() {
+        if let Some(number) = self.client.number().filter(|number| number & PROVISIONAL == 0) {
             self.crowd.note(|findings| {
                 findings.numbers.insert(self.id, number);
             });
