@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::header::{COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use serde::{Deserialize, Serialize};
 
 use super::client::ClientPrefix;
@@ -693,7 +693,7 @@ fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
 
 /// Tomcat appends `.node`, WebLogic `!node`; the id before it is the session.
 fn without_node(value: &[u8]) -> &[u8] {
-    value.split(|byte| matches!(byte, b'.' | b'!')).next().unwrap_or(value)
+    memchr2(b'.', b'!', value).and_then(|end| value.get(..end)).unwrap_or(value)
 }
 
 /// `Max-Age` of zero or less, or `Expires` in the 1970s (RFC 6265 section 5.2): servers that delete a cookie write one

@@ -67,7 +67,7 @@ pub struct GuardArguments {
     proxy: PathBuf,
     #[command(flatten)]
     turns: Turns,
-    /// Also count instructions in the gateway, by Valgrind's callgrind: they are the same each time.
+    /// Also count instructions in user space, by Valgrind's callgrind: they are the same each time.
     #[arg(long)]
     instructions: bool,
 }
@@ -106,9 +106,10 @@ pub(super) async fn bench(arguments: GuardArguments) -> Outcome<()> {
         }
         if let [whole, without, least] = counted.as_slice() {
             println!(
-                "instructions     a request in the gateway, without the HTTP library: {whole:.0} whole, {without:.0} without \
-                detectors, {least:.0} at least; the guard adds {:.0}, its detectors {:.0} of them",
+                "instructions     a request in user space: {whole:.0} whole, {without:.0} without detectors, {least:.0} at \
+                least; the guard adds {:.0} ({:.1} %), its detectors {:.0} of them",
                 whole - least,
+                (whole - least) / least * 100.0,
                 whole - without
             );
         }

@@ -1,5 +1,5 @@
-//! Instructions a request takes in our gateway (everything but the HTTP library's own tasks), counted by Valgrind's
-//! callgrind: unlike CPU time, they do not depend on what else the machine does. What runs by the clock is not counted.
+//! Instructions a request takes in user space, counted by Valgrind's callgrind: unlike CPU time, they hardly depend on
+//! what else the machine does. What runs by the clock meanwhile is counted as well; it is little.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,6 @@ use super::side::pid_of;
 use crate::connection_pool::ConnectionPool;
 use crate::{Context, Failure, Outcome};
 
-/// The function within which instructions are counted.
-const WITHIN: &str = "anticamera::gateway::Gateway::handle*";
 /// Requests before anything is counted.
 const BEFORE: usize = 200;
 /// Requests that are counted.
@@ -41,7 +39,7 @@ pub(super) fn counting(program: &Path, directory: &Path) -> Outcome<PathBuf> {
     let program = std::path::absolute(program).context(|| program.display().to_string())?;
     let wrapper = directory.join("counting");
     let script = format!(
-        "#!/bin/sh\nexec valgrind --tool=callgrind --instr-atstart=no --toggle-collect='{WITHIN}' --callgrind-out-file='{}' '{}' \"$@\"\n",
+        "#!/bin/sh\nexec valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file='{}' '{}' \"$@\"\n",
         counts(directory).display(),
         program.display()
     );
@@ -54,7 +52,7 @@ fn counts(directory: &Path) -> PathBuf {
     directory.join("instructions")
 }
 
-/// Instructions a request in our gateway, one after the other over one connection; ends the program.
+/// Instructions a request, one after the other over one connection; ends the program.
 ///
 /// # Errors
 /// When an answer is no page, or nothing was counted.
