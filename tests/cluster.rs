@@ -426,6 +426,15 @@ async fn numbered(visitor: &mut Client) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_joins_while_the_store_is_away_has_a_place_in_order_of_arrival_afterwards() {
+    joining_while_the_store_is_away(Redis::start_again).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_while_the_store_is_away_has_a_place_also_when_it_comes_back_empty() {
+    joining_while_the_store_is_away(Redis::start_again_empty).await;
+}
+
+async fn joining_while_the_store_is_away(comes_back: fn(&mut Redis)) {
     let portal = Portal::start().await;
     let mut cluster = Cluster::start(&portal).await;
     cluster.leader().await;
@@ -452,7 +461,7 @@ async fn who_joins_while_the_store_is_away_has_a_place_in_order_of_arrival_after
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     cluster.nodes[2].kill();
-    cluster.redis.start_again();
+    comes_back(&mut cluster.redis);
     let mut newcomer = Client::to(cluster.nodes[0].address);
     let joined = async {
         while newcomer.number().is_none_or(|number| number >= PROVISIONAL) {

@@ -53,6 +53,12 @@ impl Redis {
         self.wait();
     }
 
+    /// Starts the killed server again, on a new disk.
+    pub fn start_again_empty(&mut self) {
+        self.directory = tempfile::tempdir().unwrap();
+        self.start_again();
+    }
+
     /// Asks the server something.
     pub fn ask(&self, words: &[&str]) -> String {
         let port = self.address.port().to_string();
