@@ -3,9 +3,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use serde::de::{self, DeserializeOwned};
 
 /// When a folder is worth reading.
 #[derive(Debug, Default)]
@@ -87,6 +89,21 @@ pub fn read<T>(dir: &Path, most: usize, read_one: impl Fn(&Path) -> Result<T, Wh
     Ok(found)
 }
 
+/// What a file says, in JSON. A copy under another name says nothing: whoever takes back the one means the other too.
+///
+/// # Errors
+/// Why it says nothing.
+pub fn read_json<T: DeserializeOwned>(path: &Path, id_of: impl Fn(&T) -> &str) -> Result<T, Why> {
+    let text = fs::read(path).map_err(Why::Io)?;
+    let said = serde_json::from_slice(&text).map_err(Why::Content)?;
+    let id = id_of(&said);
+    if path.file_stem().is_none_or(|name| name != id) {
+        let fault = format!("it is a copy of {id}.json under another name");
+        return Err(Why::Content(de::Error::custom(fault)));
+    }
+    Ok(said)
+}
+
 /// Writes `ID.json` beside its name and then gives it the name, so that nobody ever reads half of it.
 ///
 /// # Errors
@@ -106,12 +123,27 @@ pub struct Prepared {
     dir: File,
 }
 
+/// Gives what a command run by root made to whoever owns the directory around it: otherwise the program could neither
+/// read it nor go on writing there.
+pub fn own_as_its_parent(path: &Path) {
+    let owner = |path: &Path| fs::metadata(path).map(|facts| (facts.uid(), facts.gid()));
+    let (Ok(own), Some(Ok(around))) = (owner(path), path.parent().map(owner)) else { return };
+    // Only root's: nobody else may give files away, and what somebody else owns was given on purpose.
+    if own.0 == 0
+        && around.0 != 0
+        && let Err(error) = chown(path, Some(around.0), Some(around.1))
+    {
+        tracing::warn!(file = %path.display(), %error, "this could not be given to the owner of the directory around it");
+    }
+}
+
 /// Writes what is to become `ID.json`.
 ///
 /// # Errors
 /// When it cannot be written; then nothing is left of it.
 pub fn prepare(dir: &Path, id: &str, text: &[u8]) -> io::Result<Prepared> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    own_as_its_parent(dir);
     let path = dir.join(format!("{id}.json"));
     // A name of this process's own: a command and the running program may write the same file at once.
     let beside = path.with_extension(format!("{}.new", std::process::id()));
@@ -127,6 +159,7 @@ pub fn prepare(dir: &Path, id: &str, text: &[u8]) -> io::Result<Prepared> {
 impl Prepared {
     fn write(&self, text: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.beside)?;
+        own_as_its_parent(&self.beside);
         file.write_all(text).and_then(|()| file.sync_all())
     }
 
@@ -177,6 +210,18 @@ mod tests {
         assert_eq!((files(&dir), fs::read(dir.join("a.json")).unwrap()), (vec!["a.json".to_owned()], b"one".to_vec()));
         prepare(&dir, "a", b"two").unwrap().keep().unwrap();
         assert_eq!((files(&dir), fs::read(dir.join("a.json")).unwrap()), (vec!["a.json".to_owned()], b"two".to_vec()));
+    }
+
+    #[test]
+    fn what_a_command_of_root_writes_can_be_read_by_the_program() {
+        let state = tempfile::tempdir().unwrap();
+        if chown(state.path(), Some(4321), Some(4321)).is_err() {
+            return; // only root can try this
+        }
+        let dir = state.path().join("passes");
+        put(&dir, "a", b"one").unwrap();
+        let owner = |path: &Path| fs::metadata(path).map(|facts| (facts.uid(), facts.gid())).unwrap();
+        assert_eq!((owner(&dir), owner(&dir.join("a.json"))), ((4321, 4321), (4321, 4321)));
     }
 
     #[test]

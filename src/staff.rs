@@ -204,8 +204,7 @@ fn fault((path, why): (PathBuf, Why)) -> StaffFault {
 }
 
 fn read_one(path: &Path) -> Result<StaffPass, Why> {
-    let text = fs::read(path).map_err(Why::Io)?;
-    serde_json::from_slice(&text).map_err(Why::Content)
+    folder::read_json(path, |pass: &StaffPass| &pass.id)
 }
 
 /// Writes what is kept of a pass beside its name.
@@ -256,6 +255,24 @@ mod tests {
         let (listed, broken) = list(&dir).unwrap();
         assert_eq!((listed[0].worth(0), listed.len(), broken.len()), (Worth::Revoked, 1, 1));
         assert!(matches!(draft(&dir, wanted("a\nb"), Unix(0)), Err(StaffFault::Name(_))));
+    }
+
+    #[test]
+    fn a_pass_that_was_taken_back_does_not_live_on_in_a_copy_of_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().join("passes");
+        let (secret, pass) = create(&dir, wanted("monitoring"));
+        for copy in ["0", "copy", "zz"] {
+            fs::copy(dir.join(format!("{}.json", pass.id)), dir.join(format!("{copy}.json"))).unwrap();
+        }
+        prepare(&dir, &StaffPass { revoked: true, ..pass }).unwrap().keep().unwrap();
+        let passes = StaffPasses::default();
+        passes.look(&dir);
+        let shown = passes.of(&RoomName::new("fair").unwrap(), [&secret].into_iter(), Unix(0));
+        assert_eq!(shown, Some(Shown::Worthless(Worth::Revoked)));
+        let (known, broken) = list(&dir).unwrap();
+        assert_eq!((known.len(), broken.len()), (1, 3));
+        assert!(broken.iter().all(|fault| fault.to_string().contains("under another name")), "{broken:?}");
     }
 
     #[test]

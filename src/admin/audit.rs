@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::audit_chain::{Broken, Head, head_of};
 use crate::domain::local_time;
 use crate::domain::time::Unix;
+use crate::folder::own_as_its_parent;
 
 /// The log's name in the operators' directory.
 pub const FILE: &str = "audit.jsonl";
@@ -188,20 +189,6 @@ impl Audit {
         let details = json!({"kept": name, "bytes": tail.len(), "sha256": sha256(tail)});
         self.torn = Some(Line { what: TORN, details });
         Ok((head, whole))
-    }
-}
-
-/// Gives what a command run by root made to whoever owns the directory around it: otherwise the program could not go on
-/// writing there.
-fn own_as_its_parent(path: &Path) {
-    let owner = |path: &Path| fs::metadata(path).map(|facts| (facts.uid(), facts.gid()));
-    let (Ok(own), Some(Ok(around))) = (owner(path), path.parent().map(owner)) else { return };
-    // Only root's: nobody else may give files away, and what somebody else owns was given on purpose.
-    if own.0 == 0
-        && around.0 != 0
-        && let Err(error) = std::os::unix::fs::chown(path, Some(around.0), Some(around.1))
-    {
-        tracing::warn!(file = %path.display(), %error, "this could not be given to the owner of the directory around it");
     }
 }
 
@@ -433,7 +420,7 @@ pub(super) fn shown(head: &Head) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 

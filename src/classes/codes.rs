@@ -258,8 +258,7 @@ fn fault((path, why): (PathBuf, Why)) -> CodesFault {
 }
 
 fn read_one(path: &Path) -> Result<Known, Why> {
-    let text = fs::read(path).map_err(Why::Io)?;
-    let invitation: Invitation = serde_json::from_slice(&text).map_err(Why::Content)?;
+    let invitation = folder::read_json(path, |invitation: &Invitation| &invitation.id)?;
     let uses = match fs::read(path.with_extension("uses")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         uses => uses.map_err(Why::Io)?,
