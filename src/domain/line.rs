@@ -128,6 +128,28 @@ impl Standing {
     }
 }
 
+/// Where a ticket stands, without what a visitor is told of it: nobody is counted for this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In the line.
+    Waiting,
+    /// Called, not yet inside.
+    Called,
+    /// Went in.
+    Entered,
+    /// Gave up the place.
+    Left,
+    /// This line knows no such ticket (any more).
+    Unknown,
+}
+
+impl Whereabouts {
+    /// Whether the ticket stands in the line or has a turn.
+    pub fn is_a_place(self) -> bool {
+        matches!(self, Whereabouts::Waiting | Whereabouts::Called)
+    }
+}
+
 /// Whether it is worth while to ask to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knock {
@@ -372,24 +394,35 @@ impl Line {
         }
     }
 
+    /// Where a ticket is, without counting as presence.
+    pub fn whereabouts(&self, class: ClassId, number: Number) -> Whereabouts {
+        match self.state(class, number) {
+            State::Waiting | State::Absent | State::InDoubt => Whereabouts::Waiting,
+            State::Called => Whereabouts::Called,
+            State::Entered => Whereabouts::Entered,
+            State::Left => Whereabouts::Left,
+            State::Unissued | State::Forgotten => Whereabouts::Unknown,
+        }
+    }
+
     /// Where a ticket stands, without counting as presence.
     pub fn standing(&self, class: ClassId, number: Number, asks: Asks) -> Standing {
         let Some(lane) = self.lane(class) else { return Standing::Unknown };
-        match lane.tickets.state(number) {
-            State::Waiting | State::Absent | State::InDoubt => {
+        match self.whereabouts(class, number) {
+            Whereabouts::Waiting => {
                 let ahead = lane.tickets.present_before(number);
                 let calls = lane.calls_before(number, ahead);
                 let pace = self.pace(class);
                 Standing::Waiting { ahead, told: told(calls, pace, asks), near: self.near(class, calls, pace, asks) }
             }
-            State::Called => Standing::YourTurn {
+            Whereabouts::Called => Standing::YourTurn {
                 ahead_at_gate: lane.gate.holds(number).then(|| lane.gate.ahead(number)),
                 knock: self.knock(class, number),
                 left: lane.claim_left(number).unwrap_or_default(),
             },
-            State::Entered => Standing::Entered,
-            State::Left => Standing::Left,
-            State::Unissued | State::Forgotten => Standing::Unknown,
+            Whereabouts::Entered => Standing::Entered,
+            Whereabouts::Left => Standing::Left,
+            Whereabouts::Unknown => Standing::Unknown,
         }
     }
 

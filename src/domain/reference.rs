@@ -58,10 +58,14 @@ pub fn random(id: &VisitorId) -> String {
 }
 
 fn text(bits: u64) -> String {
-    let digit = |place: u32| DIGITS.get((bits >> (35 - 5 * place)) as usize & 31).copied().map_or('0', char::from);
-    let text: String = (0..8).map(digit).collect();
-    let (first, second) = text.split_at(4);
-    format!("{first}-{second}")
+    let mut text = String::with_capacity("0000-0000".len());
+    for place in 0..8 {
+        if place == 4 {
+            text.push('-');
+        }
+        text.push(DIGITS.get((bits >> (35 - 5 * place)) as usize & 31).copied().map_or('0', char::from));
+    }
+    text
 }
 
 fn value(letter: char) -> Option<u64> {

@@ -10,7 +10,7 @@ use super::snapshot::RoomInForce;
 use crate::classes::Verdict;
 use crate::domain::admission::{Pass, Place};
 use crate::domain::cookie::{CookieName, header_of, header_values, presented};
-use crate::domain::line::{Asks, Standing};
+use crate::domain::line::{Asks, Whereabouts};
 use crate::domain::negotiation::has_fetch_metadata;
 use crate::domain::seat::{pass_life, renewal_due, within_grace};
 use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText};
@@ -141,14 +141,14 @@ impl Credentials {
             self.unnumbered = self.unnumbered.filter(|_| self.ticket.is_none());
         }
         if let Some(held) = self.ticket {
-            let standing = room.live.standing(&held.ticket, Asks::Scripted);
-            if (standing.is_a_place() || standing == Standing::Entered)
+            let stands = room.live.whereabouts(&held.ticket);
+            if (stands.is_a_place() || stands == Whereabouts::Entered)
                 && let Some(old) = room.live.joins.seen(&held.ticket)
             {
                 room.live.leave(&old);
             }
             let lost = room.live.does_not_know(&held.ticket)
-                || (held.turn.is_some() && matches!(standing, Standing::Waiting { .. }));
+                || (held.turn.is_some() && stands == Whereabouts::Waiting);
             if lost {
                 room.live.recover(&held.ticket, held.turn, Asks::Scripted, call.now).await;
             }
@@ -199,22 +199,21 @@ impl Credentials {
             let waits = self.unnumbered.is_some_and(|held| !room.live.lets_in_without_number(held.ticket.class));
             return if waits { Place::Waiting } else { Place::None };
         };
-        match room.live.standing(&held.ticket, Asks::Scripted) {
-            Standing::Waiting { .. } => Place::Waiting,
-            Standing::YourTurn { .. } => Place::Called,
-            Standing::Entered if room.live.seats.get(&held.ticket.id).is_some() => Place::SeatTaken,
-            Standing::Entered | Standing::Left | Standing::Unknown => Place::None,
+        match room.live.whereabouts(&held.ticket) {
+            Whereabouts::Waiting => Place::Waiting,
+            Whereabouts::Called => Place::Called,
+            Whereabouts::Entered if room.live.seats.get(&held.ticket.id).is_some() => Place::SeatTaken,
+            Whereabouts::Entered | Whereabouts::Left | Whereabouts::Unknown => Place::None,
         }
     }
 }
 
 /// Which of two tickets counts: one that still has a place before one that is over, then the earlier place.
 fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
-    let standing = room.live.standing(ticket, Asks::Scripted);
-    let is_over = match standing {
-        Standing::Waiting { .. } | Standing::YourTurn { .. } | Standing::Unknown => false,
-        Standing::Entered => room.live.seats.get(&ticket.id).is_none(),
-        Standing::Left => true,
+    let is_over = match room.live.whereabouts(ticket) {
+        Whereabouts::Waiting | Whereabouts::Called | Whereabouts::Unknown => false,
+        Whereabouts::Entered => room.live.seats.get(&ticket.id).is_none(),
+        Whereabouts::Left => true,
     };
     (is_over, room.live.place_of(ticket))
 }

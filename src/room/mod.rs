@@ -35,7 +35,9 @@ use crate::domain::budget::WHOLE;
 use crate::domain::closing::Stage;
 use crate::domain::lane::{Extended, Moved};
 use crate::domain::limiter::{Limit, WorkedOffAt};
-use crate::domain::line::{Asks, Calls, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough};
+use crate::domain::line::{
+    Asks, Calls, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Whereabouts,
+};
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, ClassName, RoomName};
 use crate::domain::opening::Phase;
@@ -466,16 +468,22 @@ impl LiveRoom {
         inner.view(ticket, standing)
     }
 
-    /// The same without the wait.
-    pub fn standing(&self, ticket: &Ticket, asks: Asks) -> Standing {
-        self.lock().standing(ticket, asks)
+    /// Where a ticket is, without counting who stands before.
+    pub fn whereabouts(&self, ticket: &Ticket) -> Whereabouts {
+        let inner = self.lock();
+        let key = inner.key(ticket);
+        match inner.line.whereabouts(key.class, key.number) {
+            Whereabouts::Entered if inner.is_under_way(ticket) => Whereabouts::Called,
+            Whereabouts::Unknown if inner.is_unheard_of(ticket) => Whereabouts::Waiting,
+            known => known,
+        }
     }
 
     /// Whether the line does not know the ticket, so that it may have to take its place again.
     pub fn does_not_know(&self, ticket: &Ticket) -> bool {
         let inner = self.lock();
         let key = inner.key(ticket);
-        inner.line.standing(key.class, key.number, Asks::Scripted) == Standing::Unknown
+        inner.line.whereabouts(key.class, key.number) == Whereabouts::Unknown
     }
 
     /// Whether a newcomer may go straight through.
@@ -514,7 +522,7 @@ impl LiveRoom {
     /// When there is no randomness.
     pub fn ticket_of(&self, place: Place) -> Result<Option<Ticket>, entropy::NoEntropy> {
         let ticket = Ticket { id: VisitorId(entropy::bytes()?), class: place.class, number: place.number };
-        Ok(self.standing(&ticket, Asks::Scripted).is_a_place().then_some(ticket))
+        Ok(self.whereabouts(&ticket).is_a_place().then_some(ticket))
     }
 
     /// Gives a turn more time.
@@ -818,17 +826,22 @@ impl Inner {
 
     /// What the visitor hears of a standing, which may not be all that there is.
     fn as_told(&self, ticket: &Ticket, standing: Standing) -> Standing {
-        self.unless_unheard_of(ticket, self.unless_under_way(ticket, standing))
+        match standing {
+            Standing::Entered if self.is_under_way(ticket) => {
+                Standing::YourTurn { ahead_at_gate: None, knock: Knock::Later, left: self.line.claim_window() }
+            }
+            Standing::Unknown if self.is_unheard_of(ticket) => {
+                let ahead = self.line.lane(ticket.class).map_or(0, |lane| lane.waiting());
+                Standing::Waiting { ahead, told: Told::Two, near: Near::AnswerNow }
+            }
+            known => known,
+        }
     }
 
     /// A genuine ticket beyond those of which this process has heard stands in the line all the same, behind everybody
     /// known: another node drew it a moment ago, or the store lost it and is away.
-    fn unless_unheard_of(&self, ticket: &Ticket, standing: Standing) -> Standing {
-        if standing != Standing::Unknown || !self.line.may_lift(ticket.class, ticket.number) {
-            return standing;
-        }
-        let ahead = self.line.lane(ticket.class).map_or(0, |lane| lane.waiting());
-        Standing::Waiting { ahead, told: Told::Two, near: Near::AnswerNow }
+    fn is_unheard_of(&self, ticket: &Ticket) -> bool {
+        self.line.may_lift(ticket.class, ticket.number)
     }
 
     /// Held polls whose visitors hung up leave nothing behind.

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::gate::Elsewhere;
-use crate::domain::line::{Asks, Conditions, Knock, Standing, Standstill};
+use crate::domain::line::{Asks, Conditions, Standstill, Whereabouts};
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
 use crate::domain::tickets::{Number, State, Told};
@@ -472,7 +472,7 @@ impl LiveRoom {
     /// Another node moved a visitor, who may have shown the new ticket here before that was heard of.
     fn hear_of_move(&self, old: &Ticket, new: &Ticket, now: Mono) {
         self.joins.moved_elsewhere(old, new, now);
-        if self.standing(new, Asks::Scripted) == Standing::Entered
+        if self.whereabouts(new) == Whereabouts::Entered
             && let Some(old) = self.joins.seen(new)
         {
             self.leave(&old);
@@ -537,7 +537,7 @@ impl LiveRoom {
     fn take_grant(self: &Arc<Self>, class: ClassId, number: Number, age: Duration, portal: &Portal, now: Now) {
         let mut inner = self.lock();
         let key = Key { class, number: inner.place(class, number) };
-        if inner.line.standing(key.class, key.number, Asks::Scripted) == Standing::Entered {
+        if inner.line.whereabouts(key.class, key.number) == Whereabouts::Entered {
             return;
         }
         let is_there = inner.at_gate.get(&key).is_some_and(|waiting| waiting.iter().any(|waiter| !waiter.has_gone()));
@@ -692,11 +692,8 @@ impl Inner {
     }
 
     /// A ticket let in at another node that has not been heard of since has its turn still: that node may be gone.
-    pub(super) fn unless_under_way(&self, ticket: &Ticket, standing: Standing) -> Standing {
-        if standing == Standing::Entered && self.others.granted.contains_key(&self.key(ticket)) {
-            return Standing::YourTurn { ahead_at_gate: None, knock: Knock::Later, left: self.line.claim_window() };
-        }
-        standing
+    pub(super) fn is_under_way(&self, ticket: &Ticket) -> bool {
+        self.others.granted.contains_key(&self.key(ticket))
     }
 }
 

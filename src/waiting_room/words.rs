@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use memchr::memchr;
 
 use super::catalogue::{Catalogue, Forms};
 use super::queue::{ClosingTold, Gathering, QueueState, Reason};
@@ -237,9 +238,15 @@ pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
 }
 
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_once('{')?;
-    let (name, after) = rest.split_once('}')?;
+    let (before, rest) = split_at(text, b'{')?;
+    let (name, after) = split_at(rest, b'}')?;
     Some((before, name, after))
+}
+
+/// What is before and after the first such character.
+fn split_at(text: &str, ascii: u8) -> Option<(&str, &str)> {
+    let place = memchr(ascii, text.as_bytes())?;
+    Some((text.get(..place)?, text.get(place + 1..)?))
 }
 
 /// Down to the step below and up to the step above, in minutes: the longer the wait, the coarser the step.

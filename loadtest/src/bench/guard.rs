@@ -13,7 +13,7 @@ use clap::Args;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 
-use super::instructions::{self, Requests};
+use super::instructions;
 use super::nginx::{self, Front};
 use super::ours::{PAGE, Room, Setup, enter};
 use super::side::{Figures, Side, Turns, by_turns, pid_of};
@@ -95,8 +95,9 @@ pub(super) async fn bench(arguments: GuardArguments) -> Outcome<()> {
                 let program = instructions::counting(&arguments.proxy, &home)?;
                 let child = setup.start(&program, &home, &clock).await?;
                 let pass = LocalSet::new().run_until(enter(listen, &clock)).await?;
-                let requests = Requests { address: listen, path: PAGE, cookie: format!("{pass}; {SESSION}") };
-                counted.push(LocalSet::new().run_until(instructions::count(child, &requests, &home)).await?);
+                let page = instructions::page(listen, PAGE, &format!("{pass}; {SESSION}"))?;
+                let counting = instructions::count(child, listen, std::slice::from_ref(&page), &home);
+                counted.push(LocalSet::new().run_until(counting).await?);
             }
             let child = setup.start(&arguments.proxy, &home, &clock).await?;
             let pass = LocalSet::new().run_until(enter(listen, &clock)).await?;

@@ -19,17 +19,6 @@ const BEFORE: usize = 200;
 /// Requests that are counted.
 const COUNTED: usize = 2000;
 
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub(super) struct Requests {
-    /// Of whom.
-    pub(super) address: SocketAddr,
-    /// Its path.
-    pub(super) path: &'static str,
-    /// The `Cookie` header.
-    pub(super) cookie: String,
-}
-
 /// A program that starts `program` under callgrind, which counts nothing yet.
 ///
 /// # Errors
@@ -52,15 +41,21 @@ fn counts(directory: &Path) -> PathBuf {
     directory.join("instructions")
 }
 
-/// Instructions a request, one after the other over one connection; ends the program.
+/// Instructions a request, one after the other over one connection, those given by turns; ends the program.
 ///
 /// # Errors
-/// When an answer is no page, or nothing was counted.
-pub(super) async fn count(child: Child, requests: &Requests, directory: &Path) -> Outcome<f64> {
+/// When an answer is an error, or nothing was counted.
+pub(super) async fn count(
+    child: Child,
+    address: SocketAddr,
+    requests: &[Request<Bytes>],
+    directory: &Path,
+) -> Outcome<f64> {
     let pid = pid_of(&child)?.to_string();
-    ask(requests, BEFORE).await?;
+    let mut requests = requests.iter().cycle();
+    ask(address, requests.by_ref().take(BEFORE)).await?;
     control(&["-i", "on", &pid]).await?;
-    ask(requests, COUNTED).await?;
+    ask(address, requests.take(COUNTED)).await?;
     control(&["-i", "off", &pid]).await?;
     nginx::end(child).await;
     let file = counts(directory);
@@ -76,21 +71,29 @@ async fn control(arguments: &[&str]) -> Outcome<()> {
     if done.status.success() { Ok(()) } else { Err(Failure::new(String::from_utf8_lossy(&done.stderr).into_owned())) }
 }
 
-async fn ask(requests: &Requests, times: usize) -> Outcome<()> {
-    let pool = ConnectionPool::new(requests.address, 1);
-    for _ in 0..times {
-        let mut request = Request::new(Bytes::new());
-        *request.uri_mut() = http::Uri::from_static(requests.path);
-        let headers = request.headers_mut();
-        headers.insert(HOST, requests.address.to_string().parse().context(|| "address")?);
-        headers.insert(ACCEPT, HeaderValue::from_static("text/html"));
-        headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("it"));
-        headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64)"));
-        headers.insert(COOKIE, requests.cookie.parse().context(|| "cookie")?);
-        let received = pool.send(&request).await.context(|| "a page")?;
+async fn ask(address: SocketAddr, requests: impl Iterator<Item = &Request<Bytes>>) -> Outcome<()> {
+    let pool = ConnectionPool::new(address, 1);
+    for request in requests {
+        let received = pool.send(request).await.context(|| "an answer")?;
         if received.status != StatusCode::OK {
-            return Err(Failure::new(format!("{} instead of a page", received.status)));
+            return Err(Failure::new(format!("{} instead of an answer", received.status)));
         }
     }
     Ok(())
+}
+
+/// What a browser asks for.
+///
+/// # Errors
+/// When the cookie is none.
+pub(super) fn page(address: SocketAddr, path: &'static str, cookie: &str) -> Outcome<Request<Bytes>> {
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = http::Uri::from_static(path);
+    let headers = request.headers_mut();
+    headers.insert(HOST, address.to_string().parse().context(|| "address")?);
+    headers.insert(ACCEPT, HeaderValue::from_static("text/html"));
+    headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("it"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64)"));
+    headers.insert(COOKIE, cookie.parse().context(|| "cookie")?);
+    Ok(request)
 }

@@ -5,7 +5,7 @@
 //! a second only, so that a short line cannot keep the program busy. What it does without any poll is taken off.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::task::LocalSet;
 
+use super::instructions;
 use super::joined::fill;
 use super::medians::Spread;
 use super::nginx::{self, Front};
@@ -44,6 +45,9 @@ pub struct LineArguments {
     /// Polls a second.
     #[arg(long, default_value_t = 3_000.0)]
     pace: f64,
+    /// Also count a poll's instructions in user space, by Valgrind's callgrind: they are the same each time.
+    #[arg(long)]
+    instructions: bool,
     #[command(flatten)]
     turns: Turns,
 }
@@ -67,7 +71,7 @@ pub(super) async fn bench(arguments: LineArguments) -> Outcome<()> {
     let mut lines = Vec::new();
     for visitors in &arguments.waiting {
         eprintln!("{visitors} visitors join");
-        lines.push(filled(&arguments.proxy, *visitors, arguments.pace, &clock).await?);
+        lines.push(filled(&arguments, *visitors, &clock).await?);
     }
     for run in 1..=arguments.turns.runs {
         for line in &mut lines {
@@ -86,21 +90,28 @@ pub(super) async fn bench(arguments: LineArguments) -> Outcome<()> {
     Ok(())
 }
 
-async fn filled(program: &Path, visitors: usize, per_second: f64, clock: &Clock) -> Outcome<Waiting> {
+async fn filled(arguments: &LineArguments, visitors: usize, clock: &Clock) -> Outcome<Waiting> {
+    let program = &arguments.proxy;
     let directory = TempDir::new().context(|| "make a directory")?;
     let [listen, portal] = free_addresses()?;
     let setup = Setup::new(Front::plain(listen), portal, Room::Full);
     let ours = setup.start(program, directory.path(), clock).await?;
     let line = LocalSet::new().run_until(fill(listen, visitors, directory.path())).await?;
     nginx::end(ours).await;
+    let requests = polls(listen, &line.cookies)?;
+    if arguments.instructions {
+        let counting = instructions::counting(program, directory.path())?;
+        let ours = setup.start(&counting, directory.path(), clock).await?;
+        let polls = instructions::count(ours, listen, &requests, directory.path());
+        println!("{visitors} waiting: {:.0} instructions a poll in user space", LocalSet::new().run_until(polls).await?);
+    }
     let ours = setup.start(program, directory.path(), clock).await?;
     clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
     let started_kib = usage(pid_of(&ours)?)?.resident_kib;
-    let requests = polls(listen, &line.cookies)?;
     Ok(Waiting {
         visitors,
         ours,
-        pace: Pace { address: listen, requests, per_second },
+        pace: Pace { address: listen, requests, per_second: arguments.pace },
         started_kib,
         cpu_us: Vec::new(),
         p99_ms: Vec::new(),

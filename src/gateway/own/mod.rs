@@ -41,7 +41,33 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What was sent to one of our own paths.
 struct Message {
     headers: HeaderMap,
-    body: Bytes,
+    fields: Fields,
+}
+
+/// The fields of a body, which is read once: a poll has several.
+enum Fields {
+    Json(serde_json::Value),
+    Form(Bytes),
+}
+
+impl Fields {
+    fn of(headers: &HeaderMap, body: Bytes) -> Fields {
+        let is_json = headers.get(CONTENT_TYPE).is_some_and(|media| {
+            media.as_bytes().windows("json".len()).any(|part| part.eq_ignore_ascii_case(b"json"))
+        });
+        if is_json { Fields::Json(serde_json::from_slice(&body).unwrap_or_default()) } else { Fields::Form(body) }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        match self {
+            Fields::Json(body) => match body.get(name)? {
+                serde_json::Value::String(text) => Some(text.clone()),
+                serde_json::Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            },
+            Fields::Form(body) => form_value(std::str::from_utf8(body).ok()?, name),
+        }
+    }
 }
 
 /// A request to one of our own paths that concerns one room.
@@ -63,7 +89,7 @@ pub async fn answer(gateway: &Gateway, call: &Call, path: String, request: Reque
         }
         Err(refusal) => (Bytes::new(), Some(refusal)),
     };
-    let message = Message { headers: parts.headers, body };
+    let message = Message { fields: Fields::of(&parts.headers, body), headers: parts.headers };
     let response = match refused {
         None => respond(gateway, call, &path, &message).await,
         Some(refusal) => Err(refusal),
@@ -177,20 +203,7 @@ impl Visit<'_> {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        let json = self
-            .message
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|media| media.to_str().unwrap_or_default().to_ascii_lowercase().contains("json"));
-        if json {
-            let body: serde_json::Value = serde_json::from_slice(&self.message.body).ok()?;
-            return match body.get(name)? {
-                serde_json::Value::String(text) => Some(text.clone()),
-                serde_json::Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            };
-        }
-        form_value(std::str::from_utf8(&self.message.body).ok()?, name)
+        self.message.fields.get(name)
     }
 
     /// Where the visitor wanted to go: said in the request, the page it came from, or the room's start.
