@@ -130,7 +130,7 @@ impl Standing {
 
 /// Where a ticket stands, without what a visitor is told of it: nobody is counted for this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whereabouts {
+pub enum TicketStage {
     /// In the line.
     Waiting,
     /// Called, not yet inside.
@@ -143,10 +143,10 @@ pub enum Whereabouts {
     Unknown,
 }
 
-impl Whereabouts {
+impl TicketStage {
     /// Whether the ticket stands in the line or has a turn.
     pub fn is_a_place(self) -> bool {
-        matches!(self, Whereabouts::Waiting | Whereabouts::Called)
+        matches!(self, TicketStage::Waiting | TicketStage::Called)
     }
 }
 
@@ -395,34 +395,34 @@ impl Line {
     }
 
     /// Where a ticket is, without counting as presence.
-    pub fn whereabouts(&self, class: ClassId, number: Number) -> Whereabouts {
+    pub fn ticket_stage(&self, class: ClassId, number: Number) -> TicketStage {
         match self.state(class, number) {
-            State::Waiting | State::Absent | State::InDoubt => Whereabouts::Waiting,
-            State::Called => Whereabouts::Called,
-            State::Entered => Whereabouts::Entered,
-            State::Left => Whereabouts::Left,
-            State::Unissued | State::Forgotten => Whereabouts::Unknown,
+            State::Waiting | State::Absent | State::InDoubt => TicketStage::Waiting,
+            State::Called => TicketStage::Called,
+            State::Entered => TicketStage::Entered,
+            State::Left => TicketStage::Left,
+            State::Unissued | State::Forgotten => TicketStage::Unknown,
         }
     }
 
     /// Where a ticket stands, without counting as presence.
     pub fn standing(&self, class: ClassId, number: Number, asks: Asks) -> Standing {
         let Some(lane) = self.lane(class) else { return Standing::Unknown };
-        match self.whereabouts(class, number) {
-            Whereabouts::Waiting => {
+        match self.ticket_stage(class, number) {
+            TicketStage::Waiting => {
                 let ahead = lane.tickets.present_before(number);
                 let calls = lane.calls_before(number, ahead);
                 let pace = self.pace(class);
                 Standing::Waiting { ahead, told: told(calls, pace, asks), near: self.near(class, calls, pace, asks) }
             }
-            Whereabouts::Called => Standing::YourTurn {
+            TicketStage::Called => Standing::YourTurn {
                 ahead_at_gate: lane.gate.holds(number).then(|| lane.gate.ahead(number)),
                 knock: self.knock(class, number),
                 left: lane.claim_left(number).unwrap_or_default(),
             },
-            Whereabouts::Entered => Standing::Entered,
-            Whereabouts::Left => Standing::Left,
-            Whereabouts::Unknown => Standing::Unknown,
+            TicketStage::Entered => Standing::Entered,
+            TicketStage::Left => Standing::Left,
+            TicketStage::Unknown => Standing::Unknown,
         }
     }
 

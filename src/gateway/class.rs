@@ -7,7 +7,7 @@ use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::classes::{Claim, Claimed, Owner, Peer, Permit, RequestFacts, Verdict, claim};
 use crate::clock::Clock;
-use crate::domain::line::Whereabouts;
+use crate::domain::line::TicketStage;
 use crate::domain::names::ClassId;
 use crate::domain::quota::Stands;
 use crate::domain::token::VisitorId;
@@ -50,11 +50,11 @@ pub(super) async fn class_to_join<'g>(
         return MayDraw { class: proven.class, permit: None, claim: None };
     };
     let owner = Owner { room: room.settings.id, class: proven.class, identity };
-    let stands = |ticket: &Ticket| match room.live.whereabouts(ticket) {
+    let stands = |ticket: &Ticket| match room.live.ticket_stage(ticket) {
         _ if room.live.is_still_without_number(ticket, call.now.mono) => Stands::InLine,
-        Whereabouts::Waiting | Whereabouts::Called => Stands::InLine,
-        Whereabouts::Entered => Stands::Entered,
-        Whereabouts::Left | Whereabouts::Unknown => Stands::Gone,
+        TicketStage::Waiting | TicketStage::Called => Stands::InLine,
+        TicketStage::Entered => Stands::Entered,
+        TicketStage::Left | TicketStage::Unknown => Stands::Gone,
     };
     if let Some(permit) = gateway.shared.held.take(owner, &quota, stands, call.now.mono) {
         let shared_stands = |number| stands(&Ticket { id: VisitorId([0; 16]), class: proven.class, number });

@@ -10,7 +10,7 @@ use super::snapshot::RoomInForce;
 use crate::classes::Verdict;
 use crate::domain::admission::{Pass, Place};
 use crate::domain::cookie::{CookieName, header_of, header_values, presented};
-use crate::domain::line::{Asks, Whereabouts};
+use crate::domain::line::{Asks, TicketStage};
 use crate::domain::negotiation::has_fetch_metadata;
 use crate::domain::seat::{pass_life, renewal_due, within_grace};
 use crate::domain::token::{Claim, Generation, Kind, Rejection, Token, TokenText};
@@ -141,14 +141,13 @@ impl Credentials {
             self.unnumbered = self.unnumbered.filter(|_| self.ticket.is_none());
         }
         if let Some(held) = self.ticket {
-            let stands = room.live.whereabouts(&held.ticket);
-            if (stands.is_a_place() || stands == Whereabouts::Entered)
+            let stands = room.live.ticket_stage(&held.ticket);
+            if (stands.is_a_place() || stands == TicketStage::Entered)
                 && let Some(old) = room.live.joins.seen(&held.ticket)
             {
                 room.live.leave(&old);
             }
-            let lost = room.live.does_not_know(&held.ticket)
-                || (held.turn.is_some() && stands == Whereabouts::Waiting);
+            let lost = room.live.does_not_know(&held.ticket) || (held.turn.is_some() && stands == TicketStage::Waiting);
             if lost {
                 room.live.recover(&held.ticket, held.turn, Asks::Scripted, call.now).await;
             }
@@ -199,21 +198,21 @@ impl Credentials {
             let waits = self.unnumbered.is_some_and(|held| !room.live.lets_in_without_number(held.ticket.class));
             return if waits { Place::Waiting } else { Place::None };
         };
-        match room.live.whereabouts(&held.ticket) {
-            Whereabouts::Waiting => Place::Waiting,
-            Whereabouts::Called => Place::Called,
-            Whereabouts::Entered if room.live.seats.get(&held.ticket.id).is_some() => Place::SeatTaken,
-            Whereabouts::Entered | Whereabouts::Left | Whereabouts::Unknown => Place::None,
+        match room.live.ticket_stage(&held.ticket) {
+            TicketStage::Waiting => Place::Waiting,
+            TicketStage::Called => Place::Called,
+            TicketStage::Entered if room.live.seats.get(&held.ticket.id).is_some() => Place::SeatTaken,
+            TicketStage::Entered | TicketStage::Left | TicketStage::Unknown => Place::None,
         }
     }
 }
 
 /// Which of two tickets counts: one that still has a place before one that is over, then the earlier place.
 fn worth(room: &RoomInForce, ticket: &Ticket) -> (bool, u64) {
-    let is_over = match room.live.whereabouts(ticket) {
-        Whereabouts::Waiting | Whereabouts::Called | Whereabouts::Unknown => false,
-        Whereabouts::Entered => room.live.seats.get(&ticket.id).is_none(),
-        Whereabouts::Left => true,
+    let is_over = match room.live.ticket_stage(ticket) {
+        TicketStage::Waiting | TicketStage::Called | TicketStage::Unknown => false,
+        TicketStage::Entered => room.live.seats.get(&ticket.id).is_none(),
+        TicketStage::Left => true,
     };
     (is_over, room.live.place_of(ticket))
 }

@@ -36,7 +36,7 @@ use crate::domain::closing::Stage;
 use crate::domain::lane::{Extended, Moved};
 use crate::domain::limiter::{Limit, WorkedOffAt};
 use crate::domain::line::{
-    Asks, Calls, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, Whereabouts,
+    Asks, Calls, Conditions, Heard, Knock, Line, Near, Standing, Standstill, StraightThrough, TicketStage,
 };
 use crate::domain::mirror::Said;
 use crate::domain::names::{ClassId, ClassName, RoomName};
@@ -469,12 +469,12 @@ impl LiveRoom {
     }
 
     /// Where a ticket is, without counting who stands before.
-    pub fn whereabouts(&self, ticket: &Ticket) -> Whereabouts {
+    pub fn ticket_stage(&self, ticket: &Ticket) -> TicketStage {
         let inner = self.lock();
         let key = inner.key(ticket);
-        match inner.line.whereabouts(key.class, key.number) {
-            Whereabouts::Entered if inner.is_under_way(ticket) => Whereabouts::Called,
-            Whereabouts::Unknown if inner.is_unheard_of(ticket) => Whereabouts::Waiting,
+        match inner.line.ticket_stage(key.class, key.number) {
+            TicketStage::Entered if inner.is_under_way(ticket) => TicketStage::Called,
+            TicketStage::Unknown if inner.is_unheard_of(ticket) => TicketStage::Waiting,
             known => known,
         }
     }
@@ -483,7 +483,7 @@ impl LiveRoom {
     pub fn does_not_know(&self, ticket: &Ticket) -> bool {
         let inner = self.lock();
         let key = inner.key(ticket);
-        inner.line.whereabouts(key.class, key.number) == Whereabouts::Unknown
+        inner.line.ticket_stage(key.class, key.number) == TicketStage::Unknown
     }
 
     /// Whether a newcomer may go straight through.
@@ -522,7 +522,7 @@ impl LiveRoom {
     /// When there is no randomness.
     pub fn ticket_of(&self, place: Place) -> Result<Option<Ticket>, entropy::NoEntropy> {
         let ticket = Ticket { id: VisitorId(entropy::bytes()?), class: place.class, number: place.number };
-        Ok(self.whereabouts(&ticket).is_a_place().then_some(ticket))
+        Ok(self.ticket_stage(&ticket).is_a_place().then_some(ticket))
     }
 
     /// Gives a turn more time.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{LiveRoom, Ticket};
 use crate::clock::{Clock, ManualClock};
 use crate::config;
-use crate::domain::line::{Asks, Standing, Whereabouts};
+use crate::domain::line::{Asks, Standing, TicketStage};
 use crate::domain::names::ClassId;
 use crate::domain::time::Unix;
 use crate::domain::token::VisitorId;
@@ -30,11 +30,10 @@ async fn a_place_drawn_elsewhere_is_not_lost_because_the_store_fails_before_it_w
     let ticket = Ticket { id: VisitorId([1; 16]), class: ClassId::CITIZEN, number: 7 };
     live.recover(&ticket, None, Asks::Scripted, clock.now()).await;
     assert!(live.does_not_know(&ticket), "no counter was lifted, so the number is not given a place yet");
-    assert_eq!(live.whereabouts(&ticket), Whereabouts::Waiting);
-    for standing in [
-        live.poll(&ticket, Asks::Scripted, clock.now()).view.standing,
-        live.look(&ticket, Asks::Scripted).standing,
-    ] {
+    assert_eq!(live.ticket_stage(&ticket), TicketStage::Waiting);
+    for standing in
+        [live.poll(&ticket, Asks::Scripted, clock.now()).view.standing, live.look(&ticket, Asks::Scripted).standing]
+    {
         assert!(matches!(standing, Standing::Waiting { .. }), "{standing:?}");
     }
 }

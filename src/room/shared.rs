@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::budget::WHOLE;
 use crate::domain::gate::Elsewhere;
-use crate::domain::line::{Asks, Conditions, Standstill, Whereabouts};
+use crate::domain::line::{Asks, Conditions, Standstill, TicketStage};
 use crate::domain::mirror::{NodeId, Said};
 use crate::domain::names::ClassId;
 use crate::domain::tickets::{Number, State, Told};
@@ -472,7 +472,7 @@ impl LiveRoom {
     /// Another node moved a visitor, who may have shown the new ticket here before that was heard of.
     fn hear_of_move(&self, old: &Ticket, new: &Ticket, now: Mono) {
         self.joins.moved_elsewhere(old, new, now);
-        if self.whereabouts(new) == Whereabouts::Entered
+        if self.ticket_stage(new) == TicketStage::Entered
             && let Some(old) = self.joins.seen(new)
         {
             self.leave(&old);
@@ -537,7 +537,7 @@ impl LiveRoom {
     fn take_grant(self: &Arc<Self>, class: ClassId, number: Number, age: Duration, portal: &Portal, now: Now) {
         let mut inner = self.lock();
         let key = Key { class, number: inner.place(class, number) };
-        if inner.line.whereabouts(key.class, key.number) == Whereabouts::Entered {
+        if inner.line.ticket_stage(key.class, key.number) == TicketStage::Entered {
             return;
         }
         let is_there = inner.at_gate.get(&key).is_some_and(|waiting| waiting.iter().any(|waiter| !waiter.has_gone()));

@@ -20,7 +20,7 @@ use super::instructions;
 use super::joined::fill;
 use super::medians::Spread;
 use super::nginx::{self, Front};
-use super::ours::{Room, Setup};
+use super::ours::{PAGE, Room, Setup};
 use super::paced::{Pace, latencies, poll};
 use super::side::{Turns, pid_of};
 use crate::clock::Clock;
@@ -45,7 +45,7 @@ pub struct LineArguments {
     /// Polls a second.
     #[arg(long, default_value_t = 3_000.0)]
     pace: f64,
-    /// Also count a poll's instructions in user space, by Valgrind's callgrind: they are the same each time.
+    /// Also count the instructions of a poll and of the page in user space, by Valgrind's callgrind: they are the same each time.
     #[arg(long)]
     instructions: bool,
     #[command(flatten)]
@@ -101,9 +101,13 @@ async fn filled(arguments: &LineArguments, visitors: usize, clock: &Clock) -> Ou
     let requests = polls(listen, &line.cookies)?;
     if arguments.instructions {
         let counting = instructions::counting(program, directory.path())?;
-        let ours = setup.start(&counting, directory.path(), clock).await?;
-        let polls = instructions::count(ours, listen, &requests, directory.path());
-        println!("{visitors} waiting: {:.0} instructions a poll in user space", LocalSet::new().run_until(polls).await?);
+        let page = instructions::page(listen, PAGE, "a=b")?;
+        for (name, requests) in [("a poll", &*requests), ("the waiting page", std::slice::from_ref(&page))] {
+            let ours = setup.start(&counting, directory.path(), clock).await?;
+            let count = instructions::count(ours, listen, requests, directory.path());
+            let count = LocalSet::new().run_until(count).await?;
+            println!("{visitors} waiting: {count:.0} instructions for {name} in user space");
+        }
     }
     let ours = setup.start(program, directory.path(), clock).await?;
     clock.sleep_until(clock.now() + Duration::from_secs(1)).await;

@@ -12,7 +12,7 @@ use crate::config::RoomState;
 use crate::domain::challenge::{Challenge, Met, Over};
 use crate::domain::client::ClientPrefix;
 use crate::domain::closing::Stage;
-use crate::domain::line::{Standing as Stands, Whereabouts};
+use crate::domain::line::{Standing as Stands, TicketStage};
 use crate::domain::names::ClassId;
 use crate::domain::opening::Phase;
 use crate::domain::proof::Failure;
@@ -258,7 +258,7 @@ impl Visit<'_> {
     fn drawn_instead_of(&self, old: &Ticket, class: ClassId) -> Option<Ticket> {
         let live = &self.room.live;
         let ticket = live.joins.drawn_instead_of(old, class)?;
-        if live.whereabouts(&ticket).is_a_place() {
+        if live.ticket_stage(&ticket).is_a_place() {
             return Some(ticket);
         }
         live.joins.moved_to(old);
@@ -289,7 +289,7 @@ impl Visit<'_> {
     /// which is not given again.
     fn go_over(&self, old: &Ticket, new: &Ticket) -> Place {
         let live = &self.room.live;
-        if live.whereabouts(old) == Whereabouts::Called {
+        if live.ticket_stage(old) == TicketStage::Called {
             live.joins.moved_to(old);
             live.leave(new);
             return Place::Old;
@@ -309,10 +309,10 @@ impl Visit<'_> {
         let held = credentials.ticket.filter(|_| failure == Failure::UsedUp && credentials.inside.is_none())?;
         let live = &self.room.live;
         // Whose turn it is keeps it, and what was given up meanwhile is no place.
-        let moves = live.whereabouts(&held.ticket) == Whereabouts::Waiting;
+        let moves = live.ticket_stage(&held.ticket) == TicketStage::Waiting;
         let is_closed = self.room.settings.state == RoomState::Closed;
         let ticket = live.joins.drawn_instead_of_any(&held.ticket).filter(|_| moves && !is_closed)?;
-        if !live.whereabouts(&ticket).is_a_place() {
+        if !live.ticket_stage(&ticket).is_a_place() {
             return None;
         }
         tokens.ticket(&self.room, self.call, &ticket);

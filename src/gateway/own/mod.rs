@@ -52,9 +52,9 @@ enum Fields {
 
 impl Fields {
     fn of(headers: &HeaderMap, body: Bytes) -> Fields {
-        let is_json = headers.get(CONTENT_TYPE).is_some_and(|media| {
-            media.as_bytes().windows("json".len()).any(|part| part.eq_ignore_ascii_case(b"json"))
-        });
+        let is_json = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|media| media.as_bytes().windows("json".len()).any(|part| part.eq_ignore_ascii_case(b"json")));
         if is_json { Fields::Json(serde_json::from_slice(&body).unwrap_or_default()) } else { Fields::Form(body) }
     }
 
