@@ -361,7 +361,6 @@ impl Gateway {
             Audience::Page | Audience::SubResource => Refusal::TooMany.answer_to(call, headers, Whereabouts::Inside),
         };
         retry_after(response.headers_mut(), excess.wait());
-        personal_headers(response.headers_mut());
         Outcome::of(response, metrics::Decision::Refused)
     }
 

@@ -15,7 +15,7 @@ use super::snapshot::RoomInForce;
 use crate::body::Body;
 use crate::domain::admission::Wait;
 use crate::domain::canary::Kind;
-use crate::domain::leak_guard::personal_headers;
+use crate::domain::leak_guard::{personal_head, personal_headers};
 use crate::domain::negotiation::Audience;
 use crate::waiting_room::api;
 use crate::waiting_room::assets::SOLVER;
@@ -46,24 +46,26 @@ pub fn waiting(
             queue_problem(room, call, headers, standing, StatusCode::SERVICE_UNAVAILABLE)
         }
         Wait::Json => queue_problem(room, call, headers, standing, StatusCode::SERVICE_UNAVAILABLE),
-        Wait::Empty | Wait::Maintenance => {
-            let mut response = Response::new(Body::Empty);
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
-        }
+        Wait::Empty | Wait::Maintenance => personal(StatusCode::SERVICE_UNAVAILABLE, Body::Empty),
     };
     retry_after(response.headers_mut(), standing.refresh.max(LOOK_AGAIN));
-    personal_headers(response.headers_mut());
+    response
+}
+
+/// An answer that no cache keeps.
+pub fn personal(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, personal_head());
     response
 }
 
 fn page(room: &RoomInForce, call: &Call, headers: &HeaderMap, kind: PageKind, status: u16) -> Response<Body> {
     let shown = room.shown();
     let coding = call.coding(headers);
-    let Some(page) = shown.pages.get(call.language(headers), kind) else { return Response::new(Body::Empty) };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let Some(page) = shown.pages.get(call.language(headers), kind) else { return personal(status, Body::Empty) };
     let mut response = Response::new(Body::from(page.body(coding).clone()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    response.headers_mut().extend(page.headers().iter().cloned());
+    (*response.status_mut(), *response.headers_mut()) = (status, page.head().clone());
     if let Some(name) = coding.name() {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(name));
     }
@@ -91,16 +93,15 @@ pub fn queue_problem_asking(
     asked: Option<Asked<'_>>,
 ) -> Response<Body> {
     let body = standing.to_problem(status, asked, &room.words(call.language(headers)));
-    let mut response = json(body, PROBLEM_TYPE);
-    *response.status_mut() = status;
+    let mut response = personal_json(status, body, PROBLEM_TYPE);
     allow_origin(&mut response, call, headers);
     response
 }
 
 /// The queue object.
 pub fn queue(room: &RoomInForce, call: &Call, headers: &HeaderMap, standing: &Standing) -> Response<Body> {
-    let mut response = json(standing.to_json(&room.words(call.language(headers))), QUEUE_TYPE);
-    personal_headers(response.headers_mut());
+    let body = standing.to_json(&room.words(call.language(headers)));
+    let mut response = personal_json(StatusCode::OK, body, QUEUE_TYPE);
     allow_origin(&mut response, call, headers);
     response
 }
@@ -134,37 +135,40 @@ pub fn solver() -> Response<Body> {
 
 /// A page that was rendered for one request.
 pub fn plain_page(page: PlainPage) -> Response<Body> {
-    let mut response = Response::new(Body::from(page.body));
+    let mut response = personal(StatusCode::OK, Body::from(page.body));
     response.headers_mut().extend(page.headers);
-    personal_headers(response.headers_mut());
     response
 }
 
 /// The answer to the edge canary.
 pub fn canary(kind: Kind, number: &str) -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from(format!("anticamera-canary {number}\n"))));
-    *response.status_mut() = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::NOT_FOUND);
+    let status = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::NOT_FOUND);
+    let mut response = personal(status, Body::from(Bytes::from(format!("anticamera-canary {number}\n"))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
     if let (Kind::Moved, Ok(location)) = (kind, HeaderValue::try_from(format!("/?anticamera-canary={number}"))) {
         response.headers_mut().insert(LOCATION, location);
     }
-    personal_headers(response.headers_mut());
     response
 }
 
 /// 303: look there with GET (RFC 9110 section 15.4.4).
 pub fn see_other(location: &str) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::SEE_OTHER;
+    let mut response = personal(StatusCode::SEE_OTHER, Body::Empty);
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
-    personal_headers(response.headers_mut());
     response
 }
 
-/// JSON of this media type.
-pub fn json(body: Bytes, media_type: &'static str) -> Response<Body> {
+/// JSON of this media type that no cache keeps.
+pub fn personal_json(status: StatusCode, body: Bytes, media_type: &'static str) -> Response<Body> {
+    let mut response = personal(status, Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// JSON of this media type, of which the caller says who may keep it.
+fn json(body: Bytes, media_type: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use super::answers::{add_cookies, plain_page};
+use super::answers::{add_cookies, personal, personal_json, plain_page};
 use super::call::Call;
 use super::snapshot::RoomInForce;
 use crate::body::Body;
 use crate::domain::cookie;
-use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
 use crate::domain::paths::{NormalPath, WantedPath, same_origin_path};
 use crate::proxy::{Fault, ProxyError};
@@ -113,12 +111,10 @@ impl Refusal {
         let mut response = match call.audience(headers) {
             Audience::Page => self.page(call, headers, whereabouts),
             Audience::Script => {
-                let body = problem(self.status(), &self.to_string());
-                let mut response = Response::new(Body::from(body));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
-                response
+                let status = self.status();
+                personal_json(status, problem(status, &self.to_string()), PROBLEM_TYPE)
             }
-            Audience::SubResource => Response::new(Body::Empty),
+            Audience::SubResource => personal(self.status(), Body::Empty),
         };
         *response.status_mut() = self.status();
         match self {
@@ -134,7 +130,6 @@ impl Refusal {
             }
             _ => {}
         }
-        personal_headers(response.headers_mut());
         if matches!(self, Refusal::CookiesTooLarge) {
             add_cookies(&mut response, cookie::deletions(headers));
         }
@@ -155,7 +150,7 @@ impl Refusal {
         let frame = address.room().map(|room| &room.frame);
         match page.render(&call.snapshot.assets, frame, call.language(headers)) {
             Ok(page) => plain_page(page),
-            Err(_) => Response::new(Body::from(Bytes::from_static(b"Please try again in a moment.\n"))),
+            Err(_) => personal(self.status(), Body::from("Please try again in a moment.\n")),
         }
     }
 

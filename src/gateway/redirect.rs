@@ -4,24 +4,20 @@ use http::header::{HOST, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 
 use super::Gateway;
+use super::answers::personal;
 use crate::body::Body;
 use crate::config::Server;
-use crate::domain::leak_guard::personal_headers;
 use crate::domain::paths::host_of;
 
 impl Gateway {
     /// Sends a request to the same page over HTTPS. A host for which there is no certificate is not sent anywhere.
     pub fn to_https<B>(&self, request: &Request<B>) -> Response<Body> {
         let snapshot = self.shared.snapshot.borrow().clone();
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = match location(request, &snapshot.config.server) {
-            Some(location) => {
-                response.headers_mut().insert(LOCATION, location);
-                status(request.method())
-            }
-            None => StatusCode::MISDIRECTED_REQUEST,
+        let Some(location) = location(request, &snapshot.config.server) else {
+            return personal(StatusCode::MISDIRECTED_REQUEST, Body::Empty);
         };
-        personal_headers(response.headers_mut());
+        let mut response = personal(status(request.method()), Body::Empty);
+        response.headers_mut().insert(LOCATION, location);
         response
     }
 }

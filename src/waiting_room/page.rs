@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::assets::{Assets, BrokenAssets, Headers, Look, Scripting};
@@ -17,6 +18,7 @@ use super::language::LANGUAGE_COOKIE;
 use super::queue::{Gathering, QueueState, ReasonCode, Standing, Text};
 use super::words::Words;
 use crate::config::{LocalText, RoomPage};
+use crate::domain::leak_guard::personal_head;
 use crate::domain::names::RoomName;
 use crate::domain::paths::query_value;
 use crate::domain::time::Unix;
@@ -95,17 +97,17 @@ impl PageKind {
     }
 }
 
-/// A page that is ready to be sent. `headers` say nothing of caching, length and content coding.
+/// A page that is ready to be sent.
 #[derive(Debug)]
 pub struct Page {
-    headers: Headers,
+    head: HeaderMap,
     body: Encoded,
 }
 
 impl Page {
-    /// Media type, language and security policy.
-    pub fn headers(&self) -> &Headers {
-        &self.headers
+    /// Media type, language, security policy and cache policy; nothing of length and content coding.
+    pub fn head(&self) -> &HeaderMap {
+        &self.head
     }
 
     /// The body in this coding; cheap to clone.
@@ -172,7 +174,9 @@ fn render_page(
     };
     let html = waiting_html(assets, frame, published, catalogue, kind, None, &links)?;
     let body = Encoded::new(html).map_err(BrokenAssets::Compression)?;
-    Ok(Page { headers: frame.look(assets).headers(catalogue, Scripting::Script)?, body })
+    let mut head = personal_head();
+    head.extend(frame.look(assets).headers(catalogue, Scripting::Script)?);
+    Ok(Page { head, body })
 }
 
 /// A waiting page; with a made-up state, one that shows it and asks nothing.
@@ -859,8 +863,8 @@ mod tests {
         let pages = Pages::render(&assets, &frame(), &Published::default()).expect("pages");
         let page = pages.get(assets.languages().default_language(), PageKind::Waiting).expect("a page");
         let html = html(&assets, &Published::default(), PageKind::Waiting);
-        let policy = page.headers().iter().find(|(name, _)| name == "content-security-policy").expect("a policy");
-        let policy = policy.1.to_str().expect("text");
+        let policy = page.head().get("content-security-policy").expect("a policy");
+        let policy = policy.to_str().expect("text");
         for (start, end, directive) in [("<script>", "</script>", "script-src"), ("<style>", "</style>", "style-src")] {
             let blocks = between(&html, start, end);
             let [block] = blocks.as_slice() else { panic!("one {start}, not {}", blocks.len()) };

@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 pub use self::declared::{Armour, BackRule, CacheBehind, EtagRule, Mode, Personal, RangeRule, Route, Rules, Scan};
 pub use self::extension::is_the_same_for_everybody;
 pub use self::orders::{Command, PortalSays, take_orders};
-pub use self::policy::{guard_trailers, personal_headers, put_on_armour};
+pub use self::policy::{guard_trailers, personal_head, personal_headers, put_on_armour};
 pub use self::request::{Exchange, clean_request, is_plain_public_path, may_be_public};
 
 use self::policy::{allow_back, is_policy, is_replaced, put_personal_headers};

@@ -19,14 +19,13 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use self::told::Accepted;
-use super::answers::{add_cookies, allow_origin, board, description, solver};
+use super::answers::{add_cookies, allow_origin, board, description, personal, solver};
 use super::call::{Call, form_value};
 use super::errors::Refusal;
 use super::snapshot::RoomInForce;
 use super::visitor::{Credentials, Tokens, has_header_tokens, wants_header_tokens};
 use super::{Gateway, Outcome, leave_unread};
 use crate::body::Body;
-use crate::domain::leak_guard::personal_headers;
 use crate::domain::line::Asks;
 use crate::domain::negotiation::{Audience, Provenance};
 use crate::domain::paths::{WantedPath, host_of, query_value, same_origin_path};
@@ -155,21 +154,18 @@ fn room(call: &Call, name: &str) -> Result<Arc<RoomInForce>, Refusal> {
 }
 
 fn health(gateway: &Gateway) -> Response<Body> {
-    let draining = gateway.is_draining();
-    let mut response = Response::new(Body::from(if draining { "draining\n" } else { "ok\n" }));
+    let (status, text) = match gateway.is_draining() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        false => (StatusCode::OK, "ok\n"),
+    };
+    let mut response = personal(status, Body::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if draining {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    }
-    personal_headers(response.headers_mut());
     response
 }
 
 /// The question that browsers ask before a listed site's script may talk to us.
 fn preflight(call: &Call, headers: &HeaderMap) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    personal_headers(response.headers_mut());
+    let mut response = personal(StatusCode::NO_CONTENT, Body::Empty);
     allow_origin(&mut response, call, headers);
     let allowed = response.headers_mut();
     if allowed.contains_key("access-control-allow-origin") {

@@ -1,15 +1,14 @@
 //! What anybody may check: the facts of an opening, and the receipt of a place.
 
-use http::Response;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
 
 use super::Visit;
 use crate::body::Body;
-use crate::domain::leak_guard::personal_headers;
 use crate::domain::negotiation::Audience;
 use crate::domain::time::Unix;
 use crate::domain::token::{Claim, Token, TokenText, VisitorId};
-use crate::gateway::answers::{allow_origin, json, plain_page};
+use crate::gateway::answers::{allow_origin, personal_json, plain_page};
 use crate::gateway::call::Call;
 use crate::gateway::errors::Refusal;
 use crate::gateway::snapshot::RoomInForce;
@@ -29,8 +28,7 @@ pub(super) fn draw_facts(call: &Call, headers: &HeaderMap, room: &RoomInForce) -
         let page = DrawPage { document: &document, opening: &opening, now: call.now.wall, host: Some(&call.host_name) };
         return Ok(plain_page(page.render(&call.snapshot.assets, &room.frame, &words)?));
     }
-    let mut response = json(draw_json(&document), "application/json");
-    personal_headers(response.headers_mut());
+    let mut response = personal_json(StatusCode::OK, draw_json(&document), "application/json");
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     Ok(response)
 }
@@ -59,8 +57,7 @@ impl Visit<'_> {
             let page = receipt.render(&self.call.snapshot.assets, &room.frame, &words, Some(&self.call.host_name))?;
             return Ok(plain_page(page));
         }
-        let mut response = json(receipt.to_json(&words), "application/json");
-        personal_headers(response.headers_mut());
+        let mut response = personal_json(StatusCode::OK, receipt.to_json(&words), "application/json");
         allow_origin(&mut response, self.call, &self.message.headers);
         Ok(response)
     }

@@ -7,7 +7,6 @@ use http::{Response, StatusCode};
 use super::Visit;
 use crate::body::Body;
 use crate::domain::challenge::Challenge;
-use crate::domain::leak_guard::personal_headers;
 use crate::domain::proof::Failure;
 use crate::gateway::answers::{allow_origin, plain_page, queue_problem, queue_problem_asking, retry_after};
 use crate::gateway::errors::Refusal;
@@ -100,7 +99,6 @@ impl Visit<'_> {
             queue_problem_asking(&self.room, self.call, headers, &standing, status, Some(asked))
         };
         *response.status_mut() = status;
-        personal_headers(response.headers_mut());
         allow_origin(&mut response, self.call, headers);
         retry_after(response.headers_mut(), due.wait);
         Ok(response)
@@ -130,7 +128,6 @@ impl Visit<'_> {
         let mut response =
             if self.by_hand() { page()? } else { queue_problem(&self.room, self.call, headers, standing, status) };
         *response.status_mut() = status;
-        personal_headers(response.headers_mut());
         allow_origin(&mut response, self.call, headers);
         Ok(response)
     }
