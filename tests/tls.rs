@@ -56,6 +56,27 @@ impl Stage {
 }
 
 #[tokio::test]
+async fn who_has_instructions_for_aes_gets_the_suite_with_the_cheapest_handshake() {
+    use rustls::crypto::aws_lc_rs::cipher_suite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 as OLD_AES_128, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 as OLD_AES_256,
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 as OLD_CHACHA, TLS13_AES_128_GCM_SHA256 as AES_128,
+        TLS13_AES_256_GCM_SHA384 as AES_256, TLS13_CHACHA20_POLY1305_SHA256 as CHACHA,
+    };
+    let stage = stage().await;
+    for (offered, expected) in [
+        (vec![AES_256, CHACHA, AES_128], AES_128),
+        (vec![CHACHA, AES_256, AES_128], CHACHA),
+        (vec![AES_256], AES_256),
+        (vec![OLD_AES_256, OLD_AES_128, OLD_CHACHA], OLD_AES_128),
+        (vec![OLD_CHACHA, OLD_AES_256, OLD_AES_128], OLD_CHACHA),
+    ] {
+        let stream = stage.browser().offering(&offered).connect(stage.tls(), NAME, &["http/1.1"]).await.unwrap();
+        let agreed = stream.get_ref().1.negotiated_cipher_suite().map(|suite| suite.suite());
+        assert_eq!(agreed, Some(expected.suite()), "{offered:?}");
+    }
+}
+
+#[tokio::test]
 async fn both_versions_and_both_protocols_are_served() {
     let stage = stage().await;
     for version in [&TLS12, &TLS13] {

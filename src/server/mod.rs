@@ -10,6 +10,7 @@ mod life;
 mod listen;
 mod resumed;
 mod sessions;
+mod suites;
 pub mod tls;
 
 use std::convert::Infallible;

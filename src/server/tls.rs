@@ -15,7 +15,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    Acceptor, NoClientAuth, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+    Acceptor, ClientHello, NoClientAuth, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+    WebPkiClientVerifier,
 };
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
@@ -26,6 +27,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::sessions::{Era, Sessions, Tickets};
+use super::suites::{has_short_aes_keys, prefers_chacha};
 use crate::certificates::{self, Fault, Faults, Identity, Wrong, provider};
 use crate::config::{ClientAuth, Server, TlsEntry, Warning};
 use crate::domain::time::Unix;
@@ -58,8 +60,17 @@ struct Door {
 /// What is shown for an entry, and to whom.
 #[derive(Clone, Debug)]
 struct Shown {
-    config: Arc<ServerConfig>,
+    /// AES with short keys first.
+    aes_first: Arc<ServerConfig>,
+    /// In the client's order.
+    as_asked: Arc<ServerConfig>,
     trust: Arc<Trust>,
+}
+
+impl Shown {
+    fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        if prefers_chacha(hello.cipher_suites()) { self.as_asked.clone() } else { self.aes_first.clone() }
+    }
 }
 
 /// One client-trust configuration.
@@ -138,8 +149,7 @@ impl Tls {
         let said = |text| Warning { key: key.to_owned(), text };
         self.warnings.extend(identity.doubts(&entry.names, now).into_iter().map(said));
         self.expiries.extend(entry.names.iter().map(|name| (name.to_string(), identity.expires)));
-        let config = server_config(identity, &trust, provider).map_err(|error| vec![Wrong::Unusable(error)])?;
-        Ok(Shown { config, trust })
+        shown(identity, trust, &provider).map_err(|error| vec![Wrong::Unusable(error)])
     }
 
     /// The trust configuration for an entry: one that is known already, or a new one.
@@ -191,15 +201,15 @@ impl Tls {
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let reach = Reach::of(&door.entries, begun.client_hello().server_name());
         let reach = reach.ok_or_else(|| nothing("no certificate for this name"))?;
-        let Shown { config, trust } =
-            door.configs.get(reach.entry()).ok_or_else(|| nothing("no certificate for this name"))?;
-        let stream = begun.into_stream(config.clone()).await?;
+        let shown = door.configs.get(reach.entry()).ok_or_else(|| nothing("no certificate for this name"))?;
+        let config = shown.config_for(&begun.client_hello());
+        let stream = begun.into_stream(config).await?;
         let session = stream.get_ref().1;
-        let shown = session.peer_certificates().unwrap_or_default();
+        let brought = session.peer_certificates().unwrap_or_default();
         if session.handshake_kind() == Some(HandshakeKind::Resumed) {
-            trust.judge_again(shown, wall()).map_err(io::Error::other)?;
+            shown.trust.judge_again(brought, wall()).map_err(io::Error::other)?;
         }
-        let client_chain = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        let client_chain = brought.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Ok(Standing { stream, reach, client_chain })
     }
 }
@@ -262,19 +272,19 @@ fn verifier(
     builder.build().map_err(|error| Wrong::Issuers(error.to_string()))
 }
 
-fn server_config(
-    identity: Identity,
-    trust: &Trust,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider)
+fn shown(identity: Identity, trust: Arc<Trust>, provider: &CryptoProvider) -> Result<Shown, rustls::Error> {
+    let mut provider = provider.clone();
+    provider.cipher_suites.sort_by_key(|suite| !has_short_aes_keys(suite.suite()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(trust.verifier.clone())
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
     config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     config.ticketer = trust.ticketer.clone();
     config.session_storage = trust.sessions.clone();
-    Ok(Arc::new(config))
+    let as_asked = Arc::new(config.clone());
+    config.ignore_client_order = true;
+    Ok(Shown { aes_first: Arc::new(config), as_asked, trust })
 }
 
 fn hash(issuers: &[CertificateDer<'_>]) -> [u8; 32] {
