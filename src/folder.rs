@@ -1,9 +1,9 @@
 //! A folder of small files, `ID.json` each, that a command writes and running programs read: invitation codes, passes of
 //! staff. Files live in real time. Only the program's user may read the folder.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -89,7 +89,7 @@ pub fn read<T>(dir: &Path, most: usize, read_one: impl Fn(&Path) -> Result<T, Wh
     Ok(found)
 }
 
-/// What a file says, in JSON. A copy under another name says nothing: whoever takes back the one means the other too.
+/// What a file says, in JSON. Under another name than its own it says nothing: whoever takes back the one means the copy too.
 ///
 /// # Errors
 /// Why it says nothing.
@@ -98,7 +98,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, id_of: impl Fn(&T) -> &str) -
     let said = serde_json::from_slice(&text).map_err(Why::Content)?;
     let id = id_of(&said);
     if path.file_stem().is_none_or(|name| name != id) {
-        let fault = format!("it is a copy of {id}.json under another name");
+        let fault =
+            format!("its name must be {id}.json: give it that name, or move it away if there is one of that name");
         return Err(Why::Content(de::Error::custom(fault)));
     }
     Ok(said)
@@ -123,18 +124,45 @@ pub struct Prepared {
     dir: File,
 }
 
-/// Gives what a command run by root made to whoever owns the directory around it: otherwise the program could neither
-/// read it nor go on writing there.
-pub fn own_as_its_parent(path: &Path) {
-    let owner = |path: &Path| fs::metadata(path).map(|facts| (facts.uid(), facts.gid()));
-    let (Ok(own), Some(Ok(around))) = (owner(path), path.parent().map(owner)) else { return };
-    // Only root's: nobody else may give files away, and what somebody else owns was given on purpose.
-    if own.0 == 0
-        && around.0 != 0
-        && let Err(error) = chown(path, Some(around.0), Some(around.1))
+/// Makes a directory that only its owner may enter, and those around it, where there are none. What root makes belongs to
+/// whoever owns the directory around it: otherwise the program could neither read it nor go on writing there. What is there
+/// already stays whose it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|level| !is_here(level) && !level.exists()).collect();
+    for level in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(level) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                made.map(|()| give(level, &fs::symlink_metadata(level), |owner, group| lchown(level, owner, group)))?
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file that root just made to whoever owns the directory around it, as [`make`] does.
+pub fn give_to_owner_around(made: &File, path: &Path) {
+    give(path, &made.metadata(), |owner, group| fchown(made, owner, group));
+}
+
+/// By the file itself, or by a name that is not followed: whoever owns the directory may put a link there at any moment.
+fn give(path: &Path, made: &io::Result<Metadata>, to: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>) {
+    let around = path.parent().filter(|around| !is_here(around)).unwrap_or(Path::new("."));
+    let (Ok(made), Ok(around)) = (made, fs::metadata(around)) else { return };
+    if made.uid() == 0
+        && around.uid() != 0
+        && let Err(error) = to(Some(around.uid()), Some(around.gid()))
     {
         tracing::warn!(file = %path.display(), %error, "this could not be given to the owner of the directory around it");
     }
+}
+
+/// The directory around a name alone.
+fn is_here(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// Writes what is to become `ID.json`.
@@ -142,8 +170,7 @@ pub fn own_as_its_parent(path: &Path) {
 /// # Errors
 /// When it cannot be written; then nothing is left of it.
 pub fn prepare(dir: &Path, id: &str, text: &[u8]) -> io::Result<Prepared> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    own_as_its_parent(dir);
+    make(dir)?;
     let path = dir.join(format!("{id}.json"));
     // A name of this process's own: a command and the running program may write the same file at once.
     let beside = path.with_extension(format!("{}.new", std::process::id()));
@@ -158,8 +185,10 @@ pub fn prepare(dir: &Path, id: &str, text: &[u8]) -> io::Result<Prepared> {
 
 impl Prepared {
     fn write(&self, text: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.beside)?;
-        own_as_its_parent(&self.beside);
+        // Nothing of this name may be followed: root writes where somebody else may put links.
+        let _ = fs::remove_file(&self.beside);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.beside)?;
+        give_to_owner_around(&file, &self.beside);
         file.write_all(text).and_then(|()| file.sync_all())
     }
 
@@ -212,16 +241,50 @@ mod tests {
         assert_eq!((files(&dir), fs::read(dir.join("a.json")).unwrap()), (vec!["a.json".to_owned()], b"two".to_vec()));
     }
 
+    fn owner(path: &Path) -> (u32, u32) {
+        fs::symlink_metadata(path).map(|facts| (facts.uid(), facts.gid())).unwrap()
+    }
+
+    /// A directory of the program's; `None` where the tests are not root's, who alone can try this.
+    fn of_the_program() -> Option<tempfile::TempDir> {
+        let state = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(state.path(), Some(4321), Some(4321)).ok().map(|()| state)
+    }
+
     #[test]
     fn what_a_command_of_root_writes_can_be_read_by_the_program() {
-        let state = tempfile::tempdir().unwrap();
-        if chown(state.path(), Some(4321), Some(4321)).is_err() {
-            return; // only root can try this
-        }
-        let dir = state.path().join("passes");
+        let Some(state) = of_the_program() else { return };
+        let dir = state.path().join("a").join("passes");
         put(&dir, "a", b"one").unwrap();
-        let owner = |path: &Path| fs::metadata(path).map(|facts| (facts.uid(), facts.gid())).unwrap();
-        assert_eq!((owner(&dir), owner(&dir.join("a.json"))), ((4321, 4321), (4321, 4321)));
+        for made in [dir.parent().unwrap(), &dir, &dir.join("a.json")] {
+            assert_eq!(owner(made), (4321, 4321), "{}", made.display());
+        }
+    }
+
+    #[test]
+    fn a_command_of_root_gives_away_nothing_that_it_did_not_make() {
+        let Some(state) = of_the_program() else { return };
+        let elsewhere = tempfile::tempdir().unwrap();
+        let secret = elsewhere.path().join("secret");
+        fs::write(&secret, "root's").unwrap();
+        let mine = owner(&secret);
+        // The program's user puts links where root's command writes.
+        std::os::unix::fs::symlink(elsewhere.path(), state.path().join("passes")).unwrap();
+        put(&state.path().join("passes"), "a", b"one").unwrap();
+        let codes = state.path().join("codes");
+        make(&codes).unwrap();
+        let beside = codes.join(format!("b.{}.new", std::process::id()));
+        std::os::unix::fs::symlink(&secret, &beside).unwrap();
+        put(&codes, "b", b"two").unwrap();
+        assert_eq!(fs::read(&secret).unwrap(), b"root's");
+        for path in [elsewhere.path(), &secret] {
+            assert_eq!(owner(path), mine, "{}", path.display());
+        }
+        // What root made for itself alone stays root's.
+        let kept = state.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        put(&kept, "c", b"three").unwrap();
+        assert_eq!(owner(&kept), mine);
     }
 
     #[test]

@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(shown, Some(Shown::Worthless(Worth::Revoked)));
         let (known, broken) = list(&dir).unwrap();
         assert_eq!((known.len(), broken.len()), (1, 3));
-        assert!(broken.iter().all(|fault| fault.to_string().contains("under another name")), "{broken:?}");
+        assert!(broken.iter().all(|fault| fault.to_string().contains("its name must be")), "{broken:?}");
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! The running program and the commands that work on this machine's disk write to the same log: whoever writes holds a lock on
 //! it, and goes on where the other left off.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::audit_chain::{Broken, Head, head_of};
 use crate::domain::local_time;
 use crate::domain::time::Unix;
-use crate::folder::own_as_its_parent;
+use crate::folder;
 
 /// The log's name in the operators' directory.
 pub const FILE: &str = "audit.jsonl";
@@ -124,6 +124,20 @@ impl Audit {
         }
     }
 
+    /// The log, which is there from now on.
+    fn opened(&self) -> io::Result<File> {
+        let mut there = OpenOptions::new();
+        there.append(true).mode(0o600);
+        match there.clone().create_new(true).open(&self.path) {
+            Ok(made) => {
+                folder::give_to_owner_around(&made, &self.path);
+                Ok(made)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => there.create(true).open(&self.path),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The log, locked, at the end of its chain, wherever another process left it.
     fn go_on(&mut self) -> io::Result<Open> {
         if let Some(open) = self.open.take() {
@@ -133,12 +147,10 @@ impl Audit {
             }
         }
         if let Some(dir) = self.path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            own_as_its_parent(dir);
+            folder::make(dir)?;
         }
         loop {
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-            own_as_its_parent(&self.path);
+            let mut file = self.opened()?;
             lock(&file)?;
             let End { whole, last, tail } = End::of(&self.path)?;
             match last {

@@ -470,13 +470,7 @@ impl LiveRoom {
 
     /// Where a ticket is, without counting who stands before.
     pub fn ticket_stage(&self, ticket: &Ticket) -> TicketStage {
-        let inner = self.lock();
-        let key = inner.key(ticket);
-        match inner.line.ticket_stage(key.class, key.number) {
-            TicketStage::Entered if inner.is_under_way(ticket) => TicketStage::Called,
-            TicketStage::Unknown if inner.is_unheard_of(ticket) => TicketStage::Waiting,
-            known => known,
-        }
+        self.lock().ticket_stage(ticket)
     }
 
     /// Whether the line does not know the ticket, so that it may have to take its place again.
@@ -824,17 +818,26 @@ impl Inner {
         self.as_told(ticket, self.line.standing(key.class, key.number, asks))
     }
 
+    fn ticket_stage(&self, ticket: &Ticket) -> TicketStage {
+        let key = self.key(ticket);
+        match self.line.ticket_stage(key.class, key.number) {
+            TicketStage::Entered if self.is_under_way(ticket) => TicketStage::Called,
+            TicketStage::Unknown if self.is_unheard_of(ticket) => TicketStage::Waiting,
+            known => known,
+        }
+    }
+
     /// What the visitor hears of a standing, which may not be all that there is.
     fn as_told(&self, ticket: &Ticket, standing: Standing) -> Standing {
-        match standing {
-            Standing::Entered if self.is_under_way(ticket) => {
+        match (standing, self.ticket_stage(ticket)) {
+            (Standing::Entered, TicketStage::Called) => {
                 Standing::YourTurn { ahead_at_gate: None, knock: Knock::Later, left: self.line.claim_window() }
             }
-            Standing::Unknown if self.is_unheard_of(ticket) => {
+            (Standing::Unknown, TicketStage::Waiting) => {
                 let ahead = self.line.lane(ticket.class).map_or(0, |lane| lane.waiting());
                 Standing::Waiting { ahead, told: Told::Two, near: Near::AnswerNow }
             }
-            known => known,
+            (known, _) => known,
         }
     }
 

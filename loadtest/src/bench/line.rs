@@ -45,7 +45,7 @@ pub struct LineArguments {
     /// Polls a second.
     #[arg(long, default_value_t = 3_000.0)]
     pace: f64,
-    /// Also count the instructions of a poll and of the page in user space, by Valgrind's callgrind: they are the same each time.
+    /// Also count the instructions of a poll and of the page in user space, by Valgrind's callgrind: they are nearly the same each time.
     #[arg(long)]
     instructions: bool,
     #[command(flatten)]

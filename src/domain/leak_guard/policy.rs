@@ -27,7 +27,7 @@ static TARGETED: [HeaderName; 6] = [
     HeaderName::from_static("netlify-cdn-cache-control"),
     HeaderName::from_static("edge-control"),
 ];
-/// Lines that nearly every answer of ours has room for.
+/// Lines for which the ready head's index has room: adding as many makes no new one.
 const LINES: usize = 24;
 static X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

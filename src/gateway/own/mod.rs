@@ -43,7 +43,7 @@ struct Message {
     fields: Fields,
 }
 
-/// The fields of a body, which is read once: a poll has several.
+/// The fields of a body. JSON is read once: a poll asks for several.
 enum Fields {
     Json(serde_json::Value),
     Form(Bytes),

@@ -8,7 +8,7 @@ use super::Visit;
 use crate::body::Body;
 use crate::domain::challenge::Challenge;
 use crate::domain::proof::Failure;
-use crate::gateway::answers::{allow_origin, plain_page, queue_problem, queue_problem_asking, retry_after};
+use crate::gateway::answers::{plain_page, queue_problem, queue_problem_asking, retry_after};
 use crate::gateway::errors::Refusal;
 use crate::gateway::view::{self, standing_of};
 use crate::gateway::visitor::Credentials;
@@ -99,7 +99,6 @@ impl Visit<'_> {
             queue_problem_asking(&self.room, self.call, headers, &standing, status, Some(asked))
         };
         *response.status_mut() = status;
-        allow_origin(&mut response, self.call, headers);
         retry_after(response.headers_mut(), due.wait);
         Ok(response)
     }
@@ -128,7 +127,6 @@ impl Visit<'_> {
         let mut response =
             if self.by_hand() { page()? } else { queue_problem(&self.room, self.call, headers, standing, status) };
         *response.status_mut() = status;
-        allow_origin(&mut response, self.call, headers);
         Ok(response)
     }
 }
