@@ -513,3 +513,24 @@ fn a_line_is_rebuilt_from_what_its_visitors_hold() {
     assert_eq!([11, 2999, 3000, 5000].map(ahead), [0, 1, 2, 3]);
     assert_eq!(world.line.standing(CLASS, 4, Asks::Scripted), Standing::Entered);
 }
+
+/// All but two of those waiting were told the same second, and the line was cut four seconds before it: their polls were
+/// forgotten, nothing more was expected, and the presence clock ran on.
+#[test]
+fn a_cut_shortly_before_a_crowd_is_due_makes_nobody_absent() {
+    let mut world = World::new("6/min");
+    let join = |count| Step::Join { count, enters: Enters::AtOnce, asks: Asks::Scripted };
+    let steps = [
+        join(20),
+        Step::Run { ticks: 201 },
+        Step::Cut { ticks: 451 },
+        Step::Run { ticks: 13 },
+        join(17),
+        Step::Hold { ticks: 161 },
+        Step::Cut { ticks: 1020 },
+    ];
+    for step in &steps {
+        world.step(step);
+    }
+    world.all_enter_in_the_end();
+}

@@ -24,14 +24,22 @@ const AGAIN: usize = 10;
 /// How long the clock may stand still because too few polls arrive. After that they are taken for gone.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(600);
 
+/// The polls of one tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct Polls {
+    arrived: u32,
+    /// By what those present were told, on average, and no more than fell due.
+    expected: f32,
+    fell_due: f32,
+}
+
 /// See the module's description.
 #[derive(Clone, Debug)]
 pub struct PresenceClock {
     shows: Duration,
     still_after_start: Duration,
     still_for: Duration,
-    arrived: [u32; WINDOW],
-    expected: [f32; WINDOW],
+    window: [Polls; WINDOW],
     tick: usize,
     /// Polls told, by the second in which they fall due; seconds are counted in ticks.
     due: Vec<u32>,
@@ -51,8 +59,7 @@ impl PresenceClock {
             shows: Duration::ZERO,
             still_after_start: Duration::ZERO,
             still_for: Duration::ZERO,
-            arrived: [0; WINDOW],
-            expected: [0.0; WINDOW],
+            window: [Polls::default(); WINDOW],
             tick: 0,
             due: vec![0; TOLD],
             arrived_this_second: 0,
@@ -75,8 +82,9 @@ impl PresenceClock {
     /// together: in no second more is expected than fell due in it.
     pub fn tick(&mut self, elapsed: Duration, arrived: u32, expected: f64) {
         let elapsed = elapsed.min(TICK);
-        let due = f64::from(self.due_now()) / TICKS_PER_SECOND as f64;
-        self.note(arrived, (expected * elapsed.as_secs_f64()).min(due));
+        let fell_due = self.due_now() as f32 / TICKS_PER_SECOND as f32;
+        let expected = ((expected * elapsed.as_secs_f64()) as f32).min(fell_due);
+        self.note(Polls { arrived, expected, fell_due });
         let too_few_arrive = self.too_few_arrive();
         if !self.still_after_start.is_zero() {
             self.still_after_start = self.still_after_start.saturating_sub(elapsed);
@@ -89,7 +97,7 @@ impl PresenceClock {
             }
         }
         if self.tick.is_multiple_of(TICKS_PER_SECOND) {
-            self.end_second(too_few_arrive);
+            self.end_second(too_few_arrive || self.most_are_missing());
         }
     }
 
@@ -109,11 +117,11 @@ impl PresenceClock {
     }
 
     /// A second is over: what fell due in it is forgotten, or expected again if it was kept from coming.
-    fn end_second(&mut self, too_few_arrived: bool) {
+    fn end_second(&mut self, kept_from_coming: bool) {
         let over = (self.second() + TOLD - 1) % TOLD;
         let due = self.due.get_mut(over).map_or(0, std::mem::take);
         let missing = due.saturating_sub(std::mem::take(&mut self.arrived_this_second));
-        if too_few_arrived && self.still_for < LONGEST_STANDSTILL {
+        if kept_from_coming && self.still_for < LONGEST_STANDSTILL {
             // A second has begun since.
             self.add_due(AGAIN - 1, missing);
         }
@@ -124,13 +132,11 @@ impl PresenceClock {
         self.arrived_in_window() < self.expected_in_window() / 4.0
     }
 
-    fn note(&mut self, arrived: u32, expected: f64) {
+    fn note(&mut self, polls: Polls) {
         self.tick += 1;
-        self.arrived_this_second = self.arrived_this_second.saturating_add(arrived);
-        let place = self.tick % WINDOW;
-        if let (Some(a), Some(e)) = (self.arrived.get_mut(place), self.expected.get_mut(place)) {
-            *a = arrived;
-            *e = expected as f32;
+        self.arrived_this_second = self.arrived_this_second.saturating_add(polls.arrived);
+        if let Some(tick) = self.window.get_mut(self.tick % WINDOW) {
+            *tick = polls;
         }
     }
 
@@ -138,12 +144,22 @@ impl PresenceClock {
         self.arrived_in_window() < self.expected_in_window() / 2.0
     }
 
+    /// Whether most of what fell due is missing. The average does not show it when a crowd was told one second and the
+    /// line was cut shortly before.
+    fn most_are_missing(&self) -> bool {
+        self.arrived_in_window() < self.sum(|polls| polls.fell_due) / 2.0
+    }
+
     fn arrived_in_window(&self) -> f64 {
-        f64::from(self.arrived.iter().sum::<u32>())
+        self.sum(|polls| polls.arrived as f32)
     }
 
     fn expected_in_window(&self) -> f64 {
-        f64::from(self.expected.iter().sum::<f32>())
+        self.sum(|polls| polls.expected)
+    }
+
+    fn sum(&self, of: impl Fn(&Polls) -> f32) -> f64 {
+        self.window.iter().map(|polls| f64::from(of(polls))).sum()
     }
 }
 
