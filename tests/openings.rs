@@ -120,7 +120,7 @@ async fn before_the_gathering_nobody_draws_a_ticket_and_before_the_hour_nobody_e
 
 #[tokio::test]
 async fn anybody_can_recompute_the_places_that_were_drawn() {
-    let running = opening("2/s", "lottery").start().await;
+    let running = opening("30/min", "lottery").start().await;
     let visitors = gather(&running, 40).await;
     let before = draw(&running).await;
     assert!(before.commitment.is_some() && before.seed.is_none() && before.lanes.is_none(), "{before:?}");
